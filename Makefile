@@ -1,0 +1,49 @@
+# make study: set up and run the whole default study.  make test: set up and test.  make lab: JupyterLab.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: study test lab lint notebooks sample readme lock
+
+study: $(READY)
+	dvc repro
+	@echo "The report: file://$(CURDIR)/reports/html/index.html"
+
+test: $(READY) lint
+	pytest -q
+	pytest -q --nbval notebooks/
+
+lab: $(READY)
+	jupyter lab notebooks
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+# The committed outputs of the notebooks: the small run, top to bottom.
+notebooks: $(READY)
+	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	python -m milcnn.clean --counts
+
+# What is in data/sample: small prepared fields, and a slice of the digits study.
+sample: $(READY)
+	python -m milcnn.stage 01_prepare sample
+	python -m milcnn.sample
+
+# The README's numbers and figure 1, from summary.csv and the figures of the last run.
+readme: $(READY)
+	python -m milcnn.report --readme
+
+# A new lock, from what pyproject.toml asks for today.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install -q -e '.[dev]'
+	build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.lock
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@

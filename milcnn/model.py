@@ -1,0 +1,156 @@
+"""The MIL-CNN of Kraus 2016: a convolutional trunk, class maps, MIL pooling, a class layer.
+
+    avgpool 3/2 · conv3-32 · conv3-64 · maxpool 3/2 · conv5-64 · maxpool 3/2 · conv3-128 · maxpool 3/2
+    · conv3-128 · maxpool 3/2 · conv1-1000 · conv1-C → z · σ → p · pooling → P · linear C→C → y
+
+Widths are the paper's Fig. 1; kernel sizes, strides and dropout follow a PyTorch re-implementation.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from milcnn import pooling
+from milcnn.files import written_whole
+from milcnn.settings import Settings
+
+STRIDE = 32  # px of the field between neighbouring instances
+RECEPTIVE_FIELD = 135  # px
+HEAD_START = 4.0  # diagonal of the class layer at the start, see MILCNN.initialise
+
+
+class ModelSettings(Settings):
+    """What a MIL-CNN is made of; kept inside its weight file.
+
+    ``padding`` 0 is the paper's ("valid" convolutions: a 512 px field has 12 × 12 instances);
+    ``same`` zero-pads each convolution, so that small fields have instances up to their border.
+    """
+
+    study: str
+    channels: list[str] = Field(min_length=1)
+    classes: list[str] = Field(min_length=2)
+    pooling: str = "noisy_and"
+    width: float = Field(1.0, gt=0, le=4)  # 1 is the paper's 32-64-64-128-128-1000
+    normalisation: Literal["none", "batch", "group"] = "none"
+    padding: Literal["valid", "same"] = "valid"
+    dropout: float = Field(0.2, ge=0, lt=1)  # after each max pooling
+    dropout_dense: float = Field(0.5, ge=0, lt=1)  # after the 1000-wide layer
+
+
+class Output(NamedTuple):
+    """What a forward pass gives for a batch of B fields and C classes."""
+
+    scores: Tensor  # z (B, C, h, w), class maps before the sigmoid
+    instances: Tensor  # p (B, C, h, w), in [0, 1]
+    bags: Tensor  # P (B, C), in [0, 1]
+    logits: Tensor  # y (B, C), before the softmax
+
+
+class MILCNN(nn.Module):
+    """``forward`` takes fields (B, channels, H, W) in any dtype and gives ``Output``.
+
+    ``mean`` and ``std`` are those of each channel over the training fields, in the unit of the
+    pixels; they belong to the weights, so a model needs nothing beside its file.
+    """
+
+    def __init__(self, settings: ModelSettings, mean: Sequence[float] = (), std: Sequence[float] = ()):
+        super().__init__()
+        self.settings = settings
+        n_channels = len(settings.channels)
+        self.register_buffer("mean", torch.tensor(mean or [0.0] * n_channels).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std or [1.0] * n_channels).view(-1, 1, 1))
+        n_classes = len(settings.classes)
+        name, pooling_settings = pooling.parse(settings.pooling)
+        self.trunk, features = trunk(settings)
+        self.scores = nn.Conv2d(features, n_classes, 1)
+        self.pooling = pooling.make(name, n_classes, **pooling_settings)
+        self.head = nn.Linear(n_classes, n_classes)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """He-normal convolutions; scores that start small; a class layer that starts as identity.
+
+        With zero score bias and a default head Noisy-AND stays at chance: p̄ starts at 0.5, far
+        above b, where its slope is flat. So p starts at σ(start_bias) of the pooling, and y_i
+        starts as a multiple of P_i.
+        """
+        for layer in self.trunk.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.xavier_normal_(self.scores.weight)
+        nn.init.constant_(self.scores.bias, self.pooling.start_bias)
+        with torch.no_grad():
+            self.head.weight.copy_(HEAD_START * torch.eye(len(self.settings.classes)))
+            self.head.bias.zero_()
+
+    def forward(self, fields: Tensor) -> Output:
+        standardised = (fields.float() - self.mean) / self.std
+        features = self.trunk(standardised.contiguous(memory_format=torch.channels_last))
+        scores = self.scores(features).float()
+        with torch.autocast(fields.device.type, enabled=False):  # long sums: never in bf16
+            instances = scores.sigmoid()
+            bags = self.pooling(instances)
+            logits = self.head(bags)
+        return Output(scores, instances, bags, logits)
+
+
+def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
+    """The layers up to the 1000-wide one at ``width`` 1, and the number of its channels."""
+
+    def wide(channels: int) -> int:
+        return max(1, round(channels * settings.width))
+
+    def conv(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+        norm: list[nn.Module] = []
+        if settings.normalisation == "batch":
+            norm = [nn.BatchNorm2d(outputs)]
+        elif settings.normalisation == "group":
+            norm = [nn.GroupNorm(8 if outputs % 8 == 0 else 1, outputs)]
+        padding = kernel // 2 if settings.padding == "same" else 0
+        layer = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=not norm)
+        return [layer, *norm, nn.ReLU(inplace=True)]
+
+    def pool() -> list[nn.Module]:
+        return [nn.MaxPool2d(3, 2), nn.Dropout(settings.dropout)]
+
+    c1, c2, c3, c4 = wide(32), wide(64), wide(128), wide(1000)
+    layers = [nn.AvgPool2d(3, 2), *conv(len(settings.channels), c1, 3), *conv(c1, c2, 3), *pool()]
+    layers += [*conv(c2, c2, 5), *pool(), *conv(c2, c3, 3), *pool(), *conv(c3, c3, 3), *pool()]
+    layers += [*conv(c3, c4, 1), nn.Dropout(settings.dropout_dense)]
+    return nn.Sequential(*layers), c4
+
+
+def save(model: MILCNN, path: Path) -> None:
+    """Write weights and settings as one safetensors file, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with written_whole(path) as temporary:
+        save_file(weights, temporary, metadata={"settings": model.settings.model_dump_json()})
+
+
+def load(path: Path, study: str | None = None, device: str | torch.device = "cpu") -> MILCNN:
+    """The model in ``path``, in evaluation mode. Raises ValueError when it is of another study."""
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            settings = ModelSettings.model_validate_json((file.metadata() or {})["settings"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, a file is no dict
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such checkpoint; train it first.") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint of milcnn ({error}).") from None
+    if study is not None and settings.study != study:
+        raise ValueError(f"{path}: is a checkpoint of study '{settings.study}', not '{study}'.")
+    model = MILCNN(settings)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: weights do not fit their settings: {reason}") from None
+    return model.to(device, memory_format=torch.channels_last).eval()

@@ -1,0 +1,44 @@
+"""Predictions: what a trained MIL-CNN says of whole fields."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from milcnn.fields import Prepared
+from milcnn.model import MILCNN, Output
+from milcnn.pooling import NoisyAnd
+
+
+@torch.inference_mode()
+def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
+    """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device."""
+    device = model.mean.device
+    for start in tqdm(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):
+        pixels = prepared.pixels(rows.iloc[start : start + batch_size])
+        yield model.eval()(torch.from_numpy(pixels).to(device))
+
+
+def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with ``predicted``, ``P_<class>`` and ``y_<class>``.
+
+    P is the pooled probability of the class, y its softmax probability behind the class layer;
+    ``predicted`` is the class with the largest y.
+    """
+    pooled, joint = [], []
+    for output in outputs(model, prepared, rows):
+        pooled.append(output.bags.cpu())
+        joint.append(output.logits.softmax(dim=1).cpu())
+    classes = model.settings.classes
+    y = pd.DataFrame(torch.cat(joint).numpy(), columns=[f"y_{name}" for name in classes])
+    p = pd.DataFrame(torch.cat(pooled).numpy(), columns=[f"P_{name}" for name in classes])
+    predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
+    return pd.concat([rows.reset_index(drop=True).assign(predicted=predicted), p, y], axis=1)
+
+
+def thresholds(model: MILCNN) -> pd.DataFrame:
+    """The threshold ``b`` that Noisy-AND learnt for each ``class``; empty for other poolings."""
+    if not isinstance(model.pooling, NoisyAnd):
+        return pd.DataFrame({"class": [], "b": []})
+    return pd.DataFrame({"class": model.settings.classes, "b": model.pooling.b.detach().cpu().numpy()})

@@ -1,0 +1,113 @@
+"""The report: one HTML page that opens from disk, and the README's numbers, both from summary.csv."""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from milcnn.evaluate import SUMMARY, merged_summary
+from milcnn.figures import label
+from milcnn.files import read_table, write_table, written_whole
+from milcnn.paths import ROOT
+
+METRICS = {
+    ("accuracy", "field"): "Field accuracy",
+    ("average_precision", "pixel"): "Pixel average precision",
+}
+MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one study: a table, pictures, and links to executed notebooks."""
+
+    study: str
+    table: str
+    pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
+    notebooks: list[str] = field(default_factory=list)  # paths relative to the page
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``figure`` as PNG (300 dpi) and PDF, the same bytes for the same figure."""
+    paths = []
+    for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
+        with written_whole(folder / f"{name}{suffix}") as temporary:
+            figure.savefig(temporary, metadata=metadata)
+        paths.append(folder / f"{name}{suffix}")
+    return paths
+
+
+def scores_table(summary: pd.DataFrame, study: str) -> pd.DataFrame:
+    """One row a method, one column a metric: ``value (low–high)``, best accuracy first."""
+    rows = summary[summary["study"] == study]
+    columns = {}
+    for (metric, level), title in METRICS.items():
+        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
+        text = chosen.apply(lambda row: f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})", axis=1)
+        columns[title] = pd.Series(text.to_numpy(), index=chosen["method"].map(label), dtype=str)
+    accuracy = rows[rows["metric"] == "accuracy"].set_index("method")["value"]
+    order = accuracy.sort_values(ascending=False).index.map(label)
+    table = pd.DataFrame(columns).rename_axis("Pooling").fillna("–")
+    return table.loc[[*order, *table.index.difference(order)]].reset_index()
+
+
+def data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
+    """Everything the page shows of ``study``, from the folders under ``reports``."""
+    pictures = [
+        (path.stem.replace("_", " "), data_uri(path))
+        for kind in ("figures", "galleries")
+        for path in sorted((reports / kind / study).glob("*.png"))
+    ]
+    notebooks = sorted((reports / "html" / study).glob("*.html"))
+    links = [f"{study}/{path.name}" for path in notebooks]
+    return Section(study, scores_table(summary, study).to_html(index=False, border=0), pictures, links)
+
+
+def write_page(studies: list[str], summary: pd.DataFrame, reports: Path, path: Path) -> None:
+    """Write the report on ``studies``; pictures are embedded, executed notebooks linked."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT / "milcnn"), autoescape=True)
+    sections = [section(study, summary, reports) for study in studies]
+    with written_whole(path) as temporary:
+        temporary.write_text(environment.get_template("report.html.j2").render(sections=sections))
+
+
+def readme_numbers(summary: pd.DataFrame) -> str:
+    """The README's table of results, Markdown, one block a study."""
+    blocks = []
+    for study in summary["study"].unique():
+        table = scores_table(summary, study)
+        lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
+        blocks.append(f"**{study}**\n\n" + "\n".join(f"| {line} |" for line in lines))
+    return "\n\n".join(blocks)
+
+
+def update_readme(readme: Path, summary: pd.DataFrame) -> None:
+    """Replace what stands between the two marks of the README by the numbers of ``summary``."""
+    before, rest = readme.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    with written_whole(readme) as temporary:
+        temporary.write_text(f"{before}{MARKS[0]}\n{readme_numbers(summary)}\n{MARKS[1]}{after}")
+
+
+def main() -> None:
+    """Merge the scores of the studies of this run into summary.csv, and write the page from it."""
+    studies = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    reports = ROOT / "reports"
+    tables = [read_table(path) for study in studies for path in (reports / "tables" / study).glob("*scores.csv")]
+    path = reports / "tables" / "summary.csv"
+    old = read_table(path) if path.exists() else pd.DataFrame(columns=SUMMARY)
+    summary = merged_summary(old, pd.concat(tables))
+    write_table(summary, path)
+    write_page(studies, summary, reports, reports / "html" / "index.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Where fields and their labels come from."""
+
+from collections.abc import Callable
+
+from milcnn.screens.digits import DigitsSettings, digits_screen
+from milcnn.screens.screen import Screen
+from milcnn.settings import Settings
+
+SCREENS: dict[str, tuple[type[Settings], Callable[..., Screen]]] = {
+    "digits": (DigitsSettings, digits_screen),
+}
+
+
+def open_screen(kind: str, **settings: object) -> Screen:
+    """The screen of this ``kind`` (a key of ``SCREENS``) with its own ``settings``."""
+    if kind not in SCREENS:
+        raise ValueError(f"screen: '{kind}' is not one of {', '.join(SCREENS)}.")
+    settings_of, screen_of = SCREENS[kind]
+    return screen_of(settings_of(**settings))
