@@ -32,7 +32,8 @@ class Pooling(nn.Module):
             counts = mask.flatten(1).unsqueeze(1).to(p.dtype)  # (B, 1, N) of 0 and 1
             if not counts.any(dim=2).all():
                 raise ValueError("mask: a bag has no instance left; leave that bag out.")
-        return self.pool(p, counts)
+        # rounding may leave [0, 1] by one step, and the logarithm of the loss does not forgive that
+        return self.pool(p, counts).clamp(0, 1)
 
     def pool(self, p: Tensor, counts: Tensor) -> Tensor:
         """``p`` (B, C, N) and ``counts`` (B or 1, 1, N) of 0 and 1 → (B, C)."""
