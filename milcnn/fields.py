@@ -5,8 +5,8 @@ A prepared study is a folder:
 - ``fields.csv``: one row a field: the columns of ``Screen.fields`` and ``index``, its row in the
   arrays of its plate;
 - ``plates/<plate>.npy``: (N, C, H, W) in the dtype of the files, one array a plate;
-- ``truth/<plate>.npy``: (N, H, W) uint16, 0 for background and k for the k-th object, and
-  ``objects.csv``, see ``Screen``; only where the truth is known;
+- ``truth/<plate>.npy``: (N, H, W) uint16, or uint8 where that is enough, 0 for background and k for
+  the k-th object, and ``objects.csv``, see ``Screen``; only where the truth is known;
 - ``prepared.json``: study, channels, classes, pixel_size (µm or null), and the mean and standard
   deviation of each channel over the training fields. It is written last.
 """
@@ -96,6 +96,8 @@ def prepare(screen: Screen, study: str, folder: Path) -> Prepared:
         write_stack(folder / "plates" / f"{plate}.npy", [screen.read(row) for _, row in rows.iterrows()])
         if screen.truth is not None:
             truth = [screen.truth(row) for _, row in rows.iterrows()]
+            if max(labels.max() for labels in truth) < 256:
+                truth = [labels.astype(np.uint8) for labels in truth]
             write_stack(folder / "truth" / f"{plate}.npy", truth)
     write_table(fields, folder / "fields.csv")
     if screen.objects is not None:
