@@ -46,7 +46,23 @@ def mean_with_interval(table: pd.DataFrame, by: list[str], column: str) -> pd.Da
         low, high = interval(fields)
         facts = {"value": fields.mean(), "low": low, "high": high, "n": len(fields)}
         rows.append(dict(zip(by, group, strict=True)) | facts | {"seeds": members["seed"].nunique()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n", "seeds"])
+
+
+def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFrame:
+    """Test error of each method against ``fraction``, the share of objects that carry the label.
+
+    Where a study has more than ``levels`` different fractions they are grouped into that many bins of
+    equal size, each at its mean. Empty where the truth is not known. Columns as ``mean_with_interval``.
+    """
+    if "fraction" not in predictions:
+        return mean_with_interval(predictions.iloc[:0].assign(fraction=[]), ["method", "fraction"], "error")
+    fraction = predictions["fraction"]
+    if fraction.nunique() > levels:
+        bins = pd.qcut(fraction, levels, duplicates="drop")
+        fraction = fraction.groupby(bins, observed=True).transform("mean").round(3)
+    table = predictions.assign(fraction=fraction).sort_values("fraction", kind="stable")
+    return mean_with_interval(table, ["method", "fraction"], "error")
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -75,3 +75,23 @@ def test_metrics_tell_the_mean_and_the_worst_seed(predictions):
     by_seed = predictions.groupby(["method", "seed"])["correct"].mean().unstack()
     assert evaluate.metrics(scores, by_seed)["max"] == {"accuracy": 0.875, "worst_seed": 0.75}
     assert FIELD_KEY == ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+
+
+def test_error_by_fraction_by_hand(predictions):
+    table = evaluate.error_by_fraction(predictions.assign(fraction=[0.1, 0.2, 0.2, 0.2] * 4)).set_index(
+        ["method", "fraction"]
+    )
+    # max: the first field is right for both seeds; of the three others one is wrong for one seed
+    assert table.loc[("max", 0.1), "value"] == 0
+    assert table.loc[("max", 0.2), "value"] == pytest.approx(0.5 / 3)
+    assert table["n"].tolist() == [1, 1, 3, 3]
+
+
+def test_error_by_fraction_bins_many_fractions_and_is_empty_without_truth(predictions):
+    many = pd.concat([predictions.assign(Metadata_Well=f"w{i}", fraction=i / 40) for i in range(40)])
+    table = evaluate.error_by_fraction(many, levels=4)
+    assert table.groupby("method")["n"].apply(list).tolist() == [[40] * 4] * 2
+    assert table["fraction"].unique() == pytest.approx([4.5 / 40, 14.5 / 40, 24.5 / 40, 34.5 / 40], abs=1e-3)
+    empty = evaluate.error_by_fraction(predictions)
+    assert len(empty) == 0
+    assert list(empty.columns) == ["method", "fraction", "value", "low", "high", "n", "seeds"]

@@ -46,6 +46,11 @@ def test_a_run_writes_notebook_and_page_with_the_values(root):
     assert executed.cells[2].outputs[0].text == "small 3 [4, 5]\n"
 
 
+def test_a_run_is_named_by_its_single_values_and_not_by_its_lists(root):
+    stage.run("09_try", "small", {"seed": ["5"], "seeds": ["4"]})
+    assert (root / "reports/html/small/09_try-5.html").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
