@@ -9,9 +9,9 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from milcnn import pooling
+from milcnn.evaluate import label_matrix
 from milcnn.paths import ROOT
 from milcnn.screens.screen import LABEL
 
@@ -129,7 +129,10 @@ def error_by_fraction(table: pd.DataFrame, chance: float) -> Figure:
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
-    """Confusion matrix of each method: the share of a true class (row) that is called each class."""
+    """Confusion matrix of each method: the share of fields of a class (row) that are called each class.
+
+    A field with several labels counts in the row of each.
+    """
     methods = list(predictions["method"].unique())
     columns = min(4, len(methods))
     rows = -(-len(methods) // columns)
@@ -138,7 +141,8 @@ def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
         ax.set_axis_off()
     for ax, method in zip(axes.flat, methods, strict=False):
         members = predictions[predictions["method"] == method]
-        matrix = confusion_matrix(members[LABEL], members["predicted"], labels=classes, normalize="true")
+        true, called = (label_matrix(members[column], classes) for column in (LABEL, "predicted"))
+        matrix = (true.T @ called) / true.sum(axis=0)[:, None].clip(1)
         sns.heatmap(matrix, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False, ax=ax)
         ticks = np.arange(len(classes)) + 0.5
         ax.set(title=label(method), xlabel="predicted", xticks=ticks, yticks=ticks)

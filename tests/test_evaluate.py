@@ -95,3 +95,21 @@ def test_error_by_fraction_bins_many_fractions_and_is_empty_without_truth(predic
     empty = evaluate.error_by_fraction(predictions)
     assert len(empty) == 0
     assert list(empty.columns) == ["method", "fraction", "value", "low", "high", "n", "seeds"]
+
+
+def test_several_labels_are_right_only_all_together():
+    table = pd.DataFrame({"Metadata_Label": ["a|b", "a|b", "b"], "predicted": ["b|a", "a", None]})
+    assert evaluate.with_errors(table)["correct"].tolist() == [1, 0, 0]
+    assert evaluate.class_names(table["Metadata_Label"]) == ["a", "b"]
+    assert evaluate.label_matrix(table["Metadata_Label"], ["a", "b", "c"]).tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 0]]
+
+
+def test_mean_average_precision_by_hand():
+    y = pd.DataFrame({"y_a": [0.9, 0.8, 0.1], "y_b": [0.1, 0.9, 0.5], "Metadata_Label": ["a", "b", "a|b"]})
+    # a: ranks 1 and 3 → (1 + 2/3) / 2; b: ranks 1 and 2 → 1
+    assert evaluate.mean_average_precision(y, ["a", "b"]) == pytest.approx((5 / 6 + 1) / 2)
+    runs = pd.concat([y.assign(method="max", seed=seed) for seed in (0, 1)])
+    row = evaluate.ranking_rows(runs, "s", "field").iloc[0]
+    assert row["value"] == pytest.approx(11 / 12)
+    assert row["low"] <= row["value"] <= row["high"]
+    assert (row["n"], row["seeds"], row["metric"]) == (3, 2, "mean_average_precision")

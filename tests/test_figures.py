@@ -43,6 +43,13 @@ def test_confusion_rows_are_shares_of_the_true_class():
     assert mesh.get_array().ravel().tolist() == [0.5, 0.5, 0, 1]
 
 
+def test_confusion_counts_a_field_of_several_labels_in_the_row_of_each():
+    rows = [("max", "a|b", "a"), ("max", "b", "a|b")]
+    table = pd.DataFrame(rows, columns=["method", "Metadata_Label", "predicted"])
+    mesh = figures.confusion(table, ["a", "b"]).axes[0].collections[0]
+    assert mesh.get_array().ravel().tolist() == [1, 0, 1, 0.5]
+
+
 def test_labels_tell_the_setting():
     assert figures.label("noisy_and-a7.5") == "Noisy-AND, a = 7.5"
     assert figures.label("some_rival") == "some_rival"
