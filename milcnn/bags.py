@@ -33,11 +33,11 @@ def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tens
     for a label that is no class.
     """
     labels = rows[LABEL].fillna("").str.get_dummies(SEPARATOR) if multilabel else pd.get_dummies(rows[LABEL])
-    if unknown := sorted(set(labels.columns) - set(prepared.classes)):
+    if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
         raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
     if multilabel:
         table = labels.reindex(columns=prepared.classes, fill_value=0)
-        return torch.from_numpy(table.to_numpy(np.float32))
+        return torch.tensor(table.to_numpy(np.float32))
     return torch.from_numpy(prepared.targets(rows))
 
 

@@ -65,6 +65,8 @@ class Output(NamedTuple):
 class MILCNN(nn.Module):
     """``forward`` takes fields (B, channels, H, W) in any dtype and gives ``Output``.
 
+    An optional ``mask`` (B, h, w) bool is true where an instance counts, as for empty regions.
+
     ``mean`` and ``std`` are those of each channel over the training fields, in the unit of the
     pixels; they belong to the weights, so a model needs nothing beside its file.
     """
@@ -73,6 +75,8 @@ class MILCNN(nn.Module):
         super().__init__()
         self.settings = settings
         n_channels = len(settings.channels)
+        if {len(mean), len(std)} - {0, n_channels}:
+            raise ValueError(f"mean, std: {len(mean)} and {len(std)} values for {n_channels} channels.")
         self.register_buffer("mean", torch.tensor(mean or [0.0] * n_channels).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std or [1.0] * n_channels).view(-1, 1, 1))
         n_classes = len(settings.classes)
@@ -105,13 +109,13 @@ class MILCNN(nn.Module):
         """y (B, C) as probabilities: a softmax over the classes, or a sigmoid each when multi-label."""
         return logits.sigmoid() if self.settings.multilabel else logits.softmax(dim=1)
 
-    def forward(self, fields: Tensor) -> Output:
+    def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
         standardised = (fields.float() - self.mean) / self.std
         features = self.trunk(standardised.contiguous(memory_format=torch.channels_last))
         scores = self.scores(features).float()
         with torch.autocast(fields.device.type, enabled=False):  # long sums: never in bf16
             instances = scores.sigmoid()
-            bags = self.pooling(instances, features=features.float())
+            bags = self.pooling(instances, mask, features.float())
             logits = self.head(bags)
         return Output(scores, instances, bags, logits)
 
