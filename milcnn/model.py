@@ -4,6 +4,7 @@
     · conv3-128 · maxpool 3/2 · conv1-1000 · conv1-C → z · σ → p · pooling → P · linear C→C → y
 
 Widths are the paper's Fig. 1; kernel sizes, strides and dropout follow a PyTorch re-implementation.
+The modern alternative to this trunk is MONAI's ResNet-18, of the same stride.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from milcnn.files import written_whole
 from milcnn.settings import Settings
 
 STRIDE = 32  # px of the field between neighbouring instances
-RECEPTIVE_FIELD = 135  # px
+RECEPTIVE_FIELD = 135  # px, of the paper's trunk; the residual one sees 435 px
 HEAD_START = 4.0  # diagonal of the class layer at the start, see MILCNN.initialise
 
 
@@ -30,17 +31,26 @@ class ModelSettings(Settings):
 
     ``padding`` 0 is the paper's ("valid" convolutions: a 512 px field has 12 × 12 instances);
     ``same`` zero-pads each convolution, so that small fields have instances up to their border.
+    The residual trunk pads always, has no dropout inside, and needs a normalisation.
     """
 
     study: str
     channels: list[str] = Field(min_length=1)
     classes: list[str] = Field(min_length=2)
     pooling: str = "noisy_and"
+    multilabel: bool = False  # true: a field may have any number of labels, and y has a sigmoid each
+    trunk: Literal["paper", "residual"] = "paper"
     width: float = Field(1.0, gt=0, le=4)  # 1 is the paper's 32-64-64-128-128-1000
     normalisation: Literal["none", "batch", "group"] = "none"
     padding: Literal["valid", "same"] = "valid"
     dropout: float = Field(0.2, ge=0, lt=1)  # after each max pooling
     dropout_dense: float = Field(0.5, ge=0, lt=1)  # after the 1000-wide layer
+
+    @model_validator(mode="after")
+    def normalised(self) -> "ModelSettings":
+        if self.trunk == "residual" and self.normalisation == "none":
+            raise ValueError("trunk 'residual' needs normalisation 'batch' or 'group'")
+        return self
 
 
 class Output(NamedTuple):
@@ -49,11 +59,13 @@ class Output(NamedTuple):
     scores: Tensor  # z (B, C, h, w), class maps before the sigmoid
     instances: Tensor  # p (B, C, h, w), in [0, 1]
     bags: Tensor  # P (B, C), in [0, 1]
-    logits: Tensor  # y (B, C), before the softmax
+    logits: Tensor  # y (B, C), before the softmax, or the sigmoid of a multi-label study
 
 
 class MILCNN(nn.Module):
     """``forward`` takes fields (B, channels, H, W) in any dtype and gives ``Output``.
+
+    An optional ``mask`` (B, h, w) bool is true where an instance counts, as for empty regions.
 
     ``mean`` and ``std`` are those of each channel over the training fields, in the unit of the
     pixels; they belong to the weights, so a model needs nothing beside its file.
@@ -63,13 +75,15 @@ class MILCNN(nn.Module):
         super().__init__()
         self.settings = settings
         n_channels = len(settings.channels)
+        if {len(mean), len(std)} - {0, n_channels}:
+            raise ValueError(f"mean, std: {len(mean)} and {len(std)} values for {n_channels} channels.")
         self.register_buffer("mean", torch.tensor(mean or [0.0] * n_channels).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std or [1.0] * n_channels).view(-1, 1, 1))
         n_classes = len(settings.classes)
         name, pooling_settings = pooling.parse(settings.pooling)
-        self.trunk, features = trunk(settings)
-        self.scores = nn.Conv2d(features, n_classes, 1)
-        self.pooling = pooling.make(name, n_classes, **pooling_settings)
+        self.trunk, n_features = (trunk if settings.trunk == "paper" else residual_trunk)(settings)
+        self.scores = nn.Conv2d(n_features, n_classes, 1)
+        self.pooling = pooling.make(name, n_classes, n_features, **pooling_settings)
         self.head = nn.Linear(n_classes, n_classes)
         self.initialise()
 
@@ -91,13 +105,17 @@ class MILCNN(nn.Module):
             self.head.weight.copy_(HEAD_START * torch.eye(len(self.settings.classes)))
             self.head.bias.zero_()
 
-    def forward(self, fields: Tensor) -> Output:
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """y (B, C) as probabilities: a softmax over the classes, or a sigmoid each when multi-label."""
+        return logits.sigmoid() if self.settings.multilabel else logits.softmax(dim=1)
+
+    def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
         standardised = (fields.float() - self.mean) / self.std
         features = self.trunk(standardised.contiguous(memory_format=torch.channels_last))
         scores = self.scores(features).float()
         with torch.autocast(fields.device.type, enabled=False):  # long sums: never in bf16
             instances = scores.sigmoid()
-            bags = self.pooling(instances)
+            bags = self.pooling(instances, mask, features.float())
             logits = self.head(bags)
         return Output(scores, instances, bags, logits)
 
@@ -126,6 +144,25 @@ def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
     layers += [*conv(c2, c2, 5), *pool(), *conv(c2, c3, 3), *pool(), *conv(c3, c3, 3), *pool()]
     layers += [*conv(c3, c4, 1), nn.Dropout(settings.dropout_dense)]
     return nn.Sequential(*layers), c4
+
+
+def residual_trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
+    """MONAI's ResNet-18 up to its last block and a dropout, and the number of its channels.
+
+    Stride 32, 512 channels at ``width`` 1. Raises ImportError when MONAI is not installed.
+    """
+    try:
+        from monai.networks.nets.resnet import ResNet
+    except ImportError:
+        raise ImportError("trunk 'residual' needs MONAI; run 'pip install monai', or use trunk 'paper'.") from None
+    widths = [max(8, 8 * round(channels * settings.width / 8)) for channels in (64, 128, 256, 512)]
+    norm = "batch" if settings.normalisation == "batch" else ("group", {"num_groups": 8})
+    whole = ResNet(
+        "basic", [2, 2, 2, 2], widths, spatial_dims=2, n_input_channels=len(settings.channels),
+        conv1_t_stride=2, feed_forward=False, bias_downsample=False, norm=norm,
+    )  # fmt: skip
+    layers = [layer for name, layer in whole.named_children() if name != "avgpool"]
+    return nn.Sequential(*layers, nn.Dropout(settings.dropout_dense)), widths[-1]
 
 
 def save(model: MILCNN, path: Path) -> None:

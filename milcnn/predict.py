@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from milcnn.bags import SEPARATOR
 from milcnn.fields import Prepared
 from milcnn.model import MILCNN, Output
 from milcnn.pooling import NoisyAnd
@@ -23,17 +25,20 @@ def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: i
 def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with ``predicted``, ``P_<class>`` and ``y_<class>``.
 
-    P is the pooled probability of the class, y its softmax probability behind the class layer;
-    ``predicted`` is the class with the largest y.
+    P is the pooled probability of the class, y its probability behind the class layer. ``predicted`` is
+    the class with the largest y; of a multi-label study, those with y above 0.5, as ``A|B``.
     """
     pooled, joint = [], []
     for output in outputs(model, prepared, rows):
         pooled.append(output.bags.cpu())
-        joint.append(output.logits.softmax(dim=1).cpu())
+        joint.append(model.probabilities(output.logits).cpu())
     classes = model.settings.classes
     y = pd.DataFrame(torch.cat(joint).numpy(), columns=[f"y_{name}" for name in classes])
     p = pd.DataFrame(torch.cat(pooled).numpy(), columns=[f"P_{name}" for name in classes])
-    predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
+    if model.settings.multilabel:
+        predicted = [SEPARATOR.join(np.array(classes)[row > 0.5]) for row in y.to_numpy()]
+    else:
+        predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
     return pd.concat([rows.reset_index(drop=True).assign(predicted=predicted), p, y], axis=1)
 
 

@@ -1,0 +1,158 @@
+"""Bags for training: which fields a step sees, from where they come, how they are cropped and turned.
+
+Every random choice is a function of (seed, epoch, step) alone, never of what was drawn before or of
+the process that draws: so a run can be resumed exactly, and several processes share one batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from milcnn.fields import Prepared
+from milcnn.screens.screen import LABEL
+
+SEPARATOR = "|"  # between the labels of a field of a multi-label study
+
+
+def seed_of(*key: int) -> int:
+    """A seed for torch that differs for every ``key`` of non-negative integers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tensor:
+    """Class index of each of ``rows``, (B,) int64; for a multi-label study (B, C) float32 of 0 and 1.
+
+    There ``Metadata_Label`` holds any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
+    for a label that is no class.
+    """
+    labels = rows[LABEL].fillna("").str.get_dummies(SEPARATOR) if multilabel else pd.get_dummies(rows[LABEL])
+    if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
+        raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
+    if multilabel:
+        table = labels.reindex(columns=prepared.classes, fill_value=0)
+        return torch.tensor(table.to_numpy(np.float32))
+    return torch.from_numpy(prepared.targets(rows))
+
+
+@dataclass(frozen=True)
+class Plates(Dataset):
+    """Indices of rows → their raw pixels (B, channels, H, W), read from the memory-mapped plates."""
+
+    prepared: Prepared
+    rows: pd.DataFrame
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return torch.from_numpy(self.prepared.pixels(self.rows.iloc[indices.numpy()]))
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The fields of a split.
+
+    ``targets`` is on the CPU. ``resident`` holds all raw pixels (N, channels, H, W) on ``device``; it
+    is None when they did not fit, and every batch is then read from the plates.
+    """
+
+    plates: Plates
+    targets: Tensor
+    device: torch.device
+    resident: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batches(self, indices: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw pixels (B, channels, H, W) and targets, on the device, for each tensor of row indices."""
+        if self.resident is not None:
+            pixels = (self.resident[batch.to(self.device)] for batch in indices)
+        else:
+            on_gpu = self.device.type == "cuda"
+            workers = min(8, psutil.cpu_count() or 1) if on_gpu else 0  # on a CPU they would only compete
+            pixels = DataLoader(
+                self.plates, batch_size=None, sampler=indices, num_workers=workers, pin_memory=on_gpu
+            )  # fmt: skip
+        for batch, raw in zip(indices, pixels, strict=True):
+            yield raw.to(self.device, non_blocking=True), self.targets[batch].to(self.device)
+
+
+def open_bags(
+    prepared: Prepared, split: str, multilabel: bool, device: torch.device, data: Literal["auto", "device", "stream"]
+) -> Bags:
+    """The fields of ``split``: on the device when ``data`` is device, or auto and they fill at most half
+    of its free memory. Raises ValueError when the split has no field.
+    """
+    rows = prepared.of(split)
+    if rows.empty:
+        raise ValueError(f"{prepared.folder / 'fields.csv'}: no field in split '{split}'.")
+    plates = Plates(prepared, rows)
+    needed = prepared.pixels(rows.iloc[:1]).nbytes * len(rows)
+    fits = data == "device" or (data == "auto" and needed <= free_memory(device) / 2)
+    resident = torch.from_numpy(prepared.pixels(rows)).to(device) if fits else None
+    return Bags(plates, targets_of(prepared, rows, multilabel), device, resident)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Generator) -> Tensor:
+    """Row indices of the ``n`` fields of one epoch, (n,) int64, in random order.
+
+    ``balanced`` takes the same number from every class (± 1), without repeating a field before its
+    class is used up; where classes are equal that is one plain pass over all fields. A multi-label
+    field counts in each of its classes, and fields without a label form one more. Not balanced, the
+    whole training set is one class.
+    """
+    if not balanced:
+        groups = [torch.arange(len(targets))]
+    elif targets.ndim == 1:
+        groups = [(targets == label).nonzero()[:, 0] for label in targets.unique()]
+    else:
+        members = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], dim=1)
+        groups = [column.nonzero()[:, 0] for column in members.T if column.any()]
+    quota = torch.full((len(groups),), n // len(groups))
+    quota[torch.randperm(len(groups), generator=generator)[: n % len(groups)]] += 1
+
+    def draw(group: Tensor, count: int) -> Tensor:
+        passes = -(-count // len(group))
+        parts = [group[torch.randperm(len(group), generator=generator)] for _ in range(passes)]
+        return torch.cat([*parts, group[:0]])[:count]
+
+    chosen = torch.cat([draw(group, int(count)) for group, count in zip(groups, quota, strict=True)])
+    return chosen[torch.randperm(n, generator=generator)]
+
+
+def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
+    """Each field (B, channels, H, W) cropped, turned and reflected, float32, on its device.
+
+    ``draws`` (B, 4) float in [0, 1) place the crop of ``crop`` px (0: the whole field) in y and x, and
+    choose the turn and the reflection. Raises ValueError when the crop is larger than the field.
+    """
+    height, width = fields.shape[-2:]
+    side_y, side_x = (crop, crop) if crop else (height, width)
+    if side_y > height or side_x > width:
+        raise ValueError(f"crop: {crop} px is more than a field of {height} × {width} px.")
+    if not crop and not dihedral:
+        return fields
+    # a crop that is not square can only be turned by half a turn in a batch
+    quarter = 1 if side_y == side_x else 2
+
+    def one(field: Tensor, draw: list[float]) -> Tensor:
+        y, x = int(draw[0] * (height - side_y + 1)), int(draw[1] * (width - side_x + 1))
+        field = field[:, y : y + side_y, x : x + side_x].float()
+        if dihedral:
+            field = field.rot90(quarter * int(draw[2] * 4), (1, 2))
+            field = field.flip(2) if draw[3] < 0.5 else field
+        return field
+
+    return torch.stack([one(field, draw) for field, draw in zip(fields, draws.tolist(), strict=True)])
