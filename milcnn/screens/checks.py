@@ -58,8 +58,8 @@ def plate_names(fields: pd.DataFrame) -> Iterator[str]:
 
 def split_names(fields: pd.DataFrame) -> Iterator[str]:
     if SPLIT in fields:
-        for split in set(fields[SPLIT].dropna()) - {"train", "validation", "test", ""}:
-            yield f"{SPLIT} '{split}': is none of train, validation, test."
+        for split in set(fields[SPLIT].dropna()) - {"train", "validation", "test", "unused", ""}:
+            yield f"{SPLIT} '{split}': is none of train, validation, test, unused."
 
 
 def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[str]:

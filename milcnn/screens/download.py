@@ -84,7 +84,7 @@ def go_on(url: str, output_file: str, _pooch: object, *, part: Path) -> None:
             part.open("ab" if goes_on else "wb") as handle,
             tqdm(total=total, initial=have, desc=part.name.strip("."), unit="B", unit_scale=True) as bar,
         ):
-            for chunk in answer.iter_content(1 << 20):
+            for chunk in answer.iter_content(1 << 16):
                 handle.write(chunk)
                 bar.update(len(chunk))
     if total and part.stat().st_size != total:

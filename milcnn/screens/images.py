@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from milcnn.screens.columns import page_column, path_column
 
 TIFF = {".tif", ".tiff", ".flex"}
 PNG_TAIL = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"  # the last chunk of every whole PNG
+_OPENING = Lock()
 
 
 class ImageError(ValueError):
@@ -113,7 +115,8 @@ def open_zip(path: str | Path) -> zipfile.ZipFile:
     Raises ImageError when it is not whole, or names a file outside its own folder.
     """
     status = os.stat(path)
-    return _open_zip(str(path), status.st_size, status.st_mtime_ns, os.getpid())
+    with _OPENING:  # threads that ask at once get one handle
+        return _open_zip(str(path), status.st_size, status.st_mtime_ns, os.getpid())
 
 
 # a forked process needs its own handle: a shared one would move the file position of the other
@@ -126,6 +129,7 @@ def _open_zip(path: str, size: int, modified: int, process: int) -> zipfile.ZipF
     for name in archive.namelist():
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in name:
+            archive.close()
             raise ImageError(f"{path}: its file '{name}' points outside the zip's folder; do not use this zip.")
     return archive
 

@@ -60,8 +60,9 @@ def yeast_screen(settings: YeastSettings) -> Screen:
     reasons = pd.Series("", index=wells.index)
     reasons[wells["path"].isna()] = "no file"
     reasons[wells[LABEL] == ""] = "the strain has no localisation"
+    folder = in_root(settings.images)
     problems = [
-        f"{in_root(settings.images)}: no file for plate {row[PLATE]}, well {row[WELL]}; copy it, or set 'missing: skip'."
+        f"{folder}: no file for plate {row[PLATE]}, well {row[WELL]}; copy it, or set 'missing: skip'."
         for _, row in wells[reasons == "no file"].iterrows()
         if settings.missing == "error"
     ]
@@ -84,9 +85,7 @@ def well_files(folder: Path) -> pd.DataFrame:
     """Plate, well and path of each image file under ``folder``."""
     paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in TIFF)
     if not paths:
-        raise ScreenError(
-            [f"{folder}: holds no <plate>/<well>.flex or .tif; set 'images' to the folder of the plates."]
-        )
+        raise ScreenError([f"{folder}: holds no <plate>/<well>.flex or .tif; set 'images' to the plates' folder."])
     rows = [(path.parent.name, opera_well(path.stem), path.as_posix()) for path in paths]
     return pd.DataFrame(rows, columns=[PLATE, WELL, "path"])
 

@@ -6,6 +6,7 @@ of RFP, and ``Index1`` (N, 19) which localisation each cell was given; larger se
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ class Cells:
         with h5py.File(self.path) as file:  # opened anew: a handle does not outlive a fork
             parts = [
                 file[f"data{k}"][unique[(unique >= start) & (unique < stop)] - start]
-                for k, (start, stop) in enumerate(zip(starts, starts[1:], strict=False), start=1)
+                for k, (start, stop) in enumerate(pairwise(starts), start=1)
             ]
         return np.concatenate(parts)[back].reshape(-1, len(CHANNELS), TILE, TILE)
 
