@@ -33,8 +33,8 @@ class Correction:
         return self.illumination is None and self.gain is None
 
     def apply(self, field: np.ndarray) -> np.ndarray:
-        """``field`` (C, H, W), or every k-th pixel of one (see ``every``), as unrounded float32."""
-        values = field.astype(np.float32)
+        """``field`` (C, H, W), or a grid of it (see ``every``), not rounded: float32, float64 beyond 16 bit."""
+        values = field.astype(np.float32 if field.dtype.itemsize <= 2 else np.float64)
         if self.illumination is not None:
             values /= self.illumination
         if self.gain is not None:
@@ -49,9 +49,10 @@ class Correction:
 
 def block_mean(field: np.ndarray, side: int) -> np.ndarray:
     """Mean of each ``side`` × ``side`` block of a field (C, H, W), float32; a rest of a block is left out."""
-    channels, height, width = (field.shape[0], *(length // side for length in field.shape[1:]))
-    blocks = field[:, : height * side, : width * side].reshape(channels, height, side, width, side)
-    return blocks.mean(axis=(2, 4), dtype=np.float32)
+    height, width = (length // side for length in field.shape[1:])
+    # rows first: whole rows are summed at the speed of memory
+    rows = field[:, : height * side].reshape(len(field), height, side, -1).mean(axis=2, dtype=np.float32)
+    return rows[..., : width * side].reshape(len(field), height, width, side).mean(axis=3, dtype=np.float32)
 
 
 def every(field: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from milcnn import illumination, quality, survey
 from milcnn.files import write_json, written_whole
+from milcnn.quality import bands
 from milcnn.screens.screen import PLATE, Screen
 from milcnn.survey import PrepareSettings, cut, parallel, read_raw, stored, truth_of
 
@@ -166,8 +167,10 @@ def truth_dtype(screen: Screen, plate: str) -> np.dtype:
 
 def sums_of(field: np.ndarray) -> dict[str, list[float]]:
     """``sum`` and ``squares`` of each channel; exact for integers, which float64 holds up to 2^53."""
-    flat = [channel.astype(np.float64).ravel() for channel in field]
-    return {
-        "sum": [float(channel.sum()) for channel in flat],
-        "squares": [float(channel @ channel) for channel in flat],
-    }
+    total, squares = np.zeros(len(field)), np.zeros(len(field))
+    for band in bands(field.shape[1]):  # bands of rows stay in the cache of a core
+        for index, channel in enumerate(field[:, band]):
+            values = channel.ravel().astype(np.float64)
+            total[index] += values.sum()
+            squares[index] += values @ values
+    return {"sum": total.tolist(), "squares": squares.tolist()}

@@ -10,6 +10,9 @@ of ``fields.csv``, one a channel ``<c>``:
 - ``Flag_blurred``, ``Flag_saturated``, ``Flag_empty``: true when any channel is; see ``flags``.
 """
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from pydantic import Field
@@ -29,6 +32,20 @@ class QualitySettings(Settings):
     empty_below: float = Field(0.005, ge=0, le=1)  # share of pixels that are foreground
 
 
+def bands(height: int, rows: int = 64) -> Iterator[slice]:
+    """The rows of a field, some at a time."""
+    return (slice(start, start + rows) for start in range(0, height, rows))
+
+
+@lru_cache(maxsize=4)
+def rings(shape: tuple[int, int], columns: int) -> np.ndarray:
+    """The ring of each of the first columns of a half spectrum, row by row: its frequency in 1 / shorter side."""
+    side = min(shape)
+    y = fft.fftfreq(shape[0])[:, None] * side
+    x = np.arange(columns)[None] / shape[1] * side
+    return np.sqrt(y**2 + x**2).astype(np.intp).ravel()
+
+
 def power_slope(image: np.ndarray) -> float | None:
     """Slope of log power against log spatial frequency of an image (H, W); None where it is constant.
 
@@ -37,21 +54,18 @@ def power_slope(image: np.ndarray) -> float | None:
     ring grows with its radius; edges have about −1; a blurred image less.
     """
     side = min(image.shape)
-    reach = max(side // 8, 4)
-    values = image.astype(np.float32)
-    values -= values.mean()
-    if not values.any() or side < 16:
+    if side < 16 or np.ptp(image) == 0:
         return None
+    reach = max(side // 8, 4)
+    mean = np.float32(image.mean())
     # only low frequencies are asked for: cut the columns before the second, costlier transform
-    columns = reach * image.shape[1] // side + 2
-    spectrum = fft.fft(fft.rfft(values, axis=1)[:, :columns], axis=0)
+    columns = min(reach * image.shape[1] // side + 2, image.shape[1] // 2 + 1)
+    half = [fft.rfft(image[band].astype(np.float32) - mean, axis=1)[:, :columns] for band in bands(len(image))]
+    spectrum = fft.fft(np.concatenate(half), axis=0)
     power = spectrum.real**2 + spectrum.imag**2
     power[:, 1:] *= 2  # the conjugate half that rfft leaves out
-    y = fft.fftfreq(image.shape[0])[:, None] * side
-    x = np.arange(power.shape[1])[None] / image.shape[1] * side
-    ring = np.sqrt(y**2 + x**2).astype(np.intp)
     radii = np.arange(2, reach)
-    sums = np.bincount(ring.ravel(), power.ravel(), minlength=reach)[2:reach]
+    sums = np.bincount(rings(image.shape, columns), power.ravel(), minlength=reach)[2:reach]
     if not (sums > 0).all():
         return None
     return float(np.polyfit(np.log(radii), np.log(sums), 1)[0])

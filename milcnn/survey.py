@@ -153,9 +153,9 @@ def finish(values: np.ndarray, dtype: np.dtype, downscale: int) -> tuple[np.ndar
     if dtype.kind == "f":
         return values.astype(dtype), 0.0
     limits = np.iinfo(dtype)
-    values = np.rint(values)
-    beyond = np.count_nonzero(values < limits.min) + np.count_nonzero(values > limits.max)
-    return values.clip(limits.min, limits.max).astype(dtype), beyond / values.size
+    np.rint(values, out=values)
+    kept = values.clip(limits.min, limits.max)
+    return kept.astype(dtype), np.count_nonzero(kept != values) / values.size
 
 
 def stored(raw: np.ndarray, found: Survey, settings: PrepareSettings) -> tuple[np.ndarray, float]:
