@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 
+from milcnn.screens.composite import CompositeSettings, composite_screen
 from milcnn.screens.digits import DigitsSettings, digits_screen
+from milcnn.screens.micronuclei import MicronucleiSettings, micronuclei_screen
 from milcnn.screens.screen import Screen
+from milcnn.screens.simulated import SimulatedSettings, simulated_screen
 from milcnn.settings import Settings
 
 SCREENS: dict[str, tuple[type[Settings], Callable[..., Screen]]] = {
     "digits": (DigitsSettings, digits_screen),
+    "simulated": (SimulatedSettings, simulated_screen),
+    "micronuclei": (MicronucleiSettings, micronuclei_screen),
+    "composite": (CompositeSettings, composite_screen),
 }
 
 
