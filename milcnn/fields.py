@@ -41,6 +41,7 @@ class Prepared:
     mean: list[float]
     std: list[float]
     pixel_size: float | None
+    multilabel: bool = False  # a field may have several labels, written A|B
     settings: dict = field(default_factory=dict)  # of survey.PrepareSettings
 
     @cached_property
@@ -69,22 +70,33 @@ class Prepared:
         return self._stack("truth", rows).astype(np.uint16, copy=False)
 
     def labelled_mask(self, rows: pd.DataFrame) -> np.ndarray:
-        """True where a pixel belongs to an object of the class of its field's label, (B, H, W) bool."""
-        objects = self.objects.merge(rows[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
-        wanted = objects[objects["class"] == objects[LABEL]].groupby(FIELD_KEY)["object"].apply(list)
+        """True where a pixel belongs to an object of the class of its field's label, (B, H, W) bool.
+
+        Of several labels the first; nowhere when the truth is not known.
+        """
+        if not self.has_truth:
+            fields = self.pixels(rows)
+            return np.zeros((len(fields), *fields.shape[2:]), bool)
+        keyed = rows[FIELD_KEY].assign(wanted=first_label(rows))
+        objects = self.objects.merge(keyed, on=FIELD_KEY)
+        wanted = objects[objects["class"] == objects["wanted"]].groupby(FIELD_KEY)["object"].apply(list)
         keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
-        return np.stack(
-            [np.isin(truth, wanted.get(key, [])) for truth, key in zip(self.truth(rows), keys, strict=True)]
-        )
+        pairs = zip(self.truth(rows), keys, strict=True)
+        return np.stack([np.isin(truth, wanted.get(key, [])) for truth, key in pairs])
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
-        """The class index of each of ``rows``, (B,) int64."""
-        return pd.Categorical(rows[LABEL], categories=self.classes).codes.astype(np.int64)
+        """The class index of each of ``rows``, (B,) int64; of several labels that of the first."""
+        return pd.Categorical(first_label(rows), categories=self.classes).codes.astype(np.int64)
 
     def _stack(self, kind: str, rows: pd.DataFrame) -> np.ndarray:
         names = rows[PLATE].unique()
         stacks = {name: np.load(plates.array_path(self.folder, kind, name), mmap_mode="r") for name in names}
         return np.stack([stacks[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
+
+
+def first_label(rows: pd.DataFrame) -> pd.Series:
+    """The label of each field, of several the first."""
+    return rows[LABEL].str.split("|").str[0]
 
 
 def load(folder: Path, study: str | None = None) -> Prepared:
@@ -132,6 +144,7 @@ def prepare(
         "channels": screen.channels,
         "classes": screen.classes,
         "pixel_size": screen.pixel_size and screen.pixel_size * settings.downscale,
+        "multilabel": screen.multilabel,
         "mean": mean,
         "std": std,
         "settings": settings.model_dump(exclude={"workers"}),
