@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
 
-from milcnn.screens import open_screen
+from milcnn.paths import ROOT
+from milcnn.screens import SCREENS, open_screen
 from milcnn.screens.columns import class_names, join_labels
 from milcnn.screens.images import read_field
 from milcnn.screens.screen import Screen, ScreenError
@@ -162,3 +164,10 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_a_kind_that_does_not_exist_is_told():
     with pytest.raises(ValueError, match="screen: 'bbc' is not one of digits, manifest"):
         open_screen("bbc")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/prepare.yaml")), ids=lambda path: path.parent.name)
+def test_settings_of_every_study_are_known_to_its_screen(path):
+    parameters = yaml.safe_load(path.read_text())
+    settings_of, _ = SCREENS[parameters["screen"]]
+    settings_of(**parameters["screen_settings"])
