@@ -97,6 +97,29 @@ def test_a_class_with_one_field_is_refused(true_mirror):
         open_screen("bbbc021", plates=[*PLATES, "Week2_24361"], missing="skip").check()
 
 
+@needs_mirror
+def test_the_same_plate_as_a_screen_of_ones_own(true_mirror, true_tables, tmp_path):
+    """The true image CSV is a table of CellProfiler's: read as a manifest it gives the same fields."""
+    (plate,) = plates = ["Week4_27801"]
+    screen = open_screen("bbbc021", plates=plates, missing="skip")
+    with zipfile.ZipFile(TRUE / f"bbbc021/BBBC021_v1_images_{plate}.zip") as archive:
+        archive.extractall(tmp_path / "Week4")
+        there = set(archive.namelist())
+    images = true_tables[0]
+    here = (plate + "/" + images["Image_FileName_Actin"]).isin(there)
+    images[here].to_csv(tmp_path / "image.csv", index=False)
+    columns = {name: f"Image_{name}_DAPI" for name in ("Metadata_Plate", "Metadata_Well")}
+    columns |= {"Metadata_Site": "ImageNumber", "Metadata_Label": "Image_Metadata_Compound"}
+    own = open_screen("manifest", table=str(tmp_path / "image.csv"), columns=columns)
+    own.check()
+    assert own.channels == screen.channels
+    assert own.classes == ["DMSO", "cyclohexamide"]
+    assert len(own.fields) == len(screen.fields) == 13
+    for (_, one), (_, other) in zip(own.fields.iloc[:2].iterrows(), screen.fields.iloc[:2].iterrows(), strict=True):
+        assert one["Metadata_Well"] == other["Metadata_Well"]
+        np.testing.assert_array_equal(own.read(one), screen.read(other))
+
+
 def image_row(week, plate, well, site, compound, concentration):
     prefix = "" if week == "Week4" else f"{week}_180607_"
     row = {"TableNumber": 4, "ImageNumber": 1}

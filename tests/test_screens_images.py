@@ -1,6 +1,7 @@
 """Files as microscopes and users leave them, against arrays that the test itself wrote."""
 
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,17 @@ def test_a_file_in_a_zip_is_read_in_place(tmp_path):
     with pytest.raises(ImageError, match=r"plate\.zip: holds no 'plate/b\.tif'"):
         read_plane(path.replace("a.tif", "b.tif"))
     assert not (tmp_path / "plate").exists()
+
+
+def test_threads_share_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "plate.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(64):
+            tifffile.imwrite(tmp_path / "a.tif", STACK[0] + np.uint16(number))
+            archive.write(tmp_path / "a.tif", f"{number}.tif")
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(read_plane, [f"{tmp_path}/plate.zip/{number}.tif" for number in range(64)]))
+    for number, image in enumerate(images):
+        np.testing.assert_array_equal(image, STACK[0] + np.uint16(number))
 
 
 def test_a_field_is_its_channels_in_order(tmp_path):

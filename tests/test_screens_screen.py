@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import yaml
 
-from milcnn.screens import open_screen
+from milcnn.paths import ROOT
+from milcnn.screens import SCREENS, open_screen
 from milcnn.screens.columns import class_names, join_labels
 from milcnn.screens.images import read_field
 from milcnn.screens.screen import Screen, ScreenError
@@ -55,6 +57,10 @@ def test_a_sound_screen_passes_and_reads(tmp_path):
     assert (field.shape, field.dtype) == ((2, 3, 4), np.uint16)
 
 
+def test_fields_of_none_of_the_sets_pass(tmp_path):
+    screen_in(tmp_path, lambda f: f.assign(Metadata_Split=["train", "test", "dose", "unused"] * 2)).check()
+
+
 def test_a_screen_that_is_made_not_read_passes():
     open_screen("digits", size=64, fields_per_class={"train": 2, "validation": 1, "test": 1}).check()
 
@@ -71,7 +77,7 @@ def test_a_screen_that_is_made_not_read_passes():
         (lambda f: f.drop(columns="Metadata_Site"), ["table: has no column Metadata_Site"]),
         (lambda f: f.drop(columns="Path_Actin"), ["table: has no column Path_Actin"]),
         (lambda f: f.assign(Metadata_Plate="a/b", Metadata_Site=range(8)), ["plate 'a/b': names a file"]),
-        (lambda f: f.assign(Metadata_Split="training"), ["Metadata_Split 'training': is none of"]),
+        (lambda f: f.assign(Metadata_Split="Test"), ["Metadata_Split 'Test': write train, validation or test."]),
     ],
 )
 def test_a_bad_table_is_told_in_one_sentence(tmp_path, change, expected):
@@ -162,3 +168,10 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_a_kind_that_does_not_exist_is_told():
     with pytest.raises(ValueError, match="screen: 'bbc' is not one of digits, manifest"):
         open_screen("bbc")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/prepare.yaml")), ids=lambda path: path.parent.name)
+def test_settings_of_every_study_are_known_to_its_screen(path):
+    parameters = yaml.safe_load(path.read_text())
+    settings_of, _ = SCREENS[parameters["screen"]]
+    settings_of(**parameters["screen_settings"])

@@ -19,6 +19,8 @@ from milcnn.screens.columns import (
 )
 from milcnn.screens.images import Header, ImageError, read_header
 
+SETS = ["train", "validation", "test"]
+
 
 def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[str]:
     """One sentence for each problem of the table itself; see ``Screen`` for its columns."""
@@ -57,9 +59,10 @@ def plate_names(fields: pd.DataFrame) -> Iterator[str]:
 
 
 def split_names(fields: pd.DataFrame) -> Iterator[str]:
-    if SPLIT in fields:
-        for split in set(fields[SPLIT].dropna()) - {"train", "validation", "test", "unused", ""}:
-            yield f"{SPLIT} '{split}': is none of train, validation, test, unused."
+    """Other names are for fields of none of the sets, but "Training" is hardly meant as one."""
+    for split in sorted(set(fields.get(SPLIT, pd.Series(dtype=str)).dropna().astype(str)) - {*SETS, ""}):
+        if split.strip().casefold().startswith(("train", "val", "test")):
+            yield f"{SPLIT} '{split}': write {', '.join(SETS[:2])} or {SETS[2]}."
 
 
 def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[str]:

@@ -18,7 +18,7 @@ MIRROR = "MILCNN_MIRROR"
 
 
 def fetch(source: str, name: str, url: str, sha256: str | None = None) -> Path:
-    """The file ``name`` of ``source``, from data/raw, the mirror, or ``url``, in this order.
+    """The file ``name`` of ``source``: from the mirror's folder, data/raw, the mirror's URL, or ``url``.
 
     The mirror is the folder or URL in the environment variable ``MILCNN_MIRROR``; it holds the
     origin's files under their own names in one folder a source. A file in a mirror folder is used

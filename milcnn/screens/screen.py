@@ -55,7 +55,7 @@ class Screen:
     ``Metadata_Site``, ``Metadata_Label`` and, where known, ``Metadata_Batch``,
     ``Metadata_Compound``, ``Metadata_Concentration`` (µM), ``Metadata_Replicate``,
     ``Metadata_Control`` (True for fields of the negative control) and ``Metadata_Split`` (train,
-    validation or test, where the screen itself says what may be learnt from). Fields that are read
+    validation or test, where the screen itself says what may be learnt from; anything else is none of them). Fields that are read
     from files have a ``Path_<channel>`` for each channel and, where a file holds more than one
     plane, a ``Page_<channel>`` that counts from 0; see ``milcnn.screens.images``.
 
