@@ -21,23 +21,19 @@ its own wells on all three plates, class and well are not to be told apart. Its 
 their well: how many of them respond is not known.
 """
 
-import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from pydantic import Field
-from tqdm.auto import tqdm
 
-from milcnn.files import read_table
+from milcnn.screens.cut import Cut, cut_cells, read_cells
 from milcnn.screens.screen import FIELD_KEY, LABEL, PLATE, SPLIT, Screen
 from milcnn.settings import Settings
 
-CORNER = ["y0", "x0"]
 COVERED = 0.25  # of the mean light of a plate's cells, from which on a pixel is no background
 
 
@@ -67,77 +63,19 @@ class CompositeSettings(Settings):
     seed: int = Field(0, ge=0)
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Cells cut out: ``table`` has the key of the source field and ``class``; ``pixels`` (n, C, h, h), row by row."""
-
-    table: pd.DataFrame
-    pixels: np.ndarray
-
-
 def composite_screen(settings: CompositeSettings) -> Screen:
     """The screen of composites; ``read`` gives (C, size, size) and ``truth`` the disc of each cell."""
     from milcnn.screens import open_screen  # the table of screens there imports this module
 
     source = open_screen(settings.screen, **settings.screen_settings)
-    cut = cut_cells(source, read_cells(settings), [settings.negative, settings.positive], settings)
+    cut = cut_cells(
+        source,
+        read_cells(settings.cells, settings.cell_fields),
+        [settings.negative, settings.positive],
+        settings.crop,
+        settings.downscale,
+    )
     return compose(cut, source, settings)
-
-
-def read_cells(settings: CompositeSettings) -> pd.DataFrame:
-    """The table of cells, with the key of their fields. Raises ValueError for a missing column or variable."""
-    path = expanded(settings.cells)
-    cells = read_table(path, "name the table of cells in 'cells'")
-    if settings.cell_fields is not None and not set(FIELD_KEY) <= set(cells):
-        fields = read_table(expanded(settings.cell_fields), "name the table of their fields in 'cell_fields'")
-        names = dict(zip(["plate", "well", "site"], FIELD_KEY, strict=True))
-        fields = fields.rename(columns=names)[["field", *FIELD_KEY]]
-        cells = cells.merge(fields, on="field", how="left", validate="many_to_one")
-    if missing := [name for name in [*FIELD_KEY, *CORNER] if name not in cells]:
-        raise ValueError(f"{path}: has no column {', '.join(missing)}; give them, or 'cell_fields'.")
-    return cells
-
-
-def expanded(path: str) -> Path:
-    full = os.path.expandvars(path)
-    if "$" in full:
-        raise ValueError(f"composite: '{path}' names a variable that the environment does not have; set it.")
-    return Path(full)
-
-
-def cut_cells(screen: Screen, cells: pd.DataFrame, classes: list[str], settings: CompositeSettings) -> Cut:
-    """Cut the ``cells`` of ``classes`` out of their fields; on plates that hold all of these classes.
-
-    Cells of fields that the screen does not have, and crops that leave their field, are left out.
-    """
-    own = [] if "class" in cells else [LABEL]
-    cells = cells.merge(screen.fields[[*FIELD_KEY, *own]], on=FIELD_KEY).rename(columns={LABEL: "class"})
-    cells = cells[cells["class"].isin(classes)]
-    both = cells.groupby(PLATE)["class"].nunique() == len(classes)
-    plates = sorted(both[both].index)
-    if len(plates) < 2:
-        raise ValueError(
-            f"composite: {' and '.join(classes)} are together on {len(plates)} plate(s) ({', '.join(plates)}); "
-            "training and testing need two."
-        )
-    cells = cells[cells[PLATE].isin(plates)]
-    rows = screen.fields.set_index(FIELD_KEY, drop=False)
-    kept, pixels = [], []
-    for key, members in tqdm(cells.groupby(FIELD_KEY, sort=False), desc="cut", unit="field", leave=False):
-        crops, inside = crops_of(screen.read(rows.loc[key]), members[CORNER].to_numpy(), settings)
-        kept.append(members[inside])
-        pixels.append(crops)
-    return Cut(pd.concat(kept, ignore_index=True)[[*FIELD_KEY, "class"]], np.concatenate(pixels))
-
-
-def crops_of(field: np.ndarray, corners: np.ndarray, settings: CompositeSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (n, C, h, h) float32 of a field at ``corners``, downscaled, and which corners have one (bool)."""
-    side, by = settings.crop, settings.downscale
-    inside = ((corners >= 0) & (corners + side <= field.shape[1:])).all(axis=1)
-    crops = [field[:, y : y + side, x : x + side] for y, x in corners[inside]]
-    edge = side // by
-    whole = np.array(crops, np.float32).reshape(-1, len(field), side, side)[..., : edge * by, : edge * by]
-    return whole.reshape(len(crops), len(field), edge, by, edge, by).mean(axis=(3, 5)), inside
 
 
 def compose(cut: Cut, source: Screen, settings: CompositeSettings) -> Screen:
@@ -234,34 +172,38 @@ def matched(cells: pd.DataFrame, settings: CompositeSettings) -> np.ndarray:
 def field_table(pairs: dict[tuple[str, str], np.ndarray], settings: CompositeSettings) -> pd.DataFrame:
     """One row a field; beside the columns of ``Screen.fields``: ``cells`` (n), ``fraction`` (k / n), ``field`` (seed).
 
-    The plates of a split take turns. Raises ValueError where a plate has fewer pairs than a field has cells.
+    The plates of a split take turns.
     """
     rows = []
     for split, number in settings.fields_per_class.items():
-        plates = [plate for of, plate in pairs if of == split]
+        plates = usable_plates(split, pairs, settings)
         for label in (settings.negative, settings.positive):
-            for site in range(number):
-                plate = plates[site % len(plates)]
-                rows.append((plate, f"{split}-{label}", site + 1, label, split))
+            rows += [(plates[k % len(plates)], f"{split}-{label}", k + 1, label, split) for k in range(number)]
     table = pd.DataFrame(rows, columns=[*FIELD_KEY, LABEL, SPLIT])
     table["field"] = range(len(table))
-    for (split, plate), found in pairs.items():
-        if len(found) < max(settings.n_cells):
-            raise ValueError(
-                f"composite: plate {plate} has {len(found)} pairs of cells of equal coverage for split '{split}', "
-                f"and n_cells asks for {max(settings.n_cells)}; give more cells, fewer n_cells or a wider caliper."
-            )
-    n = [number_of(row, settings)[0] for _, row in table.iterrows()]
-    turn = table["Metadata_Site"] - 1
-    wanted = np.array(settings.fractions)[
-        turn // table.groupby(SPLIT)[PLATE].transform("nunique") % len(settings.fractions)
-    ]
+    n = [number_of(row, settings)[0] for row in table.to_dict("records")]
+    # each plate goes through all fractions
+    turn = (table["Metadata_Site"] - 1) // table.groupby(SPLIT)[PLATE].transform("nunique")
+    wanted = np.array(settings.fractions)[turn % len(settings.fractions)]
     k = np.where(table[LABEL] == settings.positive, np.maximum(1, np.rint(wanted * n)), 0)
     control = table[LABEL] == settings.negative
     return table.assign(cells=n, fraction=k / n, Metadata_Control=control)
 
 
-def number_of(row: pd.Series, settings: CompositeSettings) -> tuple[int, Generator]:
+def usable_plates(split: str, pairs: dict[tuple[str, str], np.ndarray], settings: CompositeSettings) -> list[str]:
+    """The plates of a split, each with pairs enough for the fullest field. Raises ValueError where they are too few."""
+    found = {plate: len(members) for (of, plate), members in pairs.items() if of == split}
+    most = max(settings.n_cells)
+    if not found or min(found.values()) < most:
+        counts = ", ".join(f"{n} on {plate}" for plate, n in found.items()) or "none"
+        raise ValueError(
+            f"composite: split '{split}' has too few pairs of cells of equal coverage ({counts}), and n_cells asks "
+            f"for {most}; give more cells, fewer n_cells or a wider caliper."
+        )
+    return list(found)
+
+
+def number_of(row: Mapping, settings: CompositeSettings) -> tuple[int, Generator]:
     """Number of cells of a field, whatever its label, and the generator that then picks and places them."""
     rng = np.random.default_rng([settings.seed, row["field"]])
     return int(rng.choice(settings.n_cells)), rng
