@@ -124,7 +124,10 @@ def prepare(
     entries = [
         records[str(plate)]["fields"][index] for plate, index in zip(fields[PLATE], fields["index"], strict=True)
     ]
-    fields = pd.concat([fields, pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)], axis=1)
+    measures = pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)[
+        quality.columns(screen.channels)
+    ]
+    fields = pd.concat([fields, measures.astype(float)], axis=1)
     fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
     mean, std = channel_statistics(records, fields[fields[SPLIT] == "train"])
     facts = {
