@@ -46,7 +46,7 @@ class Prepared:
 
     @cached_property
     def fields(self) -> pd.DataFrame:
-        return read_table(self.folder / "fields.csv").astype({LABEL: str, PLATE: str})
+        return read_table(self.folder / "fields.csv")
 
     @property
     def has_truth(self) -> bool:
@@ -55,7 +55,7 @@ class Prepared:
     @cached_property
     def objects(self) -> pd.DataFrame:
         """One row an object of the truth; see ``Screen``."""
-        return read_table(self.folder / "objects.csv").astype({"class": str, PLATE: str})
+        return read_table(self.folder / "objects.csv")
 
     def of(self, split: str) -> pd.DataFrame:
         """The rows of ``fields`` in ``split`` (train, validation or test)."""
@@ -136,7 +136,10 @@ def prepare(
     entries = [
         records[str(plate)]["fields"][index] for plate, index in zip(fields[PLATE], fields["index"], strict=True)
     ]
-    fields = pd.concat([fields, pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)], axis=1)
+    measures = pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)[
+        quality.columns(screen.channels)
+    ]
+    fields = pd.concat([fields, measures.astype(float)], axis=1)
     fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
     mean, std = channel_statistics(records, fields[fields[SPLIT] == "train"])
     facts = {

@@ -110,13 +110,14 @@ def survey(screen: Screen, rows: pd.DataFrame, settings: PrepareSettings) -> Sur
     shape = cut(first, settings).shape
     side = max(1, min(shape[1:]) // illumination.GRID)
 
-    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray]:
+    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         field = cut(read_raw(screen, row, first), settings)
         # a reduced field of 1024 px has 1/64 of its pixels: the sample fits in memory
-        return block_mean(field, side) if settings.illumination != "none" else None, every(field).copy()
+        reduced = block_mean(field, side) if settings.illumination != "none" else None
+        return reduced, every(field).copy(), quality.thresholds(every(field))
 
-    reduced, grids = zip(*parallel(look, spread(rows, settings.sampled), settings.workers), strict=True)
-    threshold = quality.thresholds(pooled(grids))
+    reduced, grids, limits = zip(*parallel(look, spread(rows, settings.sampled), settings.workers), strict=True)
+    threshold = np.median(limits, axis=0)  # one field that glows does not make the others empty
     correction = Correction()
     if settings.illumination != "none":
         light = illumination.illumination_function(
@@ -126,7 +127,7 @@ def survey(screen: Screen, rows: pd.DataFrame, settings: PrepareSettings) -> Sur
     if settings.scaling != "none":
         chosen = reference(rows, settings.scaling)
         if len(chosen) < len(rows):
-            grids = [grid for _, grid in parallel(look, spread(chosen, settings.sampled), settings.workers)]
+            grids = [grid for _, grid, _ in parallel(look, spread(chosen, settings.sampled), settings.workers)]
         on_grid = Correction(None if correction.illumination is None else every(correction.illumination))
         gain, offset = illumination.plate_scale(pooled([on_grid.apply(grid) for grid in grids]))
         correction = replace(correction, gain=gain, offset=offset)
