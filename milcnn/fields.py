@@ -77,6 +77,13 @@ class Prepared:
             [np.isin(truth, wanted.get(key, [])) for truth, key in zip(self.truth(rows), keys, strict=True)]
         )
 
+    def label_share(self) -> pd.Series:
+        """Share of the objects of each field that carry its label; empty where the truth is not known."""
+        if not self.has_truth:
+            return pd.Series(dtype=float)
+        objects = self.objects.merge(self.fields[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
+        return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
+
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """The class index of each of ``rows``, (B,) int64."""
         return pd.Categorical(rows[LABEL], categories=self.classes).codes.astype(np.int64)
