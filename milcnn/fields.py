@@ -84,6 +84,13 @@ class Prepared:
         pairs = zip(self.truth(rows), keys, strict=True)
         return np.stack([np.isin(truth, wanted.get(key, [])) for truth, key in pairs])
 
+    def label_share(self) -> pd.Series:
+        """Share of the objects of each field that carry its label; empty where the truth is not known."""
+        if not self.has_truth:
+            return pd.Series(dtype=float)
+        objects = self.objects.merge(self.fields[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
+        return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
+
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """The class index of each of ``rows``, (B,) int64; of several labels that of the first."""
         return pd.Categorical(first_label(rows), categories=self.classes).codes.astype(np.int64)

@@ -33,6 +33,8 @@ def is_control(fields: pd.DataFrame) -> np.ndarray:
 
 def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:
     """The group of each field, (N,) str. Raises SplitError for a missing column or value."""
+    if kind == "compound_batch":
+        refuse_empty(fields, COMPOUND, kind, ~is_control(fields))
     names = joined(fields, GROUPS[kind], kind, ~is_control(fields) if kind == "compound" else slice(None))
     if kind == "compound":
         control = is_control(fields)
@@ -41,22 +43,27 @@ def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:
 
 
 def joined(fields: pd.DataFrame, columns: list[str], kind: str, needed: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """The values of ``columns`` as one name a field, (N,) str."""
     for column in columns:
-        if column not in fields:
-            raise SplitError(f"split by {kind}: the table has no column {column}.")
-        missing = fields[column].isna()[needed].sum()
-        if missing:
-            raise SplitError(f"split by {kind}: {column} is empty in {missing} fields; fill it in.")
+        refuse_empty(fields, column, kind, needed)
     return np.array(["/".join(map(str, key)) for key in fields[columns].itertuples(index=False)], object)
+
+
+def refuse_empty(fields: pd.DataFrame, column: str, kind: str, needed: np.ndarray | slice) -> None:
+    """Raise SplitError where ``column`` is missing, or empty in one of the ``needed`` fields."""
+    if column not in fields:
+        raise SplitError(f"split by {kind}: the table has no column {column}.")
+    missing = fields[column].isna()[needed].sum()
+    if missing:
+        raise SplitError(f"split by {kind}: {column} is empty in {missing} fields; fill it in.")
 
 
 def sides(fields: pd.DataFrame, kind: str, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ``chosen`` fields, and those that share nothing with them that ``kind`` keeps apart; (N,) bool."""
     others = ~chosen
     if kind == "compound_batch":
-        treatment = ~is_control(fields)
-        compounds = joined(fields, [COMPOUND], kind, treatment)
-        others &= ~(treatment & np.isin(compounds, compounds[chosen & treatment]))
+        treatment, compound = ~is_control(fields), fields[COMPOUND]
+        others &= ~(treatment & compound.isin(compound[chosen & treatment].unique()).to_numpy())
     return chosen, others
 
 
@@ -95,7 +102,8 @@ def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, s
     of_group = np.zeros(len(names), int)
     of_group[groups] = rarest
     pure = (of_group[groups] == rarest).all() and np.bincount(of_group).max() >= folds
-    for attempt in range(ATTEMPTS):
+    # each group a part of its own: there is one way only
+    for attempt in range(ATTEMPTS if len(names) > folds else 1):
         shuffle = {"shuffle": True, "random_state": np.random.RandomState([seed, attempt])}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class rarer than folds: told by refuse_missing

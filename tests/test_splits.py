@@ -267,7 +267,7 @@ def test_bbbc021_leaves_every_compound_out_once(bbbc021):
 def test_bbbc021_cannot_score_two_mechanisms_without_their_batch(bbbc021):
     batches = bbbc021.loc[~bbbc021["Metadata_Control"], "Metadata_Batch"].nunique()
     settings = {"kind": "compound_batch", "folds": batches, "validate_by": "well"}
-    with pytest.raises(SplitError, match="has no field of class .* set missing_classes to allow"):
+    with pytest.raises(SplitError, match=r"has no field of class .* set missing_classes to allow"):
         split(bbbc021, SplitSettings(**settings))
     treatments = set()
     for fold in range(batches):
