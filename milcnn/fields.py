@@ -8,6 +8,7 @@ A prepared study is a folder:
   one array a plate; and ``plates/<plate>.json``, see ``plates``;
 - ``truth/<plate>.npy``: (N, H, W) uint8 or uint16, 0 for background and k for the k-th object, and
   ``objects.csv``, see ``Screen``; only where the truth is known;
+- ``skipped.csv``: fields that the screen left out, with ``reason``; only where it tells;
 - ``prepared.json``: study, channels, classes, pixel_size (µm or null), the settings, and the mean
   and standard deviation of each channel over the training fields. It is written last.
 """
@@ -163,6 +164,8 @@ def prepare(
         write_table(fields, part / "fields.csv")
         if screen.objects is not None:
             write_table(objects_left(screen.objects, fields, records, settings), part / "objects.csv")
+        if screen.skipped is not None:
+            write_table(screen.skipped, part / "skipped.csv")
         write_json(facts, part / "prepared.json")
     move_in(part, folder, list(records))
     return load(folder, study)
