@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from milcnn.screens.screen import FIELD_KEY, PLATE
-from milcnn.survey import CONTROL
+from milcnn.survey import is_control
 
 WELL, REPLICATE = "Metadata_Well", "Metadata_Replicate"
 COMPOUND, BATCH = "Metadata_Compound", "Metadata_Batch"
@@ -25,10 +25,6 @@ ATTEMPTS = 20  # shuffles, of which the first that leaves no class out is taken
 
 class SplitError(ValueError):
     """Why a table can't be split as asked, in one sentence."""
-
-
-def is_control(fields: pd.DataFrame) -> np.ndarray:
-    return fields[CONTROL].astype(bool).to_numpy() if CONTROL in fields else np.zeros(len(fields), bool)
 
 
 def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:

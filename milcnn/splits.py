@@ -28,12 +28,12 @@ from milcnn.groups import (
     absent,
     best_parts,
     groups_of,
-    is_control,
     shuffles,
     sides,
 )
 from milcnn.screens.screen import LABEL, SPLIT, Screen
 from milcnn.settings import Settings
+from milcnn.survey import is_control
 
 SETS = ["train", "validation", "test"]
 UNUSED = "unused"

@@ -57,7 +57,7 @@ def drawn(name: str, shape: tuple[int, int]) -> np.ndarray:
 
 def truth_of(row: pd.Series) -> np.ndarray:
     truth = np.zeros(SHAPE, np.uint16)
-    truth[:6, :6], truth[20:28, 30:40] = 1, 2
+    truth[:6, :6], truth[17:27, 30:40] = 1, 2
     return truth
 
 
@@ -66,7 +66,7 @@ def screen_of(table: pd.DataFrame, read=pixels_of, with_truth: bool = False) -> 
     if not with_truth:
         return screen
     key = table[["Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
-    corners = {1: (0, 0), 2: (20, 30)}
+    corners = {1: (0, 0), 2: (17, 30)}
     objects = [key.assign(object=k, y=y, x=x, **{"class": "ab"[k - 1]}) for k, (y, x) in corners.items()]
     return replace(screen, truth=truth_of, objects=pd.concat(objects, ignore_index=True))
 
@@ -136,11 +136,12 @@ def test_crop_and_downscale_keep_pixels_truth_and_objects_together(tmp_path):
     cut = pixels_of(row.iloc[0])[:, 4:44, 12:52].astype(float)
     blocks = [[cut[:, y : y + 4, x : x + 4].mean(axis=(1, 2)) for x in range(0, 40, 4)] for y in range(0, 40, 4)]
     assert_allclose(ready.pixels(row)[0], np.moveaxis(np.array(blocks), -1, 0), atol=0.501)
-    # object 1 lies outside the cut; object 2 begins at (20 − 4, 30 − 12) / 4
+    # object 1 lies outside the cut; object 2 begins at (17 − 4, 30 − 12) / 4
     assert ready.objects["object"].unique().tolist() == [2]
-    assert ready.objects[["y", "x"]].drop_duplicates().to_numpy().tolist() == [[4.0, 4.5]]
+    assert ready.objects[["y", "x"]].drop_duplicates().to_numpy().tolist() == [[3.25, 4.5]]
     assert set(np.unique(ready.truth(row))) == {0, 2}
-    assert_array_equal(np.argwhere(ready.truth(row)[0] == 2)[[0, -1]], [[4, 4], [5, 6]])
+    # blocks whose middle (2, 2) is in it: rows 14, 18, 22 and columns 18, 22, 26 of the cut
+    assert_array_equal(np.argwhere(ready.truth(row)[0] == 2)[[0, -1]], [[3, 4], [5, 6]])
     assert ready.pixel_size == 2.0
 
 
@@ -348,6 +349,9 @@ def test_a_killed_process_leaves_nothing_that_is_mistaken_for_a_plate(tmp_path):
     part.mkdir(parents=True)
     (part / ".P0.npy.123.part.npy").write_bytes(b"half")  # as files.written_whole names it
     shutil.copy(tmp_path / "whole" / "plates" / "P1.json", part / "P1.json")  # killed before the array was renamed
+    with pytest.raises(RuntimeError, match="the power went out"):
+        prepare(screen_of(field_table(), Counted("P0-A4")), "mine", tmp_path / "mine")
+    assert [path.name for path in part.iterdir()] == ["P1.json"]  # what is half takes no room
     prepare(screen, "mine", tmp_path / "mine")
     assert content(tmp_path / "mine") == content(tmp_path / "whole")
 
@@ -372,8 +376,14 @@ def test_killed_between_renames_the_next_run_mends_it(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError, match="run the prepare stage first"):
         fields.load(tmp_path / "mine")
+    shutil.copytree(tmp_path / "mine", tmp_path / "other")
+    shutil.copytree(tmp_path / ".mine.part", tmp_path / ".other.part")
     prepare(screen, "mine", tmp_path / "mine", settings)
     assert content(tmp_path / "mine") == content(tmp_path / "whole")
+    # nor is a new array taken for the old one, should the old settings come back
+    prepare(screen, "mine", tmp_path / "other")
+    prepare(screen, "mine", tmp_path / "old")
+    assert content(tmp_path / "other") == content(tmp_path / "old")
 
 
 @pytest.mark.parametrize(
@@ -493,6 +503,16 @@ def test_settings_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"plate '\.\./outside': names a file"):
         prepare(screen_of(table), "mine", tmp_path / "deep" / "mine")
     assert not (tmp_path / "deep" / "outside.npy").exists()
+
+
+def test_too_few_fields_for_an_illumination_function_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"plate P0: 7 fields are too few .* set illumination to none"):
+        prepare(
+            screen_of(field_table(1).iloc[1:].reset_index(drop=True)),
+            "mine",
+            tmp_path / "mine",
+            PrepareSettings(illumination="mean"),
+        )
 
 
 def test_load_tells_what_is_wrong(tmp_path):
