@@ -2,27 +2,32 @@
 
 A prepared study is a folder:
 
-- ``fields.csv``: one row a field: the columns of ``Screen.fields`` and ``index``, its row in the
-  arrays of its plate;
-- ``plates/<plate>.npy``: (N, C, H, W) in the dtype of the files, one array a plate;
-- ``truth/<plate>.npy``: (N, H, W) uint16, 0 for background and k for the k-th object, and
+- ``fields.csv``: one row a field: the columns of ``Screen.fields``; ``Metadata_Split``, see
+  ``splits``; ``index``, its row in the arrays of its plate; and its quality, see ``quality``;
+- ``plates/<plate>.npy``: (N, C, H, W) in the dtype of the files, or uint16 where plates were scaled,
+  one array a plate; and ``plates/<plate>.json``, see ``plates``;
+- ``truth/<plate>.npy``: (N, H, W) uint8 or uint16, 0 for background and k for the k-th object, and
   ``objects.csv``, see ``Screen``; only where the truth is known;
-- ``prepared.json``: study, channels, classes, pixel_size (µm or null), and the mean and standard
-  deviation of each channel over the training fields. It is written last.
+- ``prepared.json``: study, channels, classes, pixel_size (µm or null), the settings, and the mean
+  and standard deviation of each channel over the training fields. It is written last.
 """
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.lib.format import open_memmap
 from tqdm.auto import tqdm
 
-from milcnn.files import read_table, write_json, write_table, written_whole
+from milcnn import plates, quality, splits
+from milcnn.files import read_table, write_json, write_table
+from milcnn.quality import QualitySettings
 from milcnn.screens.screen import FIELD_KEY, LABEL, PLATE, SPLIT, Screen
+from milcnn.splits import SplitSettings
+from milcnn.survey import PrepareSettings
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,16 @@ class Prepared:
     mean: list[float]
     std: list[float]
     pixel_size: float | None
+    multilabel: bool = False  # a field may have several labels, written A|B
+    settings: dict = field(default_factory=dict)  # of survey.PrepareSettings
 
     @cached_property
     def fields(self) -> pd.DataFrame:
         return read_table(self.folder / "fields.csv").astype({LABEL: str, PLATE: str})
+
+    @property
+    def has_truth(self) -> bool:
+        return (self.folder / "objects.csv").exists()
 
     @cached_property
     def objects(self) -> pd.DataFrame:
@@ -56,25 +67,36 @@ class Prepared:
 
     def truth(self, rows: pd.DataFrame) -> np.ndarray:
         """The object labels of ``rows``, (B, H, W) uint16."""
-        return self._stack("truth", rows)
+        return self._stack("truth", rows).astype(np.uint16, copy=False)
 
     def labelled_mask(self, rows: pd.DataFrame) -> np.ndarray:
-        """True where a pixel belongs to an object of the class of its field's label, (B, H, W) bool."""
-        objects = self.objects.merge(rows[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
-        wanted = objects[objects["class"] == objects[LABEL]].groupby(FIELD_KEY)["object"].apply(list)
+        """True where a pixel belongs to an object of the class of its field's label, (B, H, W) bool.
+
+        Of several labels the first; nowhere when the truth is not known.
+        """
+        if not self.has_truth:
+            fields = self.pixels(rows)
+            return np.zeros((len(fields), *fields.shape[2:]), bool)
+        keyed = rows[FIELD_KEY].assign(wanted=first_label(rows))
+        objects = self.objects.merge(keyed, on=FIELD_KEY)
+        wanted = objects[objects["class"] == objects["wanted"]].groupby(FIELD_KEY)["object"].apply(list)
         keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
-        return np.stack(
-            [np.isin(truth, wanted.get(key, [])) for truth, key in zip(self.truth(rows), keys, strict=True)]
-        )
+        pairs = zip(self.truth(rows), keys, strict=True)
+        return np.stack([np.isin(truth, wanted.get(key, [])) for truth, key in pairs])
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
-        """The class index of each of ``rows``, (B,) int64."""
-        return pd.Categorical(rows[LABEL], categories=self.classes).codes.astype(np.int64)
+        """The class index of each of ``rows``, (B,) int64; of several labels that of the first."""
+        return pd.Categorical(first_label(rows), categories=self.classes).codes.astype(np.int64)
 
     def _stack(self, kind: str, rows: pd.DataFrame) -> np.ndarray:
-        plates = {plate: np.load(self.folder / kind / f"{plate}.npy", mmap_mode="r") for plate in rows[PLATE].unique()}
-        pairs = zip(rows[PLATE], rows["index"], strict=True)
-        return np.stack([plates[plate][index] for plate, index in pairs])
+        names = rows[PLATE].unique()
+        stacks = {name: np.load(plates.array_path(self.folder, kind, name), mmap_mode="r") for name in names}
+        return np.stack([stacks[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
+
+
+def first_label(rows: pd.DataFrame) -> pd.Series:
+    """The label of each field, of several the first."""
+    return rows[LABEL].str.split("|").str[0]
 
 
 def load(folder: Path, study: str | None = None) -> Prepared:
@@ -88,43 +110,120 @@ def load(folder: Path, study: str | None = None) -> Prepared:
     return prepared
 
 
-def prepare(screen: Screen, study: str, folder: Path) -> Prepared:
-    """Read every field of ``screen`` once and write it to ``folder``, in the layout told above."""
-    (folder / "prepared.json").unlink(missing_ok=True)  # the folder is incomplete from here on
-    fields = screen.fields.assign(index=screen.fields.groupby(PLATE).cumcount())
-    for plate, rows in tqdm(fields.groupby(PLATE, sort=False), desc="prepare", unit="plate"):
-        write_stack(folder / "plates" / f"{plate}.npy", [screen.read(row) for _, row in rows.iterrows()])
-        if screen.truth is not None:
-            truth = [screen.truth(row) for _, row in rows.iterrows()]
-            write_stack(folder / "truth" / f"{plate}.npy", truth)
-    write_table(fields, folder / "fields.csv")
-    if screen.objects is not None:
-        write_table(screen.objects, folder / "objects.csv")
-    mean, std = channel_statistics(folder, fields[fields[SPLIT] == "train"])
-    facts = {"channels": screen.channels, "classes": screen.classes, "pixel_size": screen.pixel_size}
-    write_json({"study": study, "mean": mean, "std": std, **facts}, folder / "prepared.json")
+def prepare(
+    screen: Screen,
+    study: str,
+    folder: Path,
+    settings: PrepareSettings | None = None,
+    split_settings: SplitSettings | None = None,
+    quality_settings: QualitySettings | None = None,
+    origin: object = None,
+) -> Prepared:
+    """Read every field of ``screen`` and write it to ``folder``, in the layout told above.
+
+    Work is done in ``.<folder>.part`` beside ``folder`` and moved once all of it is there: until then
+    what was prepared before stays as it was. An interrupted call goes on where it stopped: plates
+    that are finished, here or there, are kept while everything they depend on is unchanged (see
+    ``plates.fingerprint``; ``origin`` is what made the screen, such as its kind and settings). A new
+    split changes the table only. Raises SplitError, OSError when the disk is full, and whatever
+    ``Screen.read`` raises.
+    """
+    settings = settings or PrepareSettings()
+    fields = splits.split_screen(screen, split_settings or SplitSettings())
+    fields = fields.assign(index=fields.groupby(PLATE).cumcount())
+    part = folder.with_name(f".{folder.name}.part")
+    records = write_plates(screen, folder, part, settings, origin)
+    entries = [
+        records[str(plate)]["fields"][index] for plate, index in zip(fields[PLATE], fields["index"], strict=True)
+    ]
+    fields = pd.concat([fields, pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)], axis=1)
+    fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
+    mean, std = channel_statistics(records, fields[fields[SPLIT] == "train"])
+    facts = {
+        "study": study,
+        "channels": screen.channels,
+        "classes": screen.classes,
+        "pixel_size": screen.pixel_size and screen.pixel_size * settings.downscale,
+        "multilabel": screen.multilabel,
+        "mean": mean,
+        "std": std,
+        "settings": settings.model_dump(exclude={"workers"}),
+    }
+    with plates.room_for(part, "the tables", 0):
+        write_table(fields, part / "fields.csv")
+        if screen.objects is not None:
+            write_table(objects_left(screen.objects, fields, records, settings), part / "objects.csv")
+        write_json(facts, part / "prepared.json")
+    move_in(part, folder, list(records))
     return load(folder, study)
 
 
-def write_stack(path: Path, arrays: list[np.ndarray]) -> None:
-    """Write equally shaped arrays as one .npy file with a leading axis."""
-    with written_whole(path) as temporary:
-        stack = open_memmap(temporary, "w+", arrays[0].dtype, (len(arrays), *arrays[0].shape))
-        for position, array in enumerate(arrays):
-            stack[position] = array
-        stack.flush()
+def write_plates(
+    screen: Screen, folder: Path, part: Path, settings: PrepareSettings, origin: object
+) -> dict[str, dict]:
+    """The record of each plate, of which those that are nowhere finished are written to ``part``."""
+    for left in part.glob("*/.*.part*"):  # of a process that was killed
+        left.unlink()
+    table = screen.fields.assign(index=screen.fields.groupby(PLATE).cumcount())
+    records = {}
+    with tqdm(total=len(table), desc="prepare", unit="field") as bar:
+        for plate, rows in table.groupby(table[PLATE].astype(str), sort=False):
+            if Path(plate).name != plate:
+                raise ValueError(f"plate '{plate}': names a file once prepared; give it a name without '/'.")
+            mark = plates.fingerprint(screen, rows, settings, origin)
+            found = [plates.finished(place, plate, mark, screen.truth is not None) for place in (folder, part)]
+            records[plate] = next(filter(None, found), None)
+            if records[plate] is None:
+                records[plate] = plates.write_plate(screen, rows, settings, part, mark, bar)
+            else:
+                bar.update(len(rows))
+    return records
 
 
-def channel_statistics(folder: Path, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
+def move_in(part: Path, folder: Path, names: list[str]) -> None:
+    """Move all of ``part`` to its place in ``folder``, and remove plates that are not of ``names``.
+
+    Only renames: a crash in between leaves no ``prepared.json``, and every record that is there
+    beside arrays that it tells the truth about.
+    """
+    (folder / "prepared.json").unlink(missing_ok=True)
+    for record in part.glob("plates/*.json"):
+        plates.record_path(folder, record.stem).unlink(missing_ok=True)
+    last = [*part.glob("plates/*.json"), part / "prepared.json"]
+    for path in [*(path for path in part.rglob("*") if path.is_file() and path not in last), *last]:
+        target = folder / path.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    for path in [*folder.glob("plates/*"), *folder.glob("truth/*")]:
+        if path.suffix in (".npy", ".json") and path.stem not in names:
+            path.unlink()
+    shutil.rmtree(part)
+
+
+def objects_left(
+    objects: pd.DataFrame, fields: pd.DataFrame, records: dict[str, dict], settings: PrepareSettings
+) -> pd.DataFrame:
+    """``objects`` that have a pixel left after the cut, with ``y`` and ``x``, where told, in prepared pixels."""
+    if not settings.crop and settings.downscale == 1:
+        return objects
+    seen = [records[str(row[PLATE])]["fields"][row["index"]]["objects"] for _, row in fields.iterrows()]
+    left = fields[FIELD_KEY].assign(object=seen).explode("object").dropna().astype({"object": objects["object"].dtype})
+    objects = objects.merge(left, on=[*FIELD_KEY, "object"])
+    corners = np.array([records[str(plate)]["corner"] for plate in objects[PLATE]]).reshape(-1, 2)
+    for axis, start in zip(("y", "x"), corners.T, strict=True):
+        if axis in objects:
+            objects[axis] = (objects[axis] - start) / settings.downscale
+    return objects
+
+
+def channel_statistics(records: dict[str, dict], rows: pd.DataFrame) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over the fields of ``rows``, in float64."""
     count, total, squares = 0, 0.0, 0.0
-    for plate, members in rows.groupby(PLATE, sort=False):
-        stack = np.load(folder / "plates" / f"{plate}.npy", mmap_mode="r")
-        for index in members["index"]:
-            field = stack[index].astype(np.float64)
-            count += field[0].size
-            total += field.sum(axis=(1, 2))
-            squares += (field**2).sum(axis=(1, 2))
+    for plate, index in zip(rows[PLATE].astype(str), rows["index"], strict=True):
+        entry = records[plate]["fields"][index]
+        count += records[plate]["pixels"]
+        total += np.array(entry["sum"])
+        squares += np.array(entry["squares"])
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
     # a constant channel carries nothing: leave it at 0 instead of dividing by 0

@@ -9,9 +9,9 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from milcnn import pooling
+from milcnn.evaluate import label_matrix
 from milcnn.paths import ROOT
 from milcnn.screens.screen import LABEL
 
@@ -57,6 +57,7 @@ def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49
                 ax.plot(share, function(p[:, None].double())[:, 0], label=label(name), clip_on=False)
         ax.set(title=title, xlabel="mean instance probability p̄", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("bag probability P")
+    axes[0].annotate("max, mean, generalised mean,\nlog-sum-exp: P = p̄", (0.96, 0.62), ha="right", color="0.4")
     if thresholds is not None and len(thresholds):
         sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color="C0", lw=1)
         axes[0].annotate(
@@ -111,18 +112,27 @@ def error_by_fraction(table: pd.DataFrame, chance: float) -> Figure:
     """Test error against the fraction of positive instances, with 95 % intervals; see ``evaluate``."""
     fig, ax = plt.subplots(figsize=(4.4, 2.9))
     for offset, (method, rows) in enumerate(table.groupby("method", sort=False)):
-        x = rows["fraction"] * (1 + 0.012 * offset)  # side by side, so that intervals stay legible
+        x = rows["fraction"] * 1.02**offset  # side by side, so that intervals stay legible
         spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
         ax.errorbar(x, rows["value"], spread, marker="o", capsize=2, elinewidth=0.8, label=label(method))
-    ax.axhline(chance, color="0.6", lw=0.8, ls=":")
-    ax.annotate("chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.5")
-    ax.set(xlabel="fraction of objects that carry the label", ylabel="test error", ylim=(-0.02, 1))
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.86))
+    ax.set(xlabel="fraction of objects that carry the label (log scale)", ylabel="test error")
+    if table.empty:
+        ax.set_title("the fraction is not known in this study")
+        return fig
+    levels = sorted(table["fraction"].unique())
+    ax.set_xscale("log")
+    ax.set_xticks(levels, [f"{level:.2g}" for level in levels])
+    ax.minorticks_off()
+    ax.set_ylim(-0.02, min(1, 1.15 * table["high"].max() + 0.05))
+    ax.legend(loc="upper right", title=f"chance: {chance:.2f}")
     return fig
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
-    """Confusion matrix of each method: the share of a true class (row) that is called each class."""
+    """Confusion matrix of each method: the share of fields of a class (row) that are called each class.
+
+    A field with several labels counts in the row of each.
+    """
     methods = list(predictions["method"].unique())
     columns = min(4, len(methods))
     rows = -(-len(methods) // columns)
@@ -131,7 +141,8 @@ def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
         ax.set_axis_off()
     for ax, method in zip(axes.flat, methods, strict=False):
         members = predictions[predictions["method"] == method]
-        matrix = confusion_matrix(members[LABEL], members["predicted"], labels=classes, normalize="true")
+        true, called = (label_matrix(members[column], classes) for column in (LABEL, "predicted"))
+        matrix = (true.T @ called) / true.sum(axis=0)[:, None].clip(1)
         sns.heatmap(matrix, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False, ax=ax)
         ticks = np.arange(len(classes)) + 0.5
         ax.set(title=label(method), xlabel="predicted", xticks=ticks, yticks=ticks)

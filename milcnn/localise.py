@@ -57,7 +57,7 @@ def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> Te
     """
     model.eval()
     device = model.mean.device
-    pixels = fields.to(device).float().requires_grad_()
+    pixels = fields.to(device).float().detach().requires_grad_()
     classes = torch.as_tensor(class_index, device=device).expand(len(pixels))
     with guided(model), torch.enable_grad():
         output = model(pixels)

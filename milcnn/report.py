@@ -1,6 +1,8 @@
 """The report: one HTML page that opens from disk, and the README's numbers, both from summary.csv."""
 
 import base64
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,8 @@ METRICS = {
     ("accuracy", "field"): "Field accuracy",
     ("average_precision", "pixel"): "Pixel average precision",
 }
+REPORTS = ROOT / "reports"
+SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 
 
@@ -97,17 +101,23 @@ def update_readme(readme: Path, summary: pd.DataFrame) -> None:
         temporary.write_text(f"{before}{MARKS[0]}\n{readme_numbers(summary)}\n{MARKS[1]}{after}")
 
 
-def main() -> None:
+def report() -> None:
     """Merge the scores of the studies of this run into summary.csv, and write the page from it."""
     studies = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
-    reports = ROOT / "reports"
-    tables = [read_table(path) for study in studies for path in (reports / "tables" / study).glob("*scores.csv")]
-    path = reports / "tables" / "summary.csv"
-    old = read_table(path) if path.exists() else pd.DataFrame(columns=SUMMARY)
+    tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).glob("*scores.csv")]
+    old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
     summary = merged_summary(old, pd.concat(tables))
-    write_table(summary, path)
-    write_page(studies, summary, reports, reports / "html" / "index.html")
+    write_table(summary, SUMMARY_TABLE)
+    write_page(studies, summary, REPORTS, REPORTS / "html" / "index.html")
+
+
+def readme() -> None:
+    """Bring the README's numbers and its figure 1 up to the last run."""
+    update_readme(ROOT / "README.md", read_table(SUMMARY_TABLE))
+    figure = REPORTS / "figures" / "digits" / "1_error_by_fraction.png"
+    with written_whole(ROOT / "docs" / "figure_1.png") as temporary:
+        shutil.copyfile(figure, temporary)
 
 
 if __name__ == "__main__":
-    main()
+    readme() if sys.argv[1:] == ["readme"] else report()

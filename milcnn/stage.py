@@ -78,7 +78,7 @@ def run(name: str, study: str, overrides: dict[str, list[str]]) -> None:
     stage = name.split("_", 1)[1]
     parameters = ROOT / "params" / study / f"{stage}.yaml"
     values = checked(notebook, parameters, overrides)
-    label = "-".join([name, *(words[0] for words in overrides.values() if len(words) == 1)])
+    label = "-".join([name, *(str(values[key]) for key in overrides if not isinstance(values[key], list))])
     executed = ROOT / "reports" / "executed" / study / f"{label}.ipynb"
     failed = ROOT / "build" / "failed" / study / f"{label}.ipynb"
     with written_whole(executed) as temporary:

@@ -6,10 +6,45 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-LABEL = "Metadata_Label"
-PLATE = "Metadata_Plate"
-SPLIT = "Metadata_Split"
-FIELD_KEY = [PLATE, "Metadata_Well", "Metadata_Site"]
+from milcnn.screens.checks import file_problems, table_problems
+from milcnn.screens.columns import (
+    BATCH,
+    COMPOUND,
+    CONCENTRATION,
+    CONTROL,
+    FIELD_KEY,
+    LABEL,
+    PLATE,
+    REPLICATE,
+    SITE,
+    SPLIT,
+    WELL,
+)
+
+__all__ = [
+    "BATCH",
+    "COMPOUND",
+    "CONCENTRATION",
+    "CONTROL",
+    "FIELD_KEY",
+    "LABEL",
+    "PLATE",
+    "REPLICATE",
+    "SITE",
+    "SPLIT",
+    "WELL",
+    "Screen",
+    "ScreenError",
+]
+
+
+class ScreenError(ValueError):
+    """All that is wrong with a screen: ``problems``, one sentence each, which names the file or field."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        count = f"{len(problems)} problems" if len(problems) > 1 else "one problem"
+        super().__init__("\n- ".join([f"The screen has {count}:", *problems]))
 
 
 @dataclass(frozen=True)
@@ -17,12 +52,24 @@ class Screen:
     """A table of fields and how to read them.
 
     ``fields`` has one row a field, with the columns ``Metadata_Plate``, ``Metadata_Well``,
-    ``Metadata_Site``, ``Metadata_Label``, and ``Metadata_Split`` (train, validation or test) where
-    the screen itself says what may be learnt from. ``read(row)`` gives the field ``(C, H, W)`` in
-    the dtype of its file. Where the truth is known, ``truth(row)`` gives ``(H, W)`` uint16, 0 for
-    background and k for the k-th object, and ``objects`` one row an object: the three key columns,
-    ``object`` (k) and ``class``. ``pixel_size`` is in µm. ``outliers`` names classes that occur
-    among the objects but are never a label.
+    ``Metadata_Site``, ``Metadata_Label`` and, where known, ``Metadata_Batch``,
+    ``Metadata_Compound``, ``Metadata_Concentration`` (µM), ``Metadata_Replicate``,
+    ``Metadata_Control`` (True for fields of the negative control) and ``Metadata_Split`` (train,
+    validation or test, where the screen itself says what may be learnt from; anything else is none of them). Fields that are read
+    from files have a ``Path_<channel>`` for each channel and, where a file holds more than one
+    plane, a ``Page_<channel>`` that counts from 0; see ``milcnn.screens.images``.
+
+    ``read(row)`` gives the field ``(C, H, W)`` in the dtype of its file. A ``multilabel`` field has
+    its labels sorted and joined by ``|``. A control whose label is none of ``classes`` scales its
+    plate, but is never learnt from. ``pixel_size`` is in µm. ``planes`` is how many planes each
+    file must hold, where that is known.
+
+    Where the truth is known, ``truth(row)`` gives ``(H, W)`` uint16, 0 for background and k for the
+    k-th object, and ``objects`` one row an object: the three key columns, ``object`` (k) and
+    ``class``. ``outliers`` names classes that occur among the objects but are never a label.
+
+    ``skipped`` lists fields that were left out, with the columns of ``fields`` and ``reason``;
+    ``problems`` are those that were met when the table was made, for ``check`` to tell.
     """
 
     fields: pd.DataFrame
@@ -32,3 +79,17 @@ class Screen:
     pixel_size: float | None = None
     truth: Callable[[pd.Series], np.ndarray] | None = None
     objects: pd.DataFrame | None = None
+    multilabel: bool = False
+    planes: int | None = None
+    skipped: pd.DataFrame | None = None
+    problems: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Look through the table and the header of every file; no pixels are read.
+
+        Raises ScreenError, which lists all problems at once.
+        """
+        problems = [*self.problems, *table_problems(self.fields, self.classes, self.multilabel)]
+        problems += file_problems(self.fields, self.channels, self.planes)
+        if problems:
+            raise ScreenError(problems)

@@ -1,0 +1,79 @@
+"""How fast the files of a screen are checked before work starts. Run by hand:
+
+    python benchmarks/check.py --files 10002
+
+Writes small 16-bit TIFFs, one file a channel, loose and in one zip a plate, checks both screens, and
+writes what it measured to ``benchmarks/results/check.json``. Only headers are read, so the size of
+the images does not matter on a local disk.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tifffile
+
+from milcnn.files import write_json
+from milcnn.screens.screen import Screen
+
+RESULTS = Path(__file__).parent / "results" / "check.json"
+CHANNELS = ["DAPI", "Tubulin", "Actin"]
+SITES, WELLS = 4, 60  # of a well, of a plate
+
+
+def write_plates(folder: Path, fields: int) -> pd.DataFrame:
+    """The table of ``fields`` fields, with their loose files in ``folder`` and copies in zips."""
+    image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    rows = []
+    for number in range(fields):
+        plate, well, site = f"P{number // SITES // WELLS}", f"W{number // SITES % WELLS}", number % SITES
+        paths = {f"Path_{channel}": f"{folder}/{plate}/{well}_{site}_{channel}.tif" for channel in CHANNELS}
+        for path in paths.values():
+            Path(path).parent.mkdir(exist_ok=True)
+            tifffile.imwrite(path, image)
+        key = {"Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site": site}
+        rows.append({**key, "Metadata_Label": "ab"[number % 2], **paths})
+    for plate in {row["Metadata_Plate"] for row in rows}:
+        with zipfile.ZipFile(folder / f"{plate}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in (folder / plate).iterdir():
+                archive.write(path, f"{plate}/{path.name}")
+    return pd.DataFrame(rows)
+
+
+def measured(fields: pd.DataFrame) -> dict[str, float]:
+    """Seconds, on the clock and of the processor, that the check of ``fields`` takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    Screen(fields=fields, channels=CHANNELS, classes=["a", "b"], read=lambda row: None, planes=1).check()
+    return {"seconds": round(time.perf_counter() - wall, 2), "cpu_seconds": round(time.process_time() - cpu, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=10_002)
+    count = parser.parse_args().files // len(CHANNELS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        loose = write_plates(folder, count)
+        paths = [f"Path_{channel}" for channel in CHANNELS]
+        into_zip = {path: loose[path].str.replace(r"/(P\d+)/", r"/\1.zip/\1/", regex=True) for path in paths}
+        zipped = loose.assign(**into_zip)
+        result = {
+            "files": count * len(CHANNELS),
+            "loose": measured(loose),
+            "in zips": measured(zipped),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        }
+    write_json(result, RESULTS)
+    print(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""How fast fields are prepared, and in how much memory. Run by hand:
+
+    python benchmarks/prepare.py --fields 240 --plates 2 --illumination mean --scaling control
+
+Writes synthetic 16-bit TIFFs, 3 channels of 1024 × 1280 px, one file a channel and uncompressed as a
+microscope writes them, prepares them in a fresh process a repetition, and appends what it measured to
+``benchmarks/results/prepare.json``. ``--files`` bounds the TIFFs on disk: more fields than that read
+them in turn.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from milcnn import fields
+from milcnn.files import write_json
+from milcnn.screens.screen import Screen
+from milcnn.splits import SplitSettings
+from milcnn.survey import PrepareSettings
+
+RESULTS = Path(__file__).parent / "results" / "prepare.json"
+CHANNELS = ["DAPI", "Tubulin", "Actin"]
+SHAPE = (1024, 1280)
+
+
+def write_tiffs(folder: Path, count: int) -> None:
+    """``count`` fields of blurred spots under uneven light, with camera noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices(SHAPE) / np.array(SHAPE)[:, None, None] - 0.5
+    light = 1 - 0.6 * (y**2 + x**2)
+    for number in range(count):
+        for channel in CHANNELS:
+            spots = np.zeros(SHAPE, np.float32)
+            spots[tuple(rng.integers(0, length, 200) for length in SHAPE)] = 4e5
+            image = light * (400 + gaussian_filter(spots, 9)) + rng.normal(0, 20, SHAPE)
+            tifffile.imwrite(folder / f"{number}_{channel}.tif", image.clip(0, 65535).astype(np.uint16))
+
+
+def tiff_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
+    """``arguments.fields`` fields, dealt to plates; each eighth well is a control."""
+    number = np.arange(arguments.fields)
+    plate = number * arguments.plates // arguments.fields
+    well = number // 4
+    table = pd.DataFrame(
+        {
+            "Metadata_Plate": [f"P{index}" for index in plate],
+            "Metadata_Well": [f"W{index}" for index in well],
+            "Metadata_Site": number % 4 + 1,
+            "Metadata_Label": np.where(well % 2, "a", "b"),
+            "Metadata_Control": well % 8 == 0,
+        }
+    )
+    for channel in CHANNELS:
+        table[f"Path_{channel}"] = [str(folder / f"{index % arguments.files}_{channel}.tif") for index in number]
+
+    def read(row: pd.Series) -> np.ndarray:
+        return np.stack([tifffile.imread(row[f"Path_{channel}"]) for channel in CHANNELS])
+
+    return Screen(fields=table, channels=CHANNELS, classes=["a", "b"], read=read)
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Prepare once, in this process; wall and CPU seconds, and the largest resident memory."""
+    screen = tiff_screen(folder, arguments)
+    settings = PrepareSettings(
+        illumination=arguments.illumination,
+        scaling=arguments.scaling,
+        downscale=arguments.downscale,
+        workers=arguments.workers,
+    )
+    before, start, spent = peak_memory(), time.perf_counter(), os.times()
+    fields.prepare(screen, "benchmark", folder / "prepared", settings, SplitSettings(kind="well"))
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.user + after.system - spent.user - spent.system
+    return {
+        "fields_per_second": round(arguments.fields / wall, 2),
+        "fields_per_cpu_second": round(arguments.fields / cpu, 2),
+        "wall_s": round(wall, 2),
+        "cpu_s": round(cpu, 2),
+        "peak_memory_gb": round(peak_memory(), 3),
+        "memory_before_gb": round(before, 3),
+    }
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, GB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def machine() -> dict[str, object]:
+    """What the numbers were measured on."""
+    names = Path("/proc/cpuinfo")
+    lines = names.read_text().splitlines() if names.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": model,
+        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "tifffile": tifffile.__version__,
+        "load_1_min_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fields", type=int, default=240)
+    parser.add_argument("--plates", type=int, default=2)
+    parser.add_argument("--files", type=int, default=120, help="fields of which TIFFs are written")
+    parser.add_argument("--illumination", default="none")
+    parser.add_argument("--scaling", default="none")
+    parser.add_argument("--downscale", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--scratch", help="folder for the files, removed afterwards")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)  # the folder, in the process that is measured
+    arguments = parser.parse_args()
+    if arguments.inside:
+        print(json.dumps(measure(Path(arguments.inside), arguments)))
+        return
+    about = machine()
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
+        write_tiffs(Path(name), min(arguments.files, arguments.fields))
+        command = [sys.executable, __file__, *sys.argv[1:], "--inside", name]
+        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    asked = {key: value for key, value in vars(arguments).items() if key not in ("inside", "scratch")}
+    for key, value in result.items():
+        print(f"{key:22} {value}")
+    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    write_json([*old, {"settings": asked, "result": result, "machine": about}], RESULTS)
+
+
+if __name__ == "__main__":
+    main()

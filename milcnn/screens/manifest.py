@@ -1,0 +1,240 @@
+"""Your own screen: a table of fields, a folder of images and, if you like, a platemap.
+
+Three kinds of table are understood, as CSV or Parquet:
+
+- ours: ``Path_<channel>`` for one file a channel, or one ``Path`` for files that hold all channels
+  as pages (TIFF, OME-TIFF) or colours (PNG); ``Page_<channel>`` (from 0) picks a plane;
+- CellProfiler's image table: ``Image_FileName_<channel>`` with ``Image_PathName_<channel>``, and
+  ``Image_Metadata_…``;
+- CellProfiler's ``LoadData``: ``FileName_<channel>`` with ``PathName_<channel>``, ``Frame_<channel>``
+  and ``Metadata_…``.
+
+The metadata columns are those of ``Screen``; plate, well, site and label must come from somewhere.
+"""
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from milcnn.files import read_table
+from milcnn.paths import in_root
+from milcnn.screens.columns import (
+    COMPOUND,
+    CONCENTRATION,
+    CONTROL,
+    FIELD_KEY,
+    LABEL,
+    LABEL_MARK,
+    METADATA,
+    PLATE,
+    REPLICATE,
+    SITE,
+    WELL,
+    class_names,
+    join_labels,
+    page_column,
+    path_column,
+)
+from milcnn.screens.images import ImageError, read_field, read_header
+from milcnn.screens.screen import Screen, ScreenError
+from milcnn.settings import Settings
+
+
+class ManifestSettings(Settings):
+    """Where the table and the images are, and how the table's columns are to be read."""
+
+    table: str  # CSV or Parquet, one row a field
+    images: str = ""  # folder that the table's paths start from; empty: the table's own
+    strip: str = ""  # start of the paths in the table that stands for `images`, as /home/me/screen
+    platemap: str = ""  # CSV or Parquet: well and, where maps differ, plate → compound, concentration, label
+    columns: dict[str, str] = Field({})  # our column: the table's, as Metadata_Label: moa
+    channels: list[str] = Field([])  # empty: all that the table, or the OME metadata, names
+    multilabel: bool = False  # labels joined by |
+    controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
+    control_class: bool = True  # the negative control is a class to learn, too
+    pixel_size: float | None = Field(None, gt=0)  # µm; None: what the OME metadata says
+
+
+def manifest_screen(settings: ManifestSettings) -> Screen:
+    """The screen that a table tells of. Raises ScreenError when the table cannot be understood."""
+    path = in_root(settings.table)
+    table = to_our_columns(text_table(path), settings.columns, str(path))
+    if settings.platemap:
+        table = with_platemap(table, text_table(in_root(settings.platemap)), settings.platemap)
+    refuse_unknown(table, str(path))
+    folder = in_root(settings.images) if settings.images else path.parent
+    table, problems = with_paths(table, folder, settings.strip)
+    table, channels, planes, pixel_size = with_channels(table, settings.channels, str(path))
+    fields = typed(table, settings.multilabel, settings.controls, str(path))
+    order = [column for column in METADATA if column in fields]
+    fields = fields[order + [column for column in fields if column not in order]]
+    return Screen(
+        fields=fields,
+        channels=channels,
+        classes=class_names(fields, settings.multilabel, settings.control_class),
+        read=lambda row: read_field(row, channels),
+        pixel_size=settings.pixel_size or pixel_size,
+        multilabel=settings.multilabel,
+        planes=planes,
+        problems=tuple(problems),
+    )
+
+
+def text_table(path: Path) -> pd.DataFrame:
+    """A table whose cells are all text, '' where empty: plate 007 stays 007, and a compound may be called NA."""
+    hint = "correct 'table' or 'platemap', which start from the repository's folder"
+    if path.suffix == ".parquet":
+        table = read_table(path, hint)
+        return table.map(lambda cell: "" if pd.isna(cell) else f"{cell:.12g}" if isinstance(cell, float) else str(cell))
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such table; {hint}.")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
+    """``table`` with our names for its columns: those of ``columns``, then CellProfiler's."""
+    unknown = sorted(set(columns.values()) - set(table))
+    if unknown:
+        raise ScreenError([f"{name}: has no column {', '.join(unknown)}, only {', '.join(table)}; correct 'columns'."])
+    table = table.drop(columns=[ours for ours in columns if ours in table and ours not in columns.values()])
+    table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    table = table.rename(columns=lambda column: re.sub(r"^Image_(?=Metadata_|FileName_|PathName_|Frame_)", "", column))
+    for file in [column for column in table if column.startswith("FileName_")]:
+        channel = file.removeprefix("FileName_")
+        if channel.startswith("Illum") or path_column(channel) in table:
+            continue  # CellProfiler's illumination functions stand beside the images
+        parent = table.get(f"PathName_{channel}", pd.Series("", index=table.index))
+        table[path_column(channel)] = [f"{a}/{b}" if a else b for a, b in zip(parent, table[file], strict=True)]
+    theirs = [column for column in table if column.startswith(("FileName_", "PathName_"))]
+    return table.drop(columns=theirs).rename(columns=lambda column: re.sub("^Frame_", "Page_", column))
+
+
+def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
+    """``table`` with the platemap's columns, joined by well, and by plate where the map has plates."""
+    ours = {column.removeprefix("Metadata_").lower(): column for column in METADATA}
+    platemap = platemap.rename(columns=lambda column: ours.get(column.removeprefix("Metadata_").lower(), column))
+    key = [column for column in (PLATE, WELL) if column in platemap]
+    lacking = [column for column in {WELL, *key} if column not in platemap or column not in table]
+    if lacking:
+        raise ScreenError([f"{name}: it and the table need a column {', '.join(sorted(lacking))} to be joined by."])
+    twice = sorted(set(platemap) & set(table) - set(key))
+    if twice:
+        raise ScreenError([f"{name}: {', '.join(twice)} is in the table, too; leave it in one of them."])
+    table, platemap = (part.assign(**{WELL: part[WELL].map(well_name)}) for part in (table, platemap))
+    repeated = platemap[platemap.duplicated(key)]
+    if len(repeated):
+        wells = ", ".join(" ".join(row) for row in repeated[key].itertuples(index=False))
+        raise ScreenError([f"{name}: has more than one row for {wells}; keep one."])
+    return table.merge(platemap, on=key, how="left", validate="many_to_one").fillna("")
+
+
+def well_name(well: str) -> str:
+    """A01 for a1, A1, A-01; other names as they are."""
+    match = re.fullmatch(r"([A-Za-z]{1,2})[-_ ]?0*(\d{1,2})", well.strip())
+    return f"{match[1].upper()}{int(match[2]):02d}" if match else well.strip()
+
+
+def refuse_unknown(table: pd.DataFrame, name: str) -> None:
+    """Raise ScreenError where a column that must be there is not, or one looks like a misspelt one of ours."""
+    problems = []
+    for column in METADATA:
+        near = [] if column in table else get_close_matches(column, set(table) - set(METADATA), 1, cutoff=0.9)
+        if near:
+            problems.append(f"{name}: unknown column '{near[0]}'; is it {column}? Rename it, or set 'columns'.")
+        elif column in [*FIELD_KEY, LABEL] and column not in table:
+            problems.append(f"{name}: has no column {column}, only {', '.join(table)}; add it, or set 'columns'.")
+    if not image_columns(table):
+        problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel> that names the images.")
+    if problems:
+        raise ScreenError(problems)
+
+
+def with_paths(table: pd.DataFrame, folder: Path, strip: str) -> tuple[pd.DataFrame, list[str]]:
+    """``table`` with whole paths, and a problem for each that leaves ``folder``; that one is None, never opened."""
+    problems = []
+
+    def whole(path: str) -> str | None:
+        inside = path.replace("\\", "/").removeprefix(strip.replace("\\", "/"))
+        inside = inside.lstrip("/") if strip else inside
+        full = os.path.normpath(folder / inside)  # not resolve(): a folder of links is in order
+        if not path or not Path(full).is_relative_to(os.path.normpath(folder)):
+            problems.append(
+                f"'{path}': " + (f"is outside {folder}; set 'images' or 'strip'." if path else "a path is empty.")
+            )
+            return None
+        return Path(full).as_posix()
+
+    return table.assign(**{column: table[column].map(whole) for column in image_columns(table)}), problems
+
+
+def image_columns(table: pd.DataFrame) -> list[str]:
+    return [column for column in table if column == "Path" or column.startswith("Path_")]
+
+
+def with_channels(
+    table: pd.DataFrame, wanted: list[str], name: str
+) -> tuple[pd.DataFrame, list[str], int | None, float | None]:
+    """``table`` with a path (and page) a channel, the channels, the planes of a file, and the pixel size in µm."""
+    files = [path for column in image_columns(table) for path in table[column] if path]
+    header = first_header(files)
+    pixel_size = header.pixel_size if header else None
+    if "Path" in table:
+        channels = wanted or (header.channels if header else [])
+        if not channels:
+            raise ScreenError([f"{name}: its files do not name their channels; set 'channels', as [DAPI, Actin]."])
+        pages = {page_column(channel): page for page, channel in enumerate(channels)}
+        paged = table.assign(**{path_column(channel): table["Path"] for channel in channels}, **pages)
+        return paged.drop(columns="Path"), channels, len(channels), pixel_size
+    found = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
+    unknown = [channel for channel in wanted if channel not in found]
+    if unknown:
+        raise ScreenError([f"{name}: has no images of channel {', '.join(unknown)}, only of {', '.join(found)}."])
+    channels = wanted or found
+    others = [column(channel) for channel in found if channel not in channels for column in (path_column, page_column)]
+    table = table.drop(columns=[column for column in others if column in table])
+    paged = any(page_column(channel) in table for channel in channels)
+    return table, channels, None if paged else 1, pixel_size
+
+
+def first_header(paths: list[str]):
+    """The header of the first file that can be read; the others are for ``check`` to complain of."""
+    for path in paths[:10]:
+        try:
+            return read_header(path)
+        except ImageError:
+            continue
+    return None
+
+
+def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str) -> pd.DataFrame:
+    """``table`` with numbers where numbers belong, labels joined in order, and ``Metadata_Control``."""
+    pages = [column for column in table if column.startswith("Page_")]
+    numbers = {column: number(table, column, name) for column in [CONCENTRATION, REPLICATE, *pages] if column in table}
+    table = table.assign(**numbers, **{WELL: table[WELL].map(well_name)})
+    if table[SITE].str.fullmatch(r"\d+").all():
+        table[SITE] = table[SITE].astype(int)
+    if multilabel:
+        table[LABEL] = table[LABEL].map(lambda label: join_labels([part for part in label.split(LABEL_MARK) if part]))
+    if CONTROL in table:
+        table[CONTROL] = table[CONTROL].str.lower().isin({"true", "1", "1.0", "yes"})
+    else:
+        names = {control.casefold() for control in controls}
+        table[CONTROL] = False
+        for column in {COMPOUND, LABEL} & set(table):
+            table[CONTROL] |= table[column].str.strip().str.casefold().isin(names)
+    if COMPOUND in table:  # a map seldom labels its controls: they are called by their compound
+        table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
+    return table
+
+
+def number(table: pd.DataFrame, column: str, name: str) -> pd.Series:
+    """A column as numbers: whole ones for pages and replicates; an empty cell is none. Raises ScreenError."""
+    values = pd.to_numeric(table[column].astype(str).replace("", None), errors="coerce")
+    wrong = table[column][values.isna() & (table[column] != "")]
+    if len(wrong):
+        raise ScreenError([f"{name}: {column} '{wrong.iloc[0]}' in row {wrong.index[0] + 2} is not a number."])
+    return values if column == CONCENTRATION or values.isna().any() else values.astype(int)

@@ -1,0 +1,286 @@
+"""Splits: which fields may be learnt from, which choose the epoch, which test.
+
+``Metadata_Split`` is train, validation, test, or anything else for fields of none of them.
+
+| kind | what is never shared between the sets |
+|---|---|
+| given | nothing is dealt: the screen's own ``Metadata_Split`` stays |
+| field, well, plate, replicate | a field, a well of a plate, a plate, a ``Metadata_Replicate`` |
+| compound | a ``Metadata_Compound`` |
+| compound_batch | a ``Metadata_Compound`` and a ``Metadata_Batch`` |
+
+Negative controls (``Metadata_Control``) are no treatment: where compounds are left out, their wells are
+dealt instead. Under compound_batch the batches are dealt; fields of the other batches whose compound is
+also tested are ``unused``. Fields that the screen keeps out of all sets, and those whose label is no
+class, stay out.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+from sklearn.model_selection import StratifiedGroupKFold
+
+from milcnn.screens.screen import FIELD_KEY, LABEL, PLATE, SPLIT, Screen
+from milcnn.settings import Settings
+from milcnn.survey import CONTROL
+
+WELL, REPLICATE = "Metadata_Well", "Metadata_Replicate"
+COMPOUND, BATCH = "Metadata_Compound", "Metadata_Batch"
+SETS = ["train", "validation", "test"]
+UNUSED = "unused"
+GROUPS = {
+    "field": FIELD_KEY,
+    "well": [PLATE, WELL],
+    "plate": [PLATE],
+    "replicate": [REPLICATE],
+    "compound": [COMPOUND],
+    "compound_batch": [BATCH],
+}
+ATTEMPTS = 20  # shuffles, of which the first that leaves no class out is taken
+
+
+class SplitError(ValueError):
+    """Why a table can't be split as asked, in one sentence."""
+
+
+class SplitSettings(Settings):
+    """How the fields are dealt into sets."""
+
+    kind: Literal["given", "field", "well", "plate", "replicate", "compound", "compound_batch"] = "given"
+    folds: int = Field(5, ge=2)  # parts that the groups are dealt into, with classes as equal as they can be
+    fold: int = Field(0, ge=0)  # the part that tests; the same seed gives the same parts for each
+    validation: float = Field(0.2, gt=0, lt=1)  # share of the other groups that chooses the epoch
+    validate_by: Literal["kind", "well", "field"] = "kind"  # what training and validation don't share
+    # allow: a class without training fields is not tested either, and a class without test fields is only trained
+    missing_classes: Literal["refuse", "allow"] = "refuse"
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def fold_is_one_of_folds(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is not one of folds 0 to {self.folds - 1}")
+        return self
+
+
+def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
+    """The fields of ``screen`` with their ``Metadata_Split``; see ``split``."""
+    return split(screen.fields, settings, screen.classes, getattr(screen, "multilabel", False))
+
+
+def split(
+    fields: pd.DataFrame, settings: SplitSettings, classes: list[str] | None = None, multilabel: bool = False
+) -> pd.DataFrame:
+    """``fields`` with ``Metadata_Split``, dealt as ``settings`` say; see the head of this module.
+
+    ``classes`` default to the labels that occur. Raises SplitError when a column or value that the
+    groups are made of is missing, when there are too few groups, when a group is shared by two sets,
+    or when a class is left without training or test fields.
+    """
+    members = membership(fields, classes, multilabel)
+    known = members.any(axis=1)
+    sets = np.full(len(fields), UNUSED, dtype=object)
+    if settings.kind == "given":
+        if SPLIT not in fields:
+            raise SplitError(f"split: the screen has no {SPLIT}; choose a kind of {', '.join(GROUPS)}.")
+        given = fields[SPLIT].fillna(UNUSED).replace("", UNUSED).to_numpy(object)
+        sets = np.where(np.isin(given, SETS) & ~known, UNUSED, given)
+    else:
+        taking_part = np.flatnonzero(known & ~kept_out(fields))
+        sets[taking_part] = dealt(fields.iloc[taking_part], members[taking_part], settings)
+    names = class_names(fields, classes, multilabel)
+    if settings.missing_classes == "allow":
+        trained = members[sets == "train"].any(axis=0)
+        sets[np.isin(sets, SETS) & members[:, ~trained].any(axis=1)] = UNUSED
+    table = fields.assign(**{SPLIT: sets})
+    refuse_leaks(table, settings)
+    refuse_missing(sets, members, names, settings)
+    return table
+
+
+def leaks(fields: pd.DataFrame, by: str | list[str], sets: list[str] = SETS) -> list[str]:
+    """The groups, by the column or columns ``by``, that have fields in more than one of ``sets``."""
+    columns = [by] if isinstance(by, str) else by
+    counts = fields[fields[SPLIT].isin(sets)].groupby(columns)[SPLIT].nunique()
+    groups = counts.index[counts > 1]
+    return sorted(", ".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in groups)
+
+
+def class_names(fields: pd.DataFrame, classes: list[str] | None, multilabel: bool) -> list[str]:
+    if classes is not None:
+        return classes
+    return sorted({name for label in fields[LABEL].dropna() for name in labels_of(label, multilabel)})
+
+
+def labels_of(label: object, multilabel: bool) -> list[str]:
+    return str(label).split("|") if multilabel else [str(label)]
+
+
+def membership(fields: pd.DataFrame, classes: list[str] | None, multilabel: bool) -> np.ndarray:
+    """Whether field n carries class c, (N, C) bool."""
+    names = class_names(fields, classes, multilabel)
+    labels = [set(labels_of(label, multilabel)) for label in fields[LABEL]]
+    return np.array([[name in own for name in names] for own in labels], bool).reshape(len(fields), len(names))
+
+
+def kept_out(fields: pd.DataFrame) -> np.ndarray:
+    """Fields whose own ``Metadata_Split`` names none of the sets, (N,) bool."""
+    if SPLIT not in fields:
+        return np.zeros(len(fields), bool)
+    return ~fields[SPLIT].fillna("").isin(["", *SETS]).to_numpy()
+
+
+def is_control(fields: pd.DataFrame) -> np.ndarray:
+    return fields[CONTROL].astype(bool).to_numpy() if CONTROL in fields else np.zeros(len(fields), bool)
+
+
+def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:
+    """The group of each field, (N,) str. Raises SplitError for a missing column or value."""
+    names = joined(fields, GROUPS[kind], kind, ~is_control(fields) if kind == "compound" else slice(None))
+    if kind == "compound":
+        control = is_control(fields)
+        names[control] = "control " + joined(fields, GROUPS["well"], kind)[control]
+    return names
+
+
+def joined(fields: pd.DataFrame, columns: list[str], kind: str, needed: np.ndarray | slice = slice(None)) -> np.ndarray:
+    for column in columns:
+        if column not in fields:
+            raise SplitError(f"split by {kind}: the table has no column {column}.")
+        missing = fields[column].isna()[needed].sum()
+        if missing:
+            raise SplitError(f"split by {kind}: {column} is empty in {missing} fields; fill it in.")
+    return fields[columns].astype(str).agg("/".join, axis=1).to_numpy(object)
+
+
+def dealt(fields: pd.DataFrame, members: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """The set of each field, (N,) str."""
+    parts = best_parts(fields, members, settings.kind, settings.folds, settings.seed)
+    test, train = sides(fields, settings.kind, parts == settings.fold)
+    sets = np.full(len(fields), UNUSED, dtype=object)
+    sets[test] = "test"
+    rest = np.flatnonzero(train)
+    if len(rest) == 0:
+        raise SplitError(f"split by {settings.kind}: no field is left to train on when part {settings.fold} tests.")
+    kind = settings.kind if settings.validate_by == "kind" else settings.validate_by
+    validation, train = validation_of(fields.iloc[rest], members[rest], kind, settings)
+    sets[rest[validation]] = "validation"
+    sets[rest[train]] = "train"
+    return sets
+
+
+def sides(fields: pd.DataFrame, kind: str, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ``chosen`` fields, and those that share nothing with them that ``kind`` keeps apart; (N,) bool."""
+    others = ~chosen
+    if kind == "compound_batch":
+        treatment = ~is_control(fields)
+        compounds = joined(fields, [COMPOUND], kind, treatment)
+        others &= ~(treatment & np.isin(compounds, compounds[chosen & treatment]))
+    return chosen, others
+
+
+def validation_of(
+    fields: pd.DataFrame, members: np.ndarray, kind: str, settings: SplitSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and training fields, (N,) bool each; no class loses its last training field if that can be."""
+    folds = min(max(2, round(1 / settings.validation)), len(np.unique(groups_of(fields, kind))))
+    if folds < 2:
+        raise SplitError(
+            f"split by {settings.kind}: one {kind} is left for training and validation; "
+            "lower folds, or set validate_by to well or field."
+        )
+    best, fewest = None, (np.inf, np.inf)
+    for parts in shuffles(fields, members, kind, folds, settings.seed):
+        for part in range(folds):
+            validation, train = sides(fields, kind, parts == part)
+            lost = (int(absent(members, train).sum()), int(absent(members, validation).sum()))
+            if lost < fewest and train.any():
+                best, fewest = (validation, train), lost
+        if fewest == (0, 0):
+            break
+    if best is None:
+        raise SplitError(f"split by {settings.kind}: nothing is left to train on beside a {kind} for validation.")
+    return best
+
+
+def absent(members: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Classes that occur, but not among the ``chosen`` fields, (C,) bool."""
+    return members.any(axis=0) & ~members[chosen].any(axis=0)
+
+
+def best_parts(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> np.ndarray:
+    """The part, 0 to ``folds`` − 1, of each field, (N,) int; of some shuffles, that which leaves out fewest classes."""
+    best, fewest = None, np.inf
+    for parts in shuffles(fields, members, kind, folds, seed):
+        pairs = [sides(fields, kind, parts == part) for part in range(folds)]
+        lost = sum(int(absent(members, side).sum()) for pair in pairs for side in pair)
+        if lost < fewest:
+            best, fewest = parts, lost
+        if lost == 0:
+            break
+    return best
+
+
+def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> Iterator[np.ndarray]:
+    """Ways to deal the groups into ``folds`` parts in which the classes are as equal as they can be."""
+    groups = groups_of(fields, kind)
+    count = len(np.unique(groups))
+    if count < folds:
+        what = "batches" if kind == "compound_batch" else f"groups ({kind})"
+        raise SplitError(f"split by {kind}: {count} {what} can't be dealt into folds = {folds}; lower folds.")
+    # of several labels the rarest: the others are frequent enough to spread by themselves
+    rarest = np.where(members, members.sum(axis=0), np.iinfo(np.int64).max).argmin(axis=1)
+    if np.bincount(rarest).max() < folds:
+        raise SplitError(f"split by {kind}: every class has fewer fields than folds = {folds}; lower folds.")
+    for attempt in range(ATTEMPTS):
+        dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=np.random.RandomState([seed, attempt]))
+        parts = np.zeros(len(fields), int)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class rarer than folds: told by refuse_missing
+            for part, (_, members_of_part) in enumerate(dealer.split(fields, rarest, groups)):
+                parts[members_of_part] = part
+        yield parts
+
+
+def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
+    """Raise SplitError when two sets share what ``settings`` keep apart."""
+    kind = settings.kind if settings.kind != "given" else "field"
+    inner = kind if settings.validate_by == "kind" else settings.validate_by
+    for other, rule in (("train", kind), ("validation", kind), (None, inner)):
+        sets = [other, "test"] if other else ["train", "validation"]
+        treatments = table[~is_control(table)]
+        checks = [(table, GROUPS[rule])] if rule != "compound" else [(treatments, [COMPOUND]), (table, [PLATE, WELL])]
+        if rule == "compound_batch":
+            checks.append((treatments, [COMPOUND]))
+        for rows, columns in checks:
+            shared = leaks(rows, columns, sets)
+            if shared:
+                raise SplitError(
+                    f"split {settings.kind}: {' and '.join(sets)} share {few(shared)} "
+                    f"({' and '.join(column.removeprefix('Metadata_').lower() for column in columns)})."
+                )
+
+
+def refuse_missing(sets: np.ndarray, members: np.ndarray, names: list[str], settings: SplitSettings) -> None:
+    """Raise SplitError when a set is empty, or a class has no training or test fields."""
+    for name in SETS:
+        if not (sets == name).any():
+            raise SplitError(f"split {settings.kind}: no field is in {name}.")
+    if settings.missing_classes == "allow":
+        return
+    for name in ("train", "test"):
+        without = [names[index] for index in np.flatnonzero(~members[sets == name].any(axis=0))]
+        if without:
+            raise SplitError(
+                f"split {settings.kind}: {name} has no field of class {few(without)}; a class needs at least one group "
+                "in training, validation and test each. Change folds or validate_by, or set missing_classes to allow."
+            )
+
+
+def few(names: list[str]) -> str:
+    """At most five of ``names``, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return "; ".join(names[:5]) + more

@@ -1,0 +1,101 @@
+"""Maps, against guided back-propagation written out by hand and against what must not matter."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from milcnn import localise
+from milcnn.model import MILCNN, ModelSettings
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        study="s", channels=["a", "b"], classes=["x", "y", "z"], width=0.1, padding="same", dropout=0, dropout_dense=0
+    )
+    return MILCNN(settings, mean=[3.0, 1.0], std=[2.0, 4.0]).eval()
+
+
+@pytest.fixture(scope="module")
+def fields():
+    return torch.rand(2, 2, 96, 96, generator=torch.Generator().manual_seed(1)) * 8
+
+
+class GuidedReLU(torch.autograd.Function):
+    """The rule of Springenberg 2014: pass a derivative where both it and the input are positive."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x > 0) * (grad > 0)
+
+
+def jacobian_by_hand(model, fields, index):
+    pixels = ((fields - model.mean) / model.std).requires_grad_()
+    x = pixels
+    for layer in model.trunk:
+        x = GuidedReLU.apply(x) if isinstance(layer, nn.ReLU) else layer(x)
+    z = model.scores(x)
+    p = z.sigmoid()
+    start = torch.zeros_like(z)
+    start[:, index] = (model.pooling(p)[:, index, None, None] * p[:, index]).detach()
+    (gradient,) = torch.autograd.grad((z * start).sum(), pixels)
+    return gradient.sum(1).clamp(min=0)
+
+
+def test_jacobian_map_is_guided_back_propagation_by_hand(model, fields):
+    expected = jacobian_by_hand(model, fields, 1)
+    assert expected.max() > 0
+    torch.testing.assert_close(localise.jacobian_map(model, fields, 1), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_a_batch_gives_what_its_fields_give_one_by_one(model, fields):
+    together = localise.jacobian_map(model, fields, torch.tensor([2, 0]))
+    alone = [localise.jacobian_map(model, fields[i : i + 1], index) for i, index in enumerate([2, 0])]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-8)
+
+
+def test_the_model_is_left_as_it_was(model, fields):
+    before = model(fields).logits.detach()
+    localise.jacobian_map(model, fields, 0)
+    assert torch.equal(model(fields).logits.detach(), before)
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    assert all(relu.inplace and not relu._backward_hooks for relu in relus)
+    assert all(weight.grad is None for weight in model.parameters())
+    assert not fields.requires_grad
+
+
+def test_class_map_holds_the_instances_of_the_class_at_field_size(model, fields):
+    maps = localise.class_map(model, fields, torch.tensor([2, 0]))
+    assert maps.shape == (2, 96, 96)
+    instances = model(fields).instances[torch.arange(2), torch.tensor([2, 0])]
+    torch.testing.assert_close(
+        F.interpolate(maps[:, None], instances.shape[-2:], mode="area")[:, 0].mean(),
+        instances.mean(),
+        rtol=0.05,
+        atol=0,
+    )
+    assert maps.min() >= instances.min()
+    assert maps.max() <= instances.max()
+
+
+def test_average_precision_by_hand():
+    truth = np.array([[1, 0], [1, 0]], bool)
+    # ranked: true, false, true, false → precision 1 at recall ½, 2/3 at recall 1
+    assert localise.pixel_average_precision(truth, np.array([[4, 3], [2, 1]])) == pytest.approx((1 + 2 / 3) / 2)
+    assert localise.pixel_average_precision(truth, np.zeros((2, 2))) == pytest.approx(0.5)
+    assert np.isnan(localise.pixel_average_precision(np.zeros((2, 2), bool), np.ones((2, 2))))
+
+
+def test_otsu_splits_two_levels_and_a_constant_map_has_no_mask():
+    levels = np.array([[0.1, 0.12, 0.9], [0.11, 0.88, 0.1]])
+    assert localise.otsu_mask(levels).tolist() == [[False, False, True], [False, True, False]]
+    assert not localise.otsu_mask(np.full((3, 3), 0.7)).any()

@@ -1,0 +1,67 @@
+"""The page and the README say what summary.csv says."""
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from milcnn import report
+from milcnn.evaluate import SUMMARY
+from milcnn.files import read_table
+from milcnn.paths import ROOT
+
+
+@pytest.fixture
+def summary():
+    rows = [
+        ("accuracy", "field", "max", 0.5),
+        ("accuracy", "field", "mean", 0.75),
+        ("average_precision", "pixel", "mean", 0.25),
+    ]
+    facts = {
+        "study": "digits",
+        "protocol": "field",
+        "low": 0.1,
+        "high": 0.9,
+        "n": 4,
+        "seeds": 2,
+        "seconds_per_field": 0.1,
+    }
+    table = pd.DataFrame([dict(zip(("metric", "level", "method", "value"), row, strict=True)) | facts for row in rows])
+    return table[SUMMARY]
+
+
+def test_scores_table_has_the_best_method_first_and_a_dash_where_nothing_was_measured(summary):
+    table = report.scores_table(summary, "digits")
+    assert table["Pooling"].tolist() == ["mean", "max"]
+    assert table["Field accuracy"].tolist() == ["0.750 (0.100–0.900)", "0.500 (0.100–0.900)"]
+    assert table["Pixel average precision"].tolist() == ["0.250 (0.100–0.900)", "–"]
+
+
+def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, tmp_path):
+    (tmp_path / "html" / "digits").mkdir(parents=True)
+    (tmp_path / "html" / "digits" / "02_train-max-0.html").write_text("<p>")
+    (tmp_path / "figures" / "digits").mkdir(parents=True)
+    (tmp_path / "figures" / "digits" / "1_error.png").write_bytes(b"png")
+    report.write_page(["digits"], summary, tmp_path, tmp_path / "html" / "index.html")
+    page = BeautifulSoup((tmp_path / "html" / "index.html").read_text(), "html.parser")
+    assert all(image["src"].startswith("data:") for image in page.find_all("img"))
+    assert not page.find_all(["link", "script"])
+    links = [a["href"] for a in page.find_all("a") if not a["href"].startswith("#")]
+    assert links == ["digits/02_train-max-0.html"]
+    assert all((tmp_path / "html" / link).exists() for link in links)
+    assert "0.750 (0.100–0.900)" in page.get_text()
+
+
+def test_the_readme_holds_the_numbers_of_the_summary_in_git():
+    numbers = report.readme_numbers(read_table(ROOT / "reports" / "tables" / "summary.csv"))
+    assert numbers in (ROOT / "README.md").read_text()
+
+
+def test_update_touches_only_what_stands_between_the_marks(summary, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before <!-- numbers: begin -->old<!-- numbers: end --> after")
+    report.update_readme(path, summary)
+    text = path.read_text()
+    assert text.startswith("before <!-- numbers: begin -->\n**digits**")
+    assert text.endswith("<!-- numbers: end --> after")
+    assert "old" not in text
