@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [--out benchmarks/results/throughput-<name>.json]
 
 Three programs do the same work in turns, in one process, and each keeps its best time, so that other
-load on the machine touches all alike: the network of this study; the same network as plain PyTorch
+load on the machine touches all alike (``--cpu-time`` counts processor seconds of all threads instead;
+with one thread that is what a free machine would show): the network of this study; the same network as plain PyTorch
 has it, NCHW float32, layer by layer; and a float32 matrix product, whose rate is taken as the peak of
 the machine. On CUDA the study's network runs in bf16, and the product as well.
 """
@@ -50,17 +51,19 @@ class Plain(nn.Module):
         return self.model.head(self.model.pooling(self.model.scores(features).sigmoid(), None, features))
 
 
-def best_times(work: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+def best_times(
+    work: dict[str, Callable[[], object]], repeats: int, device: torch.device, clock: Callable[[], float]
+) -> dict[str, float]:
     """Least seconds of each piece of ``work``, taken in turns after one unmeasured turn."""
     times = {name: float("inf") for name in work}
     for turn in range(repeats + 1):
         for name, do in work.items():
-            start = time.perf_counter()
+            start = clock()
             do()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn:
-                times[name] = min(times[name], time.perf_counter() - start)
+                times[name] = min(times[name], clock() - start)
     return times
 
 
@@ -90,7 +93,9 @@ def flops(do: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def measure(size: str, normalisation: str, device: torch.device, batch: int, repeats: int) -> list[dict[str, object]]:
+def measure(
+    size: str, normalisation: str, device: torch.device, batch: int, repeats: int, clock: Callable[[], float]
+) -> list[dict[str, object]]:
     """Rows of the table: scoring and training at one size."""
     channels, side = SIZES[size]
     fields = torch.randint(0, 4000, (batch, channels, side, side), device=device).to(torch.uint16)
@@ -123,7 +128,7 @@ def measure(size: str, normalisation: str, device: torch.device, batch: int, rep
             run_ours = training_step(ours.train(), our_loss, fields, targets)
             run_plain = training_step(plain.train(), plain_loss, fields, targets)
         gflop = flops(run_plain)
-        times = best_times({"ours": run_ours, "plain": run_plain, "product": multiply}, repeats, device)
+        times = best_times({"ours": run_ours, "plain": run_plain, "product": multiply}, repeats, device, clock)
         peak = multiply_gflop / times["product"]
         rows.append(
             {
@@ -179,17 +184,25 @@ def main() -> None:
     parser.add_argument("--normalisation", nargs="+", default=["none", "batch"])
     parser.add_argument("--batch", type=int, help="fields at once; 1 on a CPU, 16 on CUDA")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine with other load")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "throughput.json")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     batch = arguments.batch or (16 if device.type == "cuda" else 1)
     torch.set_flush_denormal(True)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     rows = []
     for size in SIZES:
         for normalisation in arguments.normalisation:
-            rows += measure(size, normalisation, device, batch, arguments.repeats)
+            rows += measure(size, normalisation, device, batch, arguments.repeats, clock)
             print(pd.DataFrame(rows[-2:]).drop(columns="profile").round(3).to_string(index=False), flush=True)
-    result = {"machine": machine(device), "batch": batch, "memory_GB": round(memory(device), 2), "rows": rows}
+    result = {
+        "machine": machine(device),
+        "clock": clock.__name__,
+        "batch": batch,
+        "memory_GB": round(memory(device), 2),
+        "rows": rows,
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 

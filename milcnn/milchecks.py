@@ -8,7 +8,7 @@ makes P of the bag, and the cross-entropy of P is all it learns from. What decid
 training and in test; what tempts is turned round.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -63,10 +63,14 @@ def false_frequency(n: int, generator: torch.Generator, test: bool) -> tuple[Ten
 
 
 def threshold(n: int, generator: torch.Generator, test: bool) -> tuple[Tensor, Tensor]:
-    """Positive: at least 35 % of the instances show the concept; negative: 5 to 25 %. Test bags are three times as large."""
+    """35 to 65 % of the instances of a positive bag show the concept, 5 to 25 % of a negative one.
+
+    Test bags are three times as large.
+    """
     labels = coin(n, generator)
     size = 60 if test else 20
-    share = torch.where(labels == 1, 0.35 + 0.3 * torch.rand(n, generator=generator), 0.05 + 0.2 * torch.rand(n, generator=generator))
+    low, width = torch.where(labels == 1, 0.35, 0.05), torch.where(labels == 1, 0.3, 0.2)
+    share = low + width * torch.rand(n, generator=generator)
     return counted(labels, size, {CONCEPT: (share * size).round()}), labels
 
 
@@ -80,8 +84,28 @@ def accuracy(labels: Tensor, P: Tensor) -> float:
 
 CHECKS = {
     "single instance": Check("does one positive instance decide?", single_instance, auc),
-    "threshold": Check("does the share of positive instances decide?", threshold, accuracy),
-    "false frequency": Check("does the count of harmless instances not decide?", false_frequency, auc),
+    "threshold": Check("does the share of positive instances decide, in bags of any size?", threshold, accuracy),
+    "false frequency": Check("does the number of harmless instances not decide?", false_frequency, auc),
+}
+
+SINGLE, SHARE, CROWDS = CHECKS
+# which checks a function passes at its defaults, and why; written down from the formulas and a first run, so a
+# difference says that a function, or a check, has changed
+EXPECTED: dict[str, tuple[set[str], str]] = {
+    "noisy_and": ({SINGLE, SHARE}, "a learnt threshold on p̄: counts are what it looks at, harmless ones too"),
+    "noisy_or": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
+    "isr": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
+    "generalized_mean": (set(), "a mean that is not steep enough for one instance, and knows no threshold"),
+    "log_sum_exp": ({SINGLE}, "large p weigh most, so one can decide, but a crowd of middling p can outvote it"),
+    "max": ({SINGLE, CROWDS}, "only the largest p counts: no instance lowers it, and no share is seen"),
+    "mean": (set(), "every instance has an equal say: poison cancels the concept, a crowd outvotes it"),
+    "top_k": (set(), "two of twenty instances count, so one is outvoted and a share of a third is not seen"),
+    "quantile": ({SHARE}, "a learnt threshold on the share; one instance of many is no quantile"),
+    "softmax": ({SINGLE, CROWDS}, "close to the largest p, with a slope for the others; knows no threshold"),
+    "power": ({SINGLE}, "an instance at p = 0 has no weight, so poison is nothing; a crowd has"),
+    "autopool": ({SHARE}, "learns how steep to be, and in training the short cuts are as good as the concept"),
+    "attention": ({CROWDS}, "weighs by what an instance is, not by how many: poison can take all the weight"),
+    "gated_attention": ({CROWDS}, "weighs by what an instance is, not by how many: poison can take all the weight"),
 }
 
 
@@ -91,8 +115,7 @@ def run(method: str, check: Check, seed: int = 0) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         name, settings = pooling.parse(method)
-        function = pooling.make(name, 1, 4, **settings)
-    scores = nn.Conv1d(4, 1, 1)
+        function, scores = pooling.make(name, 1, 4, **settings), nn.Conv1d(4, 1, 1)
     nn.init.zeros_(scores.weight)
     nn.init.constant_(scores.bias, function.start_bias)
 
@@ -111,3 +134,17 @@ def run(method: str, check: Check, seed: int = 0) -> float:
     with torch.no_grad():
         bags, labels = check.draw(400, generator, True)
         return check.score(labels, pooled(bags))
+
+
+def table(methods: list[str], seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
+    """One row a method and check: ``pooling``, ``check``, ``score`` (the worst of ``seeds``), ``passes``
+    (score ≥ 0.9), ``expected`` and ``why``, for the name of the pooling function at its defaults.
+    """
+    rows = []
+    for method in methods:
+        passing, why = EXPECTED[pooling.parse(method)[0]]
+        for name, check in CHECKS.items():
+            score = min(run(method, check, seed) for seed in seeds)
+            facts = {"score": score, "passes": score >= PASS, "expected": name in passing, "why": why}
+            rows.append({"pooling": method, "check": name} | facts)
+    return pd.DataFrame(rows)
