@@ -1,10 +1,14 @@
 """Predictions: what a trained MIL-CNN says of whole fields."""
 
+import copy
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from milcnn.bags import SEPARATOR
@@ -13,13 +17,29 @@ from milcnn.model import MILCNN, Output
 from milcnn.pooling import NoisyAnd
 
 
+def scorer(model: MILCNN) -> MILCNN:
+    """A copy of ``model`` for scoring: the same outputs within rounding, in evaluation mode, faster.
+
+    Each batch normalisation is folded into the convolution before it: beside layers of 16 to 64
+    channels it would cost as much memory traffic as the convolution itself.
+    """
+    model = copy.deepcopy(model).eval()
+    layers = list(model.trunk)
+    for index, (layer, after) in enumerate(pairwise(layers)):
+        if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+            model.trunk[index] = fuse_conv_bn_eval(layer, after)
+            model.trunk[index + 1] = nn.Identity()
+    return model.to(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
     """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device."""
     device = model.mean.device
+    model = scorer(model)
     for start in tqdm(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):
         pixels = prepared.pixels(rows.iloc[start : start + batch_size])
-        yield model.eval()(torch.from_numpy(pixels).to(device))
+        yield model(torch.from_numpy(pixels).to(device))
 
 
 def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,211 @@
+"""Fields a second, scored and trained, at the sizes of the paper's two screens.
+
+    python benchmarks/throughput.py [--out benchmarks/results/throughput-<name>.json]
+
+Three programs do the same work in turns, in one process, and each keeps its best time, so that other
+load on the machine touches all alike (``--cpu-time`` counts processor seconds of all threads instead;
+with one thread that is what a free machine would show): the network of this study; the same network as plain PyTorch
+has it, NCHW float32, layer by layer; and a float32 matrix product, whose rate is taken as the peak of
+the machine. On CUDA the study's network runs in bf16, and the product as well.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from milcnn.model import MILCNN, ModelSettings
+from milcnn.predict import scorer
+from milcnn.train import two_headed_loss
+
+SIZES = {"900 × 900 × 3": (3, 900), "512 × 512 × 1": (1, 512)}
+CLASSES = [str(number) for number in range(12)]
+
+
+def network(channels: int, normalisation: str) -> MILCNN:
+    """The paper's, at full width."""
+    names = [f"channel {number}" for number in range(channels)]
+    settings = ModelSettings(study="benchmark", channels=names, classes=CLASSES, normalisation=normalisation)
+    torch.manual_seed(0)
+    return MILCNN(settings, [1000.0] * channels, [300.0] * channels)
+
+
+class Plain(nn.Module):
+    """The layers of ``model`` in the memory format and the order in which they were written down."""
+
+    def __init__(self, model: MILCNN):
+        super().__init__()
+        self.model = model
+
+    def forward(self, fields: Tensor) -> Tensor:
+        features = self.model.trunk((fields.float() - self.model.mean) / self.model.std)
+        return self.model.head(self.model.pooling(self.model.scores(features).sigmoid(), None, features))
+
+
+def best_times(
+    work: dict[str, Callable[[], object]], repeats: int, device: torch.device, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Least seconds of each piece of ``work``, taken in turns after one unmeasured turn."""
+    times = {name: float("inf") for name in work}
+    for turn in range(repeats + 1):
+        for name, do in work.items():
+            start = clock()
+            do()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                times[name] = min(times[name], clock() - start)
+    return times
+
+
+def product(device: torch.device) -> tuple[Callable[[], object], float]:
+    """A matrix product and its GFLOP."""
+    side, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+    a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
+    return lambda: a @ b, 2 * side**3 / 1e9
+
+
+def training_step(model: nn.Module, forward: Callable[[Tensor], Tensor], fields: Tensor, targets: Tensor):
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        forward(fields, targets).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    return step
+
+
+def flops(do: Callable[[], object]) -> float:
+    """GFLOP of convolutions and products."""
+    with FlopCounterMode(display=False) as counter:
+        do()
+    return counter.get_total_flops() / 1e9
+
+
+def measure(
+    size: str, normalisation: str, device: torch.device, batch: int, repeats: int, clock: Callable[[], float]
+) -> list[dict[str, object]]:
+    """Rows of the table: scoring and training at one size."""
+    channels, side = SIZES[size]
+    fields = torch.randint(0, 4000, (batch, channels, side, side), device=device).to(torch.uint16)
+    targets = torch.arange(batch, device=device) % len(CLASSES)
+    multiply, multiply_gflop = product(device)
+    rows = []
+    for phase in ("scoring", "training"):
+        ours, plain = (network(channels, normalisation).to(device) for _ in range(2))
+        ours = ours.to(memory_format=torch.channels_last)
+        if phase == "scoring":
+            score, bare = scorer(ours.eval()), Plain(plain.eval())
+
+            def run_ours(score: Callable = score) -> None:
+                with torch.inference_mode():
+                    score(fields)
+
+            def run_plain(bare: nn.Module = bare) -> None:
+                with torch.no_grad():
+                    bare(fields)
+        else:
+
+            def our_loss(fields: Tensor, targets: Tensor, model: MILCNN = ours) -> Tensor:
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    output = model(fields)
+                return two_headed_loss(output, targets).mean()
+
+            def plain_loss(fields: Tensor, targets: Tensor, bare: nn.Module = Plain(plain)) -> Tensor:  # noqa: B008
+                return nn.functional.cross_entropy(bare(fields), targets)
+
+            run_ours = training_step(ours.train(), our_loss, fields, targets)
+            run_plain = training_step(plain.train(), plain_loss, fields, targets)
+        gflop = flops(run_plain)
+        times = best_times({"ours": run_ours, "plain": run_plain, "product": multiply}, repeats, device, clock)
+        peak = multiply_gflop / times["product"]
+        rows.append(
+            {
+                "fields": size,
+                "normalisation": normalisation,
+                "phase": phase,
+                "fields/s": batch / times["ours"],
+                "plain fields/s": batch / times["plain"],
+                "ratio": times["plain"] / times["ours"],
+                "GFLOP a field": gflop / batch,
+                "peak GFLOP/s": peak,
+                "share of peak": gflop / times["ours"] / peak,
+                "profile": where_time_goes(run_ours, device),
+            }
+        )
+    return rows
+
+
+def where_time_goes(do: Callable[[], object], device: torch.device, most: int = 6) -> dict[str, float]:
+    """Share of the time of the operators that take most of it."""
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
+        do()
+    spent = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+             for event in profiler.key_averages()}  # fmt: skip
+    total = sum(spent.values())
+    return {key: round(spent[key] / total, 3) for key in sorted(spent, key=spent.get, reverse=True)[:most]}
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def memory(device: torch.device) -> float:
+    """GB at the most so far: of the GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--normalisation", nargs="+", default=["none", "batch"])
+    parser.add_argument("--batch", type=int, help="fields at once; 1 on a CPU, 16 on CUDA")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine with other load")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "throughput.json")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    batch = arguments.batch or (16 if device.type == "cuda" else 1)
+    torch.set_flush_denormal(True)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    rows = []
+    for size in SIZES:
+        for normalisation in arguments.normalisation:
+            rows += measure(size, normalisation, device, batch, arguments.repeats, clock)
+            print(pd.DataFrame(rows[-2:]).drop(columns="profile").round(3).to_string(index=False), flush=True)
+    result = {
+        "machine": machine(device),
+        "clock": clock.__name__,
+        "batch": batch,
+        "memory_GB": round(memory(device), 2),
+        "rows": rows,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
