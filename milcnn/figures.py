@@ -17,6 +17,7 @@ from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
 
 OVERLAY = "#FFC20A"  # contour of what the network points at
+N_COLOURS = 7  # the paper's functions are solid lines, the later ones dashed
 TRUTH = "#0C7BDC"  # contour of what is true
 LABELS = {
     "noisy_and": "Noisy-AND",
@@ -26,7 +27,8 @@ LABELS = {
     "log_sum_exp": "log-sum-exp",
     "max": "max",
     "mean": "mean",
-    "chance": "chance",
+    "top_k": "top-k mean",
+    "gated_attention": "gated attention",
 }
 
 
@@ -52,13 +54,19 @@ def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49
     bags = {"every p equal to p̄": share[:, None].expand(-1, n_instances), "a share p̄ at 1, the rest at 0": steps}
     b = float(thresholds["b"].mean()) if thresholds is not None and len(thresholds) else 0.1
     for ax, (title, p) in zip(axes, bags.items(), strict=True):
-        for name in pooling.POOLINGS:
+        for number, name in enumerate(pooling.POOLINGS):
             function = pooling.make(name, 1, **({"b": b} if name == "noisy_and" else {})).double()
             with torch.no_grad():
-                ax.plot(share, function(p[:, None].double())[:, 0], label=label(name), clip_on=False)
+                ax.plot(
+                    share,
+                    function(p[:, None].double())[:, 0],
+                    label=label(name),
+                    clip_on=False,
+                    ls="--" if number >= N_COLOURS else "-",
+                )
         ax.set(title=title, xlabel="mean instance probability p̄", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("bag probability P")
-    axes[0].annotate("max, mean, generalised mean,\nlog-sum-exp: P = p̄", (0.96, 0.62), ha="right", color="0.4")
+    axes[0].annotate("all others: P = p̄", (0.96, 0.62), ha="right", color="0.4")
     if thresholds is not None and len(thresholds):
         sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color="C0", lw=1)
         axes[0].annotate(

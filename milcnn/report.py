@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
@@ -59,6 +60,17 @@ def scores_table(summary: pd.DataFrame, study: str) -> pd.DataFrame:
     return table.loc[[*order, *table.index.difference(order)]].reset_index()
 
 
+def checks_table(checks: pd.DataFrame) -> pd.DataFrame:
+    """One row a pooling, one column a check: its score and whether it passes, ``(!)`` where that was not expected."""
+    verdict = np.where(checks["passes"], "passes", "fails")
+    surprise = np.where(checks["passes"] == checks["expected"], "", " (!)")
+    told = checks.assign(told=verdict + checks["score"].map(" {:.2f}".format) + surprise)
+    table = told.pivot(index=["pooling", "why"], columns="check", values="told").reset_index("why")
+    table = table.loc[checks["pooling"].unique()].reset_index().rename_axis(columns=None)
+    table["pooling"] = table["pooling"].map(label)
+    return table[[*table.columns.drop("why"), "why"]]
+
+
 def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
@@ -75,12 +87,16 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     return Section(study, scores_table(summary, study).to_html(index=False, border=0), pictures, links)
 
 
-def write_page(studies: list[str], summary: pd.DataFrame, reports: Path, path: Path) -> None:
-    """Write the report on ``studies``; pictures are embedded, executed notebooks linked."""
+def write_page(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:
+    """Write the report on ``studies``; pictures are embedded, executed notebooks linked.
+
+    ``checks`` is the table of ``milchecks``.
+    """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT / "milcnn"), autoescape=True)
     sections = [section(study, summary, reports) for study in studies]
     with written_whole(path) as temporary:
-        temporary.write_text(environment.get_template("report.html.j2").render(sections=sections))
+        told = checks_table(checks).to_html(index=False, border=0)
+        temporary.write_text(environment.get_template("report.html.j2").render(sections=sections, checks=told))
 
 
 def readme_numbers(summary: pd.DataFrame) -> str:
@@ -108,7 +124,8 @@ def report() -> None:
     old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
     summary = merged_summary(old, pd.concat(tables))
     write_table(summary, SUMMARY_TABLE)
-    write_page(studies, summary, REPORTS, REPORTS / "html" / "index.html")
+    checks = read_table(REPORTS / "tables" / "milchecks.csv")
+    write_page(studies, summary, checks, REPORTS, REPORTS / "html" / "index.html")
 
 
 def readme() -> None:

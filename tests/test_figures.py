@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from milcnn import figures
+from milcnn.pooling import POOLINGS
 from milcnn.report import save_figure
 
 
@@ -20,7 +21,7 @@ def _style():
 def test_pooling_curves_have_every_function_and_known_points():
     thresholds = pd.DataFrame({"b": [0.2, 0.4]})
     left, right = figures.pooling_curves(thresholds).axes
-    assert len(left.lines) == len(right.lines) == 7
+    assert len(left.lines) == len(right.lines) == len(POOLINGS)
     curves = {line.get_label(): line for line in right.lines}
     assert np.allclose(curves["mean"].get_ydata(), curves["mean"].get_xdata())
     # one instance at 1: maximum and Noisy-OR are 1 at once, the mean is 1 / 49

@@ -37,12 +37,30 @@ def test_scores_table_has_the_best_method_first_and_a_dash_where_nothing_was_mea
     assert table["Pixel average precision"].tolist() == ["0.250 (0.100–0.900)", "–"]
 
 
-def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, tmp_path):
+@pytest.fixture
+def checks():
+    rows = [
+        ("max", "single", 0.97, True, True),
+        ("max", "share", 0.4, False, True),
+        ("mean", "single", 0.5, False, False),
+    ]
+    table = pd.DataFrame(rows, columns=["pooling", "check", "score", "passes", "expected"])
+    return table.assign(why=table["pooling"].map({"max": "largest", "mean": "equal say"}))
+
+
+def test_checks_table_marks_what_was_not_expected(checks):
+    table = report.checks_table(checks)
+    assert list(table.columns) == ["pooling", "share", "single", "why"]
+    assert table.iloc[0].tolist() == ["max", "fails 0.40 (!)", "passes 0.97", "largest"]
+    assert table.iloc[1]["single"] == "fails 0.50"
+
+
+def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, checks, tmp_path):
     (tmp_path / "html" / "digits").mkdir(parents=True)
     (tmp_path / "html" / "digits" / "02_train-max-0.html").write_text("<p>")
     (tmp_path / "figures" / "digits").mkdir(parents=True)
     (tmp_path / "figures" / "digits" / "1_error.png").write_bytes(b"png")
-    report.write_page(["digits"], summary, tmp_path, tmp_path / "html" / "index.html")
+    report.write_page(["digits"], summary, checks, tmp_path, tmp_path / "html" / "index.html")
     page = BeautifulSoup((tmp_path / "html" / "index.html").read_text(), "html.parser")
     assert all(image["src"].startswith("data:") for image in page.find_all("img"))
     assert not page.find_all(["link", "script"])
@@ -50,6 +68,7 @@ def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, tmp_pa
     assert links == ["digits/02_train-max-0.html"]
     assert all((tmp_path / "html" / link).exists() for link in links)
     assert "0.750 (0.100–0.900)" in page.get_text()
+    assert "fails 0.40 (!)" in page.get_text()
 
 
 def test_the_readme_holds_the_numbers_of_the_summary_in_git():
