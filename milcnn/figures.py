@@ -66,7 +66,7 @@ def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49
                 )
         ax.set(title=title, xlabel="mean instance probability p̄", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("bag probability P")
-    axes[0].annotate("all others: P = p̄", (0.96, 0.62), ha="right", color="0.4")
+    axes[0].annotate("all others: P = p̄", (0.97, 0.3), ha="right", color="0.4")
     if thresholds is not None and len(thresholds):
         sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color="C0", lw=1)
         axes[0].annotate(
