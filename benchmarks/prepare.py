@@ -2,7 +2,7 @@
 
     python benchmarks/prepare.py --fields 240 --plates 2 --illumination mean --scaling control
 
-Writes synthetic 16-bit TIFFs, 3 channels of 1024 × 1280 px, one file a channel and uncompressed as a
+Writes synthetic 16-bit TIFFs, 3 channels of 1024 × 1280 px by default, one file a channel and uncompressed as a
 microscope writes them, prepares them in a fresh process a repetition, and appends what it measured to
 ``benchmarks/results/prepare.json``. ``--files`` bounds the TIFFs on disk: more fields than that read
 them in turn.
@@ -33,19 +33,18 @@ from milcnn.survey import PrepareSettings
 
 RESULTS = Path(__file__).parent / "results" / "prepare.json"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]
-SHAPE = (1024, 1280)
 
 
-def write_tiffs(folder: Path, count: int) -> None:
+def write_tiffs(folder: Path, count: int, shape: tuple[int, int]) -> None:
     """``count`` fields of blurred spots under uneven light, with camera noise."""
     rng = np.random.default_rng(0)
-    y, x = np.indices(SHAPE) / np.array(SHAPE)[:, None, None] - 0.5
+    y, x = np.indices(shape) / np.array(shape)[:, None, None] - 0.5
     light = 1 - 0.6 * (y**2 + x**2)
     for number in range(count):
         for channel in CHANNELS:
-            spots = np.zeros(SHAPE, np.float32)
-            spots[tuple(rng.integers(0, length, 200) for length in SHAPE)] = 4e5
-            image = light * (400 + gaussian_filter(spots, 9)) + rng.normal(0, 20, SHAPE)
+            spots = np.zeros(shape, np.float32)
+            spots[tuple(rng.integers(0, length, 200) for length in shape)] = 4e5
+            image = light * (400 + gaussian_filter(spots, 9)) + rng.normal(0, 20, shape)
             tifffile.imwrite(folder / f"{number}_{channel}.tif", image.clip(0, 65535).astype(np.uint16))
 
 
@@ -123,6 +122,7 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=240)
     parser.add_argument("--plates", type=int, default=2)
     parser.add_argument("--files", type=int, default=120, help="fields of which TIFFs are written")
+    parser.add_argument("--size", type=int, nargs=2, default=[1024, 1280], help="px, height and width")
     parser.add_argument("--illumination", default="none")
     parser.add_argument("--scaling", default="none")
     parser.add_argument("--downscale", type=int, default=1)
@@ -135,7 +135,7 @@ def main() -> None:
         return
     about = machine()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
-        write_tiffs(Path(name), min(arguments.files, arguments.fields))
+        write_tiffs(Path(name), min(arguments.files, arguments.fields), tuple(arguments.size))
         command = [sys.executable, __file__, *sys.argv[1:], "--inside", name]
         result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     asked = {key: value for key, value in vars(arguments).items() if key not in ("inside", "scratch")}

@@ -195,6 +195,9 @@ def refuse_missing(sets: np.ndarray, members: np.ndarray, names: list[str], sett
             raise SplitError(f"split {settings.kind}: no field is in {name}.")
     if settings.missing_classes == "allow":
         return
+    nowhere = [name for name, occurs in zip(names, members.any(axis=0), strict=True) if not occurs]
+    if nowhere:
+        raise SplitError(f"split {settings.kind}: no field at all is of class {few(nowhere)}; mend the classes.")
     for name in ("train", "test") if settings.kind == "given" else SETS:
         without = [names[index] for index in np.flatnonzero(~members[sets == name].any(axis=0))]
         if without:

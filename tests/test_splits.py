@@ -210,6 +210,8 @@ def test_missing_columns_and_lone_fields_are_refused():
     table.loc[0, "Metadata_Label"] = "lone"
     with pytest.raises(SplitError, match=r"has no field of class lone"):
         split(table, SplitSettings(kind="field"))
+    with pytest.raises(SplitError, match="no field at all is of class d"):
+        split(screen_table(), SplitSettings(kind="well"), ["a", "b", "c", "d", "DMSO"])
     given = screen_table().assign(Metadata_Split="train")
     with pytest.raises(SplitError, match="no field is in validation"):
         split(given, SplitSettings())
