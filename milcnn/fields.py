@@ -8,6 +8,7 @@ A prepared study is a folder:
   one array a plate; and ``plates/<plate>.json``, see ``plates``;
 - ``truth/<plate>.npy``: (N, H, W) uint8 or uint16, 0 for background and k for the k-th object, and
   ``objects.csv``, see ``Screen``; only where the truth is known;
+- ``skipped.csv``: fields that the screen left out, with ``reason``; only where it tells;
 - ``prepared.json``: study, channels, classes, pixel_size (µm or null), the settings, and the mean
   and standard deviation of each channel over the training fields. It is written last.
 """
@@ -46,7 +47,7 @@ class Prepared:
 
     @cached_property
     def fields(self) -> pd.DataFrame:
-        return read_table(self.folder / "fields.csv").astype({LABEL: str, PLATE: str})
+        return read_table(self.folder / "fields.csv")
 
     @property
     def has_truth(self) -> bool:
@@ -55,7 +56,7 @@ class Prepared:
     @cached_property
     def objects(self) -> pd.DataFrame:
         """One row an object of the truth; see ``Screen``."""
-        return read_table(self.folder / "objects.csv").astype({"class": str, PLATE: str})
+        return read_table(self.folder / "objects.csv")
 
     def of(self, split: str) -> pd.DataFrame:
         """The rows of ``fields`` in ``split`` (train, validation or test)."""
@@ -83,6 +84,13 @@ class Prepared:
         keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
         pairs = zip(self.truth(rows), keys, strict=True)
         return np.stack([np.isin(truth, wanted.get(key, [])) for truth, key in pairs])
+
+    def label_share(self) -> pd.Series:
+        """Share of the objects of each field that carry its label; empty where the truth is not known."""
+        if not self.has_truth:
+            return pd.Series(dtype=float)
+        objects = self.objects.merge(self.fields[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
+        return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """The class index of each of ``rows``, (B,) int64; of several labels that of the first."""
@@ -136,7 +144,10 @@ def prepare(
     entries = [
         records[str(plate)]["fields"][index] for plate, index in zip(fields[PLATE], fields["index"], strict=True)
     ]
-    fields = pd.concat([fields, pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)], axis=1)
+    measures = pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)[
+        quality.columns(screen.channels)
+    ]
+    fields = pd.concat([fields, measures.astype(float)], axis=1)
     fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
     mean, std = channel_statistics(records, fields[fields[SPLIT] == "train"])
     facts = {
@@ -153,6 +164,8 @@ def prepare(
         write_table(fields, part / "fields.csv")
         if screen.objects is not None:
             write_table(objects_left(screen.objects, fields, records, settings), part / "objects.csv")
+        if screen.skipped is not None:
+            write_table(screen.skipped, part / "skipped.csv")
         write_json(facts, part / "prepared.json")
     move_in(part, folder, list(records))
     return load(folder, study)

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from milcnn import pooling
 from milcnn.evaluate import label_matrix
 from milcnn.paths import ROOT
-from milcnn.screens.screen import LABEL
+from milcnn.quality import of_channels
+from milcnn.screens.screen import LABEL, PLATE
 
 OVERLAY = "#FFC20A"  # contour of what the network points at
 TRUTH = "#0C7BDC"  # contour of what is true
@@ -191,4 +192,31 @@ def localisation_scores(table: pd.DataFrame, metric: str) -> Figure:
     spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
     ax.barh(rows["method"].map(label), rows["value"], xerr=spread, height=0.6, error_kw={"lw": 0.8, "capsize": 2})
     ax.set(xlabel=f"{metric.replace('_', ' ')} (95 % interval)", xlim=(0, 1))
+    return fig
+
+
+def quality(fields: pd.DataFrame) -> Figure:
+    """Focus, saturation and foreground of every field, plate by plate, one colour a channel.
+
+    ``fields`` is the table of a prepared study; a field that is flagged for a measure is ringed.
+    """
+    panels = {
+        "Focus": ("blurred", "focus (slope of log power)"),
+        "Saturation": ("saturated", "saturated pixels (share)"),
+        "Foreground": ("empty", "foreground pixels (share)"),
+    }
+    plates = pd.Categorical(fields[PLATE], categories=fields[PLATE].unique())
+    spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(fields))  # side by side, so that points stay apart
+    fig, axes = plt.subplots(1, 3, figsize=(6.9, 2.4))
+    for ax, (measure, (flag, title)) in zip(axes, panels.items(), strict=True):
+        for name, values in of_channels(fields, measure).items():
+            ax.scatter(plates.codes + spread, values, s=4, lw=0, alpha=0.6, label=name)
+            flagged = fields[f"Flag_{flag}"].to_numpy()
+            ax.scatter(
+                plates.codes[flagged] + spread[flagged], values[flagged], s=14, facecolor="none", edgecolor="k", lw=0.6
+            )
+        ticks = range(len(plates.categories)) if len(plates.categories) <= 8 else []
+        ax.set(title=title, xlabel="plate", xlim=(-0.6, len(plates.categories) - 0.4))
+        ax.set_xticks(ticks, [plates.categories[tick] for tick in ticks], rotation=30)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, markerscale=3)
     return fig

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+TEXT = [f"Metadata_{name}" for name in ("Plate", "Well", "Batch", "Compound", "Label")] + ["class", "predicted"]
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -31,10 +33,15 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path, hint: str = "run the stage that makes it") -> pd.DataFrame:
-    """Read a CSV or Parquet table; ``hint`` tells what to do when it is not there."""
+    """Read a CSV or Parquet table; ``hint`` tells what to do when it is not there.
+
+    Names stay text: plate 007 is not 7, class 1 not a number, compound NA not missing.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such table; {hint}.")
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
 
 
 def write_json(content: object, path: Path) -> None:

@@ -43,7 +43,7 @@ def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: i
 
 
 def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` with ``predicted``, ``P_<class>`` and ``y_<class>``.
+    """``Metadata_…`` and ``fraction`` of ``rows``, ``predicted``, ``P_<class>`` and ``y_<class>``.
 
     P is the pooled probability of the class, y its probability behind the class layer. ``predicted`` is
     the class with the largest y; of a multi-label study, those with y above 0.5, as ``A|B``.
@@ -59,7 +59,8 @@ def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFra
         predicted = [SEPARATOR.join(np.array(classes)[row > 0.5]) for row in y.to_numpy()]
     else:
         predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
-    return pd.concat([rows.reset_index(drop=True).assign(predicted=predicted), p, y], axis=1)
+    told = rows.reset_index(drop=True).filter(regex="^Metadata_|^fraction$")  # where files lie is this machine's alone
+    return pd.concat([told.assign(predicted=predicted), p, y], axis=1)
 
 
 def thresholds(model: MILCNN) -> pd.DataFrame:

@@ -5,8 +5,9 @@ of ``fields.csv``, one a channel ``<c>``:
 
 - ``Quality_Focus_<c>``: slope of the log power spectrum, see ``power_slope``; lower is blurrier;
 - ``Quality_Saturation_<c>``: share of pixels at the largest value of the dtype (or ``saturated_at``);
-- ``Quality_Foreground_<c>``: share of pixels above the minimum cross-entropy threshold of the plate;
-- ``Quality_Clipped_<c>``: share of stored pixels that left the range of the dtype in correction;
+- ``Quality_Foreground_<c>``: share of pixels above the plate's threshold, the median of those of a sample
+  of its fields, see ``thresholds``;
+- ``Quality_Clipped``, of all channels: share of stored pixels that left the range of the dtype in correction;
 - ``Flag_blurred``, ``Flag_saturated``, ``Flag_empty``: true when any channel is; see ``flags``.
 """
 
@@ -30,6 +31,12 @@ class QualitySettings(Settings):
     blurred_below: float = Field(-5.0, lt=0)  # focus, in robust standard deviations from the plate's median
     saturated_above: float = Field(0.02, ge=0, le=1)  # share of pixels
     empty_below: float = Field(0.005, ge=0, le=1)  # share of pixels that are foreground
+
+
+def columns(channels: list[str]) -> list[str]:
+    """The measures, in the order of the table."""
+    measures = [f"Quality_{measure}_{name}" for measure in ("Focus", "Saturation", "Foreground") for name in channels]
+    return [*measures, "Quality_Clipped"]
 
 
 def bands(height: int, rows: int = 64) -> Iterator[slice]:
@@ -59,21 +66,21 @@ def power_slope(image: np.ndarray) -> float | None:
     reach = max(side // 8, 4)
     mean = np.float32(image.mean())
     # only low frequencies are asked for: cut the columns before the second, costlier transform
-    columns = min(reach * image.shape[1] // side + 2, image.shape[1] // 2 + 1)
-    half = [fft.rfft(image[band].astype(np.float32) - mean, axis=1)[:, :columns] for band in bands(len(image))]
+    width = min(reach * image.shape[1] // side + 2, image.shape[1] // 2 + 1)
+    half = [fft.rfft(image[band].astype(np.float32) - mean, axis=1)[:, :width] for band in bands(len(image))]
     spectrum = fft.fft(np.concatenate(half), axis=0)
     power = spectrum.real**2 + spectrum.imag**2
     power[:, 1:] *= 2  # the conjugate half that rfft leaves out
     radii = np.arange(2, reach)
-    sums = np.bincount(rings(image.shape, columns), power.ravel(), minlength=reach)[2:reach]
+    sums = np.bincount(rings(image.shape, width), power.ravel(), minlength=reach)[2:reach]
     if not (sums > 0).all():
         return None
-    return float(np.polyfit(np.log(radii), np.log(sums), 1)[0])
+    return float(np.polyfit(np.log(radii + 0.5), np.log(sums), 1)[0])
 
 
-def thresholds(samples: np.ndarray) -> np.ndarray:
-    """The minimum cross-entropy threshold (Li and Tam 1998) of each row of ``samples`` (C, n), (C,)."""
-    return np.array([threshold_li(values) if np.ptp(values) > 0 else values[0] for values in samples])
+def thresholds(grid: np.ndarray) -> np.ndarray:
+    """The minimum cross-entropy threshold (Li and Tam 1998) of each channel of ``grid`` (C, h, w), (C,)."""
+    return np.array([threshold_li(values) if np.ptp(values) > 0 else values.flat[0] for values in grid])
 
 
 def measured(field: np.ndarray, threshold: np.ndarray, channels: list[str], full: int) -> dict[str, float | None]:
@@ -95,8 +102,8 @@ def measured(field: np.ndarray, threshold: np.ndarray, channels: list[str], full
 def of_channels(fields: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The columns of one measure (Focus, Saturation, Foreground), one a channel, named by it."""
     prefix = f"Quality_{measure}_"
-    columns = [name for name in fields.columns if name.startswith(prefix)]
-    return fields[columns].astype(float).rename(columns=lambda name: name.removeprefix(prefix))
+    names = [name for name in fields.columns if name.startswith(prefix)]
+    return fields[names].rename(columns=lambda name: name.removeprefix(prefix))
 
 
 def flags(fields: pd.DataFrame, settings: QualitySettings) -> pd.DataFrame:
@@ -117,5 +124,6 @@ def flags(fields: pd.DataFrame, settings: QualitySettings) -> pd.DataFrame:
 
 def robust_z(values: pd.Series) -> pd.Series:
     """Distance from the median in robust standard deviations; 0 where they do not vary."""
-    spread = median_abs_deviation(values, scale="normal", nan_policy="omit")
-    return (values - values.median()) / spread if spread > 0 else 0 * values
+    known = values.dropna()
+    spread = median_abs_deviation(known, scale="normal") if len(known) else 0
+    return (values - known.median()) / spread if spread > 0 else 0 * values

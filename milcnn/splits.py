@@ -15,36 +15,28 @@ also tested are ``unused``. Fields that the screen keeps out of all sets, and th
 class, stay out.
 """
 
-import warnings
-from collections.abc import Iterator
 from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
-from sklearn.model_selection import StratifiedGroupKFold
 
-from milcnn.screens.screen import FIELD_KEY, LABEL, PLATE, SPLIT, Screen
+from milcnn.groups import (
+    COMPOUND,
+    GROUPS,
+    SplitError,
+    absent,
+    best_parts,
+    groups_of,
+    shuffles,
+    sides,
+)
+from milcnn.screens.screen import LABEL, SPLIT, Screen
 from milcnn.settings import Settings
-from milcnn.survey import CONTROL
+from milcnn.survey import is_control
 
-WELL, REPLICATE = "Metadata_Well", "Metadata_Replicate"
-COMPOUND, BATCH = "Metadata_Compound", "Metadata_Batch"
 SETS = ["train", "validation", "test"]
 UNUSED = "unused"
-GROUPS = {
-    "field": FIELD_KEY,
-    "well": [PLATE, WELL],
-    "plate": [PLATE],
-    "replicate": [REPLICATE],
-    "compound": [COMPOUND],
-    "compound_batch": [BATCH],
-}
-ATTEMPTS = 20  # shuffles, of which the first that leaves no class out is taken
-
-
-class SplitError(ValueError):
-    """Why a table can't be split as asked, in one sentence."""
 
 
 class SplitSettings(Settings):
@@ -53,7 +45,7 @@ class SplitSettings(Settings):
     kind: Literal["given", "field", "well", "plate", "replicate", "compound", "compound_batch"] = "given"
     folds: int = Field(5, ge=2)  # parts that the groups are dealt into, with classes as equal as they can be
     fold: int = Field(0, ge=0)  # the part that tests; the same seed gives the same parts for each
-    validation: float = Field(0.2, gt=0, lt=1)  # share of the other groups that chooses the epoch
+    validation: float = Field(0.2, gt=0, lt=1)  # share of the others that chooses the epoch; more if a class is small
     validate_by: Literal["kind", "well", "field"] = "kind"  # what training and validation don't share
     # allow: a class without training fields is not tested either, and a class without test fields is only trained
     missing_classes: Literal["refuse", "allow"] = "refuse"
@@ -133,29 +125,6 @@ def kept_out(fields: pd.DataFrame) -> np.ndarray:
     return ~fields[SPLIT].fillna("").isin(["", *SETS]).to_numpy()
 
 
-def is_control(fields: pd.DataFrame) -> np.ndarray:
-    return fields[CONTROL].astype(bool).to_numpy() if CONTROL in fields else np.zeros(len(fields), bool)
-
-
-def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:
-    """The group of each field, (N,) str. Raises SplitError for a missing column or value."""
-    names = joined(fields, GROUPS[kind], kind, ~is_control(fields) if kind == "compound" else slice(None))
-    if kind == "compound":
-        control = is_control(fields)
-        names[control] = "control " + joined(fields, GROUPS["well"], kind)[control]
-    return names
-
-
-def joined(fields: pd.DataFrame, columns: list[str], kind: str, needed: np.ndarray | slice = slice(None)) -> np.ndarray:
-    for column in columns:
-        if column not in fields:
-            raise SplitError(f"split by {kind}: the table has no column {column}.")
-        missing = fields[column].isna()[needed].sum()
-        if missing:
-            raise SplitError(f"split by {kind}: {column} is empty in {missing} fields; fill it in.")
-    return fields[columns].astype(str).agg("/".join, axis=1).to_numpy(object)
-
-
 def dealt(fields: pd.DataFrame, members: np.ndarray, settings: SplitSettings) -> np.ndarray:
     """The set of each field, (N,) str."""
     parts = best_parts(fields, members, settings.kind, settings.folds, settings.seed)
@@ -172,16 +141,6 @@ def dealt(fields: pd.DataFrame, members: np.ndarray, settings: SplitSettings) ->
     return sets
 
 
-def sides(fields: pd.DataFrame, kind: str, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ``chosen`` fields, and those that share nothing with them that ``kind`` keeps apart; (N,) bool."""
-    others = ~chosen
-    if kind == "compound_batch":
-        treatment = ~is_control(fields)
-        compounds = joined(fields, [COMPOUND], kind, treatment)
-        others &= ~(treatment & np.isin(compounds, compounds[chosen & treatment]))
-    return chosen, others
-
-
 def validation_of(
     fields: pd.DataFrame, members: np.ndarray, kind: str, settings: SplitSettings
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +152,10 @@ def validation_of(
             "lower folds, or set validate_by to well or field."
         )
     best, fewest = None, (np.inf, np.inf)
-    for parts in shuffles(fields, members, kind, folds, settings.seed):
-        for part in range(folds):
+    # fewer, larger parts where a class has too few groups to be in each
+    ways = (parts for count in range(folds, 1, -1) for parts in shuffles(fields, members, kind, count, settings.seed))
+    for parts in ways:
+        for part in range(parts.max() + 1):
             validation, train = sides(fields, kind, parts == part)
             lost = (int(absent(members, train).sum()), int(absent(members, validation).sum()))
             if lost < fewest and train.any():
@@ -206,45 +167,6 @@ def validation_of(
     return best
 
 
-def absent(members: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Classes that occur, but not among the ``chosen`` fields, (C,) bool."""
-    return members.any(axis=0) & ~members[chosen].any(axis=0)
-
-
-def best_parts(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> np.ndarray:
-    """The part, 0 to ``folds`` − 1, of each field, (N,) int; of some shuffles, that which leaves out fewest classes."""
-    best, fewest = None, np.inf
-    for parts in shuffles(fields, members, kind, folds, seed):
-        pairs = [sides(fields, kind, parts == part) for part in range(folds)]
-        lost = sum(int(absent(members, side).sum()) for pair in pairs for side in pair)
-        if lost < fewest:
-            best, fewest = parts, lost
-        if lost == 0:
-            break
-    return best
-
-
-def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> Iterator[np.ndarray]:
-    """Ways to deal the groups into ``folds`` parts in which the classes are as equal as they can be."""
-    groups = groups_of(fields, kind)
-    count = len(np.unique(groups))
-    if count < folds:
-        what = "batches" if kind == "compound_batch" else f"groups ({kind})"
-        raise SplitError(f"split by {kind}: {count} {what} can't be dealt into folds = {folds}; lower folds.")
-    # of several labels the rarest: the others are frequent enough to spread by themselves
-    rarest = np.where(members, members.sum(axis=0), np.iinfo(np.int64).max).argmin(axis=1)
-    if np.bincount(rarest).max() < folds:
-        raise SplitError(f"split by {kind}: every class has fewer fields than folds = {folds}; lower folds.")
-    for attempt in range(ATTEMPTS):
-        dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=np.random.RandomState([seed, attempt]))
-        parts = np.zeros(len(fields), int)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class rarer than folds: told by refuse_missing
-            for part, (_, members_of_part) in enumerate(dealer.split(fields, rarest, groups)):
-                parts[members_of_part] = part
-        yield parts
-
-
 def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
     """Raise SplitError when two sets share what ``settings`` keep apart."""
     kind = settings.kind if settings.kind != "given" else "field"
@@ -252,7 +174,7 @@ def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
     for other, rule in (("train", kind), ("validation", kind), (None, inner)):
         sets = [other, "test"] if other else ["train", "validation"]
         treatments = table[~is_control(table)]
-        checks = [(table, GROUPS[rule])] if rule != "compound" else [(treatments, [COMPOUND]), (table, [PLATE, WELL])]
+        checks = [(table, GROUPS[rule])] if rule != "compound" else [(treatments, [COMPOUND]), (table, GROUPS["well"])]
         if rule == "compound_batch":
             checks.append((treatments, [COMPOUND]))
         for rows, columns in checks:
@@ -266,17 +188,19 @@ def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
 
 def refuse_missing(sets: np.ndarray, members: np.ndarray, names: list[str], settings: SplitSettings) -> None:
     """Raise SplitError when a set is empty, or a class has no training or test fields."""
+    if len(names) < 2:
+        raise SplitError(f"split {settings.kind}: the table holds one class, {names}; nothing can be told apart.")
     for name in SETS:
         if not (sets == name).any():
             raise SplitError(f"split {settings.kind}: no field is in {name}.")
     if settings.missing_classes == "allow":
         return
-    for name in ("train", "test"):
+    for name in ("train", "test") if settings.kind == "given" else SETS:
         without = [names[index] for index in np.flatnonzero(~members[sets == name].any(axis=0))]
         if without:
             raise SplitError(
-                f"split {settings.kind}: {name} has no field of class {few(without)}; a class needs at least one group "
-                "in training, validation and test each. Change folds or validate_by, or set missing_classes to allow."
+                f"split {settings.kind}: {name} has no field of class {few(without)}; each needs a group of its own in "
+                "training, validation and test. Change folds or validate_by, or set missing_classes to allow."
             )
 
 

@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 
 from milcnn import illumination, quality
 from milcnn.illumination import Correction, Illumination, block_mean, every
-from milcnn.screens.screen import FIELD_KEY, Screen
+from milcnn.screens.screen import FIELD_KEY, PLATE, Screen
 from milcnn.settings import Settings
 
 CONTROL = "Metadata_Control"
+FEWEST = 8  # fields that an illumination function can be averaged from
 
 
 class PrepareSettings(Settings):
@@ -110,15 +111,21 @@ def survey(screen: Screen, rows: pd.DataFrame, settings: PrepareSettings) -> Sur
     shape = cut(first, settings).shape
     side = max(1, min(shape[1:]) // illumination.GRID)
 
-    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray]:
+    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         field = cut(read_raw(screen, row, first), settings)
         # a reduced field of 1024 px has 1/64 of its pixels: the sample fits in memory
-        return block_mean(field, side) if settings.illumination != "none" else None, every(field).copy()
+        reduced = block_mean(field, side) if settings.illumination != "none" else None
+        return reduced, every(field).copy(), quality.thresholds(every(field))
 
-    reduced, grids = zip(*parallel(look, spread(rows, settings.sampled), settings.workers), strict=True)
-    threshold = quality.thresholds(pooled(grids))
+    reduced, grids, limits = zip(*parallel(look, spread(rows, settings.sampled), settings.workers), strict=True)
+    threshold = np.median(limits, axis=0)  # one field that glows does not make the others empty
     correction = Correction()
     if settings.illumination != "none":
+        if len(rows) < FEWEST:
+            raise ValueError(
+                f"plate {rows[PLATE].iloc[0]}: {len(rows)} fields are too few to tell uneven light from cells "
+                f"(illumination needs {FEWEST}); set illumination to none."
+            )
         light = illumination.illumination_function(
             np.stack(reduced), settings.illumination, settings.smoothing, shape[1:]
         )
@@ -126,7 +133,7 @@ def survey(screen: Screen, rows: pd.DataFrame, settings: PrepareSettings) -> Sur
     if settings.scaling != "none":
         chosen = reference(rows, settings.scaling)
         if len(chosen) < len(rows):
-            grids = [grid for _, grid in parallel(look, spread(chosen, settings.sampled), settings.workers)]
+            grids = [grid for _, grid, _ in parallel(look, spread(chosen, settings.sampled), settings.workers)]
         on_grid = Correction(None if correction.illumination is None else every(correction.illumination))
         gain, offset = illumination.plate_scale(pooled([on_grid.apply(grid) for grid in grids]))
         correction = replace(correction, gain=gain, offset=offset)
@@ -140,10 +147,13 @@ def pooled(grids: list[np.ndarray]) -> np.ndarray:
 
 def reference(rows: pd.DataFrame, scaling: str) -> pd.DataFrame:
     """The control fields of a plate, or all of its fields where it has none or ``scaling`` is ``plate``."""
-    if scaling == "plate" or CONTROL not in rows:
-        return rows
-    controls = rows[rows[CONTROL].astype(bool)]
-    return controls if len(controls) else rows
+    controls = rows[is_control(rows)]
+    return controls if scaling == "control" and len(controls) else rows
+
+
+def is_control(fields: pd.DataFrame) -> np.ndarray:
+    """Whether each field is a negative control, (N,) bool; none is where that is not told."""
+    return fields[CONTROL].eq(True).to_numpy(bool) if CONTROL in fields else np.zeros(len(fields), bool)
 
 
 def finish(values: np.ndarray, dtype: np.dtype, downscale: int) -> tuple[np.ndarray, float]:

@@ -37,3 +37,9 @@ def test_json_is_the_same_whatever_the_order_of_its_keys(tmp_path):
     write_json({"b": 1, "a": 2}, tmp_path / "1.json")
     write_json({"a": 2, "b": 1}, tmp_path / "2.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+
+
+def test_names_stay_text(tmp_path):
+    table = pd.DataFrame({"Metadata_Plate": ["007", "010"], "Metadata_Label": ["NA", "1"], "value": [1.5, None]})
+    write_table(table, tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "a.csv"), table, check_dtype=False)

@@ -55,9 +55,10 @@ class Screen:
     ``Metadata_Site``, ``Metadata_Label`` and, where known, ``Metadata_Batch``,
     ``Metadata_Compound``, ``Metadata_Concentration`` (µM), ``Metadata_Replicate``,
     ``Metadata_Control`` (True for fields of the negative control) and ``Metadata_Split`` (train,
-    validation or test, where the screen itself says what may be learnt from; anything else is none of them). Fields that are read
-    from files have a ``Path_<channel>`` for each channel and, where a file holds more than one
-    plane, a ``Page_<channel>`` that counts from 0; see ``milcnn.screens.images``.
+    validation or test, where the screen itself says what may be learnt from; anything else is none
+    of them). Fields that are read from files have a ``Path_<channel>`` for each channel and, where a
+    file holds more than one plane, a ``Page_<channel>`` that counts from 0; see
+    ``milcnn.screens.images``.
 
     ``read(row)`` gives the field ``(C, H, W)`` in the dtype of its file. A ``multilabel`` field has
     its labels sorted and joined by ``|``. A control whose label is none of ``classes`` scales its
