@@ -2,10 +2,12 @@
 
     python benchmarks/initialisation.py [--out benchmarks/results/initialisation.json]
 
-Small fields of cluttered digits (three classes, chance 1/3), a network an eighth as wide as the
-paper's, few steps: not the accuracy of the study, but whether a start leaves chance, and how soon.
-Every start is tried with the same seeds; a row tells the training loss and the accuracy on training
-fields that it ends with, over seeds, and whether it is the shipped start.
+What decides is how many instances a bag has, not the pixels. So a bag is as the paper's digits give
+it, 576 instances of which few carry the label c in 1…9, the rest being zeros and one of each other
+class, but an instance is a noisy one-hot vector instead of a convolution's view of a digit. One
+linear layer scores it, pooling and class layer follow as in the model, and both heads learn. A row
+tells, over seeds, the P that a bag starts with, and the loss and accuracy of the last quarter of the
+steps. Chance is 1/9.
 """
 
 import argparse
@@ -15,109 +17,98 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from milcnn import model as models
 from milcnn import pooling
-from milcnn.model import MILCNN, ModelSettings
-from milcnn.screens.digits import DigitsSettings, digits_screen
+from milcnn.model import HEAD_START, Output
 from milcnn.train import two_headed_loss
 
-CLASSES = ["1", "4", "7"]
-BIASES = [0.0, -2.0, -4.0, -5.0]
+N_CLASSES, INSTANCES, BATCH = 9, 576, 16
+NOISE = 0.5  # standard deviation of an instance about its one-hot vector
+FRACTIONS = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.45, 0.6])
+BIASES = {0.0, -2.0, -4.0, -5.0}
 
 
-def digits(side: int, per_class: int) -> tuple[Tensor, Tensor]:
-    """Fields (N, 1, side, side) uint8 and class indices (N,)."""
-    counts = {"train": per_class, "validation": 1, "test": 1}
-    screen = digits_screen(DigitsSettings(size=side, fields_per_class=counts, fractions=[0.2, 0.4, 0.6]))
-    rows = screen.fields[(screen.fields["Metadata_Split"] == "train") & screen.fields["Metadata_Label"].isin(CLASSES)]
-    fields = torch.stack([torch.from_numpy(screen.read(row)) for _, row in rows.iterrows()])
-    return fields, torch.tensor([CLASSES.index(label) for label in rows["Metadata_Label"]])
+def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Instances (B, 10, N) and labels (B,), class index 0…8 for the digits 1…9."""
+    labels = torch.randint(N_CLASSES, (BATCH,), generator=generator)
+    fraction = FRACTIONS[torch.randint(len(FRACTIONS), (BATCH,), generator=generator)]
+    digits = torch.zeros(BATCH, INSTANCES, dtype=torch.long)
+    digits[:, :N_CLASSES] = torch.arange(1, N_CLASSES + 1)
+    carries = torch.arange(INSTANCES) - N_CLASSES < (fraction * INSTANCES)[:, None]
+    carries[:, :N_CLASSES] = False
+    digits = torch.where(carries, labels[:, None] + 1, digits)
+    noise = torch.randn(BATCH, 10, INSTANCES, generator=generator)
+    return F.one_hot(digits, 10).float().transpose(1, 2) + NOISE * noise, labels
 
 
-def starts(methods: list[str]) -> list[dict[str, object]]:
-    """Every bias with the identity head; the shipped bias with torch's own head; other b of Noisy-AND."""
-    rows: list[dict[str, object]] = []
+def starts(methods: list[str]) -> pd.DataFrame:
+    """Columns ``pooling``, ``bias``, ``head`` (its diagonal, or torch's own start) and ``shipped``."""
+    rows = []
     for name in methods:
         shipped = pooling.POOLINGS[name].start_bias
-        rows += [
-            {"pooling": name, "bias": bias, "head": "identity"} for bias in sorted({*BIASES, shipped}, reverse=True)
-        ]
-        rows.append({"pooling": name, "bias": shipped, "head": "default"})
+        rows += [(name, bias, "identity", bias == shipped) for bias in sorted({*BIASES, shipped}, reverse=True)]
+        rows.append((name, shipped, "default", False))
         if name == "noisy_and":
-            rows += [
-                {"pooling": f"{name}-b{b}", "bias": bias, "head": "identity"}
-                for b in (0.3, 0.5)
-                for bias in (0.0, -2.0)
-            ]
-    return rows
+            rows += [(f"{name}-b{b}", bias, "identity", False) for b in (0.3, 0.5) for bias in (0.0, -2.0)]
+            rows.append((f"{name}-b0.3", 0.0, "default", False))
+    return pd.DataFrame(rows, columns=["pooling", "bias", "head", "shipped"])
 
 
-def started(start: dict[str, object], side_seed: int, fields: Tensor) -> MILCNN:
-    """A network that starts as ``start`` says."""
-    torch.manual_seed(side_seed)
-    settings = ModelSettings(
-        study="digits", channels=["digit"], classes=CLASSES, pooling=start["pooling"], width=0.125,
-        normalisation="batch", padding="same", dropout=0, dropout_dense=0,
-    )  # fmt: skip
-    values = fields.float()
-    network = MILCNN(settings, [values.mean().item()], [values.std().item()])
-    nn.init.constant_(network.scores.bias, start["bias"])
-    if start["head"] == "default":
-        network.head.reset_parameters()
-    return network.to(memory_format=torch.channels_last)
-
-
-def trained(network: MILCNN, fields: Tensor, targets: Tensor, steps: int, seed: int) -> tuple[float, float]:
-    """Loss and accuracy over the last quarter of ``steps`` batches of 12."""
+def trained(method: str, bias: float, head_start: str, steps: int, seed: int) -> tuple[float, float, float]:
+    """P at the start, then loss and accuracy over the last quarter of ``steps``."""
+    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), 0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, steps, pct_start=0.2)
-    losses, right = [], []
+    name, settings = pooling.parse(method)
+    function = pooling.make(name, N_CLASSES, 10, **settings)
+    scores, head = nn.Conv1d(10, N_CLASSES, 1), nn.Linear(N_CLASSES, N_CLASSES)
+    nn.init.xavier_normal_(scores.weight)
+    nn.init.constant_(scores.bias, bias)
+    if head_start == "identity":
+        nn.init.eye_(head.weight).data.mul_(HEAD_START)
+        nn.init.zeros_(head.bias)
+    layers = nn.ModuleList([function, scores, head])
+    optimiser = torch.optim.AdamW(layers.parameters(), 0.01)
+    seen = []
     for _ in range(steps):
-        chosen = torch.randint(len(fields), (12,), generator=generator)
-        output = network(fields[chosen])
-        loss = two_headed_loss(output, targets[chosen]).mean()
+        instances, labels = draw(generator)
+        z = scores(instances)
+        P = function(z.sigmoid(), features=instances)
+        output = Output(z, z.sigmoid(), P, head(P))
+        loss = two_headed_loss(output, labels).mean()
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(layers.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        right.append((output.logits.argmax(1) == targets[chosen]).float().mean().item())
-    late = steps // 4
-    return sum(losses[-late:]) / late, sum(right[-late:]) / late
+        right = (output.logits.argmax(1) == labels).float().mean()
+        seen.append((P.mean().item(), loss.item(), right.item()))
+    late = pd.DataFrame(seen[-(steps // 4) :]).mean()
+    return seen[0][0], late[1], late[2]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--poolings", nargs="+", default=list(pooling.POOLINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "initialisation.json")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    fields, targets = digits(arguments.side, 40)
     rows = []
-    for start in starts(arguments.poolings):
-        name = pooling.parse(start["pooling"])[0]
-        runs = [
-            trained(started(start, seed, fields), fields, targets, arguments.steps, seed) for seed in arguments.seeds
-        ]
-        losses, right = zip(*runs, strict=True)
-        shipped = start["bias"] == pooling.POOLINGS[name].start_bias and start["head"] == "identity"
-        result = {"loss": sum(losses) / len(runs), "accuracy": sum(right) / len(runs), "worst seed": min(right)}
-        rows.append(
-            start
-            | {key: round(value, 3) for key, value in result.items()}
-            | {"shipped": shipped and start["pooling"] == name}
+    for _, start in starts(arguments.poolings).iterrows():
+        runs = pd.DataFrame(
+            [
+                trained(start["pooling"], start["bias"], start["head"], arguments.steps, seed)
+                for seed in arguments.seeds
+            ],
+            columns=["P at start", "loss", "accuracy"],
         )
-        print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
-    settings = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
-    result = {"settings": settings, "head start": models.HEAD_START, "torch": torch.__version__, "rows": rows}
+        rows.append(start.to_dict() | runs.mean().round(3).to_dict() | {"worst seed": round(runs["accuracy"].min(), 3)})
+        print(*rows[-1].values(), sep="\t", flush=True)
+    print(pd.DataFrame(rows).to_string(index=False))
+    settings = {"seeds": arguments.seeds, "steps": arguments.steps, "instances": INSTANCES, "torch": torch.__version__}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    arguments.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
