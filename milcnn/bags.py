@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from milcnn.fields import Prepared
-from milcnn.screens.screen import LABEL
-
-SEPARATOR = "|"  # between the labels of a field of a multi-label study
+from milcnn.screens.columns import LABEL, LABEL_MARK
 
 
 def seed_of(*key: int) -> int:
@@ -32,7 +30,7 @@ def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tens
     There ``Metadata_Label`` holds any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
     for a label that is no class.
     """
-    labels = rows[LABEL].fillna("").str.get_dummies(SEPARATOR) if multilabel else pd.get_dummies(rows[LABEL])
+    labels = rows[LABEL].fillna("").str.get_dummies(LABEL_MARK) if multilabel else pd.get_dummies(rows[LABEL])
     if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
         raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
     if multilabel:

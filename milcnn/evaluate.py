@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score
 
 from milcnn.files import read_table
-from milcnn.screens.screen import FIELD_KEY, LABEL
+from milcnn.screens.columns import FIELD_KEY, LABEL, LABEL_MARK
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds", "seconds_per_field"]
 
@@ -68,18 +68,20 @@ def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFram
 
 def label_matrix(labels: pd.Series, classes: list[str]) -> np.ndarray:
     """(n, C) of 0 and 1: which of ``classes`` each label names; several are written ``A|B``."""
-    return labels.fillna("").str.get_dummies("|").reindex(columns=classes, fill_value=0).to_numpy()
+    return labels.fillna("").str.get_dummies(LABEL_MARK).reindex(columns=classes, fill_value=0).to_numpy()
 
 
 def class_names(labels: pd.Series) -> list[str]:
     """The classes that occur in ``labels``, sorted."""
-    return sorted(labels.str.split("|").explode().unique())
+    return sorted(labels.str.split(LABEL_MARK, regex=False).explode().unique())
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:
     """``predictions`` with ``correct`` and ``error`` (0 or 1): of several labels all must be right."""
     pairs = zip(predictions[LABEL], predictions["predicted"].fillna(""), strict=True)
-    correct = np.array([set(label.split("|")) == set(called.split("|")) for label, called in pairs], float)
+    correct = np.array(
+        [set(label.split(LABEL_MARK)) == set(called.split(LABEL_MARK)) for label, called in pairs], float
+    )
     return predictions.assign(correct=correct, error=1 - correct)
 
 

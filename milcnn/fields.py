@@ -26,7 +26,8 @@ from tqdm.auto import tqdm
 from milcnn import plates, quality, splits
 from milcnn.files import read_table, write_json, write_table
 from milcnn.quality import QualitySettings
-from milcnn.screens.screen import FIELD_KEY, LABEL, PLATE, SPLIT, Screen
+from milcnn.screens.columns import FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT
+from milcnn.screens.screen import Screen
 from milcnn.splits import SplitSettings
 from milcnn.survey import PrepareSettings
 
@@ -104,7 +105,7 @@ class Prepared:
 
 def first_label(rows: pd.DataFrame) -> pd.Series:
     """The label of each field, of several the first."""
-    return rows[LABEL].str.split("|").str[0]
+    return rows[LABEL].str.split(LABEL_MARK, regex=False).str[0]
 
 
 def load(folder: Path, study: str | None = None) -> Prepared:

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from milcnn.screens.screen import FIELD_KEY, PLATE
+from milcnn.screens.columns import BATCH, COMPOUND, FIELD_KEY, PLATE, REPLICATE, WELL
 from milcnn.survey import is_control
 
-WELL, REPLICATE = "Metadata_Well", "Metadata_Replicate"
-COMPOUND, BATCH = "Metadata_Compound", "Metadata_Batch"
 GROUPS = {
     "field": FIELD_KEY,
     "well": [PLATE, WELL],

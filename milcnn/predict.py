@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
-from milcnn.bags import SEPARATOR
 from milcnn.fields import Prepared
 from milcnn.model import MILCNN, Output
 from milcnn.pooling import NoisyAnd
+from milcnn.screens.columns import LABEL_MARK
 
 
 def scorer(model: MILCNN) -> MILCNN:
@@ -56,7 +56,7 @@ def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFra
     y = pd.DataFrame(torch.cat(joint).numpy(), columns=[f"y_{name}" for name in classes])
     p = pd.DataFrame(torch.cat(pooled).numpy(), columns=[f"P_{name}" for name in classes])
     if model.settings.multilabel:
-        predicted = [SEPARATOR.join(np.array(classes)[row > 0.5]) for row in y.to_numpy()]
+        predicted = [LABEL_MARK.join(np.array(classes)[row > 0.5]) for row in y.to_numpy()]
     else:
         predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
     told = rows.reset_index(drop=True).filter(regex="^Metadata_|^fraction$")  # where files lie is this machine's alone

@@ -31,7 +31,8 @@ from milcnn.groups import (
     shuffles,
     sides,
 )
-from milcnn.screens.screen import LABEL, SPLIT, Screen
+from milcnn.screens.columns import LABEL, SPLIT, class_names, labels_of
+from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 from milcnn.survey import is_control
 
@@ -60,7 +61,7 @@ class SplitSettings(Settings):
 
 def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
     """The fields of ``screen`` with their ``Metadata_Split``; see ``split``."""
-    return split(screen.fields, settings, screen.classes, getattr(screen, "multilabel", False))
+    return split(screen.fields, settings, screen.classes, screen.multilabel)
 
 
 def split(
@@ -83,7 +84,7 @@ def split(
     else:
         taking_part = np.flatnonzero(known & ~kept_out(fields))
         sets[taking_part] = dealt(fields.iloc[taking_part], members[taking_part], settings)
-    names = class_names(fields, classes, multilabel)
+    names = classes or class_names(fields, multilabel)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
         sets[np.isin(sets, SETS) & members[:, ~trained].any(axis=1)] = UNUSED
@@ -101,19 +102,9 @@ def leaks(fields: pd.DataFrame, by: str | list[str], sets: list[str] = SETS) -> 
     return sorted(", ".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in groups)
 
 
-def class_names(fields: pd.DataFrame, classes: list[str] | None, multilabel: bool) -> list[str]:
-    if classes is not None:
-        return classes
-    return sorted({name for label in fields[LABEL].dropna() for name in labels_of(label, multilabel)})
-
-
-def labels_of(label: object, multilabel: bool) -> list[str]:
-    return str(label).split("|") if multilabel else [str(label)]
-
-
 def membership(fields: pd.DataFrame, classes: list[str] | None, multilabel: bool) -> np.ndarray:
     """Whether field n carries class c, (N, C) bool."""
-    names = class_names(fields, classes, multilabel)
+    names = classes or class_names(fields, multilabel)
     labels = [set(labels_of(label, multilabel)) for label in fields[LABEL]]
     return np.array([[name in own for name in names] for own in labels], bool).reshape(len(fields), len(names))
 

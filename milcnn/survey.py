@@ -14,10 +14,10 @@ from pydantic import Field, model_validator
 
 from milcnn import illumination, quality
 from milcnn.illumination import Correction, Illumination, block_mean, every
-from milcnn.screens.screen import FIELD_KEY, PLATE, Screen
+from milcnn.screens.columns import CONTROL, FIELD_KEY, PLATE
+from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
-CONTROL = "Metadata_Control"
 FEWEST = 8  # fields that an illumination function can be averaged from
 
 
