@@ -167,8 +167,6 @@ class TopK(Pooling):
     A share, not a number, since J grows with the field. share = 1 is the mean.
     """
 
-    start_bias = -4.0
-
     def __init__(self, n_classes: int, share: float = 0.1):
         super().__init__()
         if not 0 < share <= 1:

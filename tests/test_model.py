@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from milcnn import model, pooling
 from milcnn.model import MILCNN, ModelSettings
+from milcnn.predict import scorer
 from milcnn.settings import SettingsError
 
 CLASSES = ["a", "b", "c"]
@@ -140,6 +141,22 @@ def test_residual_trunk_without_monai(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "monai.networks.nets.resnet", None)
     with pytest.raises(ImportError, match="trunk 'residual' needs MONAI; run 'pip install monai'"):
         make(trunk="residual")
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_the_scorer_has_no_normalisation_left_and_the_same_outputs(padding):
+    network = make(normalisation="batch", pooling="attention", padding=padding)
+    for _ in range(3):
+        network(fields(4))  # batch statistics move away from their start
+    with torch.no_grad():
+        for layer in network.trunk.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.weight.uniform_(0.5, 2)
+                layer.bias.normal_()
+    folded = scorer(network)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
+    for ours, theirs in zip(folded(fields()), network.eval()(fields()), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 # -------------------------------------------------------------------------------------------------- file
