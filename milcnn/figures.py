@@ -38,8 +38,11 @@ def use_style() -> None:
 
 def label(method: str) -> str:
     """How a figure calls a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
-    name, *settings = method.split("-")
-    return ", ".join([LABELS.get(name, name), *(f"{s[0]} = {s[1:]}" for s in settings)])
+    try:
+        name, settings = pooling.parse(method)
+    except ValueError:  # a rival or a floor, not a pooling function
+        return method
+    return ", ".join([LABELS.get(name, name), *(f"{key} = {value:g}" for key, value in settings.items())])
 
 
 def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49) -> Figure:

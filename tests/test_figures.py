@@ -53,7 +53,9 @@ def test_confusion_counts_a_field_of_several_labels_in_the_row_of_each():
 
 def test_labels_tell_the_setting():
     assert figures.label("noisy_and-a7.5") == "Noisy-AND, a = 7.5"
+    assert figures.label("top_k-share0.2") == "top-k mean, share = 0.2"
     assert figures.label("some_rival") == "some_rival"
+    assert figures.label("noisy_and-best_rival") == "noisy_and-best_rival"
 
 
 def test_a_figure_is_saved_with_the_same_bytes_twice(tmp_path):
