@@ -23,6 +23,10 @@ METRICS = {
 }
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
+NOTES = {
+    "bbbc021-sample": "A proof that real 16-bit plates flow through every stage, no benchmark: the two classes "
+    "differ in how many cells and how much black their fields hold, so any method separates them."
+}
 MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 
 
@@ -31,6 +35,7 @@ class Section:
     """What the page shows of one study: a table, pictures, and links to executed notebooks."""
 
     study: str
+    note: str  # what a reader must know before the numbers
     table: str
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
     notebooks: list[str] = field(default_factory=list)  # paths relative to the page
@@ -84,7 +89,8 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     ]
     notebooks = sorted((reports / "html" / study).glob("*.html"))
     links = [f"{study}/{path.name}" for path in notebooks]
-    return Section(study, scores_table(summary, study).to_html(index=False, border=0), pictures, links)
+    table = scores_table(summary, study).to_html(index=False, border=0)
+    return Section(study, NOTES.get(study, ""), table, pictures, links)
 
 
 def write_page(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:
@@ -105,7 +111,8 @@ def readme_numbers(summary: pd.DataFrame) -> str:
     for study in summary["study"].unique():
         table = scores_table(summary, study)
         lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
-        blocks.append(f"**{study}**\n\n" + "\n".join(f"| {line} |" for line in lines))
+        heading = " ".join(filter(None, [f"**{study}**", NOTES.get(study)]))
+        blocks.append(f"{heading}\n\n" + "\n".join(f"| {line} |" for line in lines))
     return "\n\n".join(blocks)
 
 

@@ -76,9 +76,9 @@ def test_report_shows_figures_and_links_every_executed_notebook(copy):
 
 def test_metrics_say_what_the_table_says(copy):
     shown = dvc(copy, "metrics", "show", "--json")
-    scores = pd.read_csv(copy / "reports/tables/digits/scores.csv").set_index("method")
+    scores = pd.read_csv(copy / "reports/tables/digits/scores.csv").set_index(["method", "metric"])
     accuracy = yaml.safe_load(shown)[""]["data"]["reports/metrics/digits.json"]["data"]["noisy_and"]["accuracy"]
-    assert accuracy == pytest.approx(scores.loc["noisy_and", "value"], abs=1e-4)
+    assert accuracy == pytest.approx(scores.loc[("noisy_and", "accuracy"), "value"], abs=1e-4)
 
 
 def test_a_second_repro_does_nothing(copy):

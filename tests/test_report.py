@@ -84,3 +84,11 @@ def test_update_touches_only_what_stands_between_the_marks(summary, tmp_path):
     assert text.startswith("before <!-- numbers: begin -->\n**digits**")
     assert text.endswith("<!-- numbers: end --> after")
     assert "old" not in text
+
+
+def test_a_study_that_is_no_benchmark_says_so_on_the_page_and_in_the_readme(summary, checks, tmp_path):
+    table = summary.assign(study="bbbc021-sample")
+    report.write_page(["bbbc021-sample"], table, checks, tmp_path, tmp_path / "index.html")
+    assert "no benchmark" in (tmp_path / "index.html").read_text()
+    assert "no benchmark" in report.readme_numbers(table)
+    assert "no benchmark" not in report.readme_numbers(summary)

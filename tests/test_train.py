@@ -301,6 +301,7 @@ def test_two_processes_give_what_one_gives(prepared, tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    world["OMP_NUM_THREADS"] = "1"  # else accelerate warns that it chooses
     second = start(prepared, tmp_path / "two", None, net, how, **world, RANK="1", LOCAL_RANK="1")
     for name, value in (world | {"RANK": "0", "LOCAL_RANK": "0"}).items():
         monkeypatch.setenv(name, value)
@@ -311,7 +312,9 @@ def test_two_processes_give_what_one_gives(prepared, tmp_path, monkeypatch):
         assert second.returncode == 0, errors
     finally:
         second.kill()
-        torch.distributed.destroy_process_group()
+        second.communicate()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
     two = pd.read_csv(tmp_path / "two" / "history.csv")
     pd.testing.assert_frame_equal(two, one, rtol=1e-3)
