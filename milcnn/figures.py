@@ -177,7 +177,7 @@ def localisation_gallery(
     ``pixels`` (B, C, H, W); ``truth`` and ``masks`` (B, H, W) bool; the maps (B, H, W).
     """
     fig, axes = plt.subplots(len(pixels), 4, figsize=(6.9, 1.78 * len(pixels)), squeeze=False)
-    heads = ["field, true digits in blue", "class map p", "Jacobian map", "mask"]
+    heads = ["field, truth in blue", "class map p", "Jacobian map", "mask"]
     for row, title, field, true, class_map, jacobian, mask in zip(
         axes, titles, pixels, truth, class_maps, jacobians, masks, strict=True
     ):
