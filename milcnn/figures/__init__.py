@@ -33,7 +33,7 @@ LABELS = {
 
 
 def use_style() -> None:
-    plt.style.use(ROOT / "milcnn" / "milcnn.mplstyle")
+    plt.style.use(ROOT / "milcnn" / "figures" / "milcnn.mplstyle")
 
 
 def label(method: str) -> str:
