@@ -243,4 +243,5 @@ def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepar
     members, shares = learners.cross_voted(training, SETTINGS, 1.0)
     seen = np.mean([learners.votes_of(member, training) for member in members], axis=0)
     own = np.arange(PER_SPLIT), training.targets
-    assert shares[own].mean() < 0.4 < seen[own].mean()
+    assert shares[own].mean() < 0.37
+    assert seen[own].mean() > shares[own].mean() + 0.03

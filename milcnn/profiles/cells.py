@@ -8,8 +8,10 @@ import pandas as pd
 from pydantic import Field
 
 from milcnn.fields import Prepared
-from milcnn.screens.columns import CONTROL, FIELD_KEY, PLATE, SPLIT
+from milcnn.screens.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.settings import Settings
+from milcnn.splits import SETS
+from milcnn.survey import is_control
 
 MAD_TO_SD = 1.4826  # of a normal distribution
 COMPARTMENTS = ("Cells_", "Nuclei_", "Cytoplasm_")  # how the columns of features start, as CellProfiler's do
@@ -55,9 +57,9 @@ class Cells:
         return np.bincount(self.field, minlength=len(self.fields))
 
     @cached_property
-    def controls(self) -> np.ndarray:
-        """True where a field is a control, (N,); where a study tells of none, every field stands in."""
-        return control_mask(self.fields)
+    def references(self) -> np.ndarray:
+        """True where a field tells what is normal, (N,) bool; see ``reference_fields``."""
+        return reference_fields(self.fields)
 
     def split(self, *names: str) -> np.ndarray:
         """True where a field is in one of the splits ``names``, (N,) bool."""
@@ -73,10 +75,16 @@ class Cells:
         )  # fmt: skip
 
 
-def control_mask(fields: pd.DataFrame) -> np.ndarray:
-    """True for the controls among ``fields``, for all of them where none is told, (N,) bool."""
-    controls = fields[CONTROL].astype(bool).to_numpy() if CONTROL in fields else np.zeros(len(fields), bool)
-    return controls if controls.any() else np.ones(len(fields), bool)
+def reference_fields(fields: pd.DataFrame) -> np.ndarray:
+    """True for the fields that tell what is normal, (N,) bool: the training controls.
+
+    Where there are none, the controls that are in no set, as where they are no class; where the study has no
+    controls, all training fields.
+    """
+    controls, split = is_control(fields), fields[SPLIT]
+    train = (split == "train").to_numpy()
+    outside = ~split.isin(SETS).to_numpy()
+    return next(mask for mask in (controls & train, controls & outside, train) if mask.any())
 
 
 def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSettings) -> Cells:
@@ -84,8 +92,8 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
 
     x′ = (x − median) / (1.4826 · median |x − median|), over the control cells of the cell's plate (Ljosa
     2013, doi 10.1177/1087057113503553), whatever the split: the layout tells which wells of a test plate
-    are controls, and MIL-CNNs see them too where plates are scaled to controls. A plate without controls
-    takes the controls of the training fields, and a study without controls all of its training fields.
+    are controls, and MIL-CNNs see them too where plates are scaled to controls. A plate whose controls have
+    no cell, or that has none, takes the cells of ``reference_fields`` instead.
     x′ is clipped at ±``clip``; what is not finite becomes 0, the median. Features that are constant, or
     nowhere defined, over the training cells are left out, as are those that tell the cell's place.
 
@@ -123,18 +131,13 @@ def varies(values: pd.DataFrame) -> np.ndarray:
 def standardised(values: np.ndarray, field: np.ndarray, fields: pd.DataFrame, clip: float) -> np.ndarray:
     """``values`` (n, D) of cells in ``field`` (n,), a plate at a time, (n, D) float32; see ``open_cells``."""
     values = np.where(np.isfinite(values), values, np.nan)
-    train = (fields[SPLIT] == "train").to_numpy()
-    fallback = np.zeros(len(fields), bool)
-    fallback[train] = control_mask(fields[train])
-    if not fallback[field].any():  # the training controls have no cell
-        fallback = train
-    told = fields[CONTROL].astype(bool).to_numpy() if CONTROL in fields else np.zeros(len(fields), bool)
+    normal = values[reference_fields(fields)[field]]
+    controls = is_control(fields)
     result = np.empty(values.shape, np.float32)
     for plate in fields[PLATE].unique():
         on_plate = (fields[PLATE] == plate).to_numpy()
-        own = (on_plate & told)[field]
-        reference = values[own if own.any() else fallback[field]]
-        centre, scale = robust_statistics(reference, values[fallback[field]])
+        own = values[(on_plate & controls)[field]]
+        centre, scale = robust_statistics(own if len(own) else normal, normal)
         here = on_plate[field]
         result[here] = np.clip(np.nan_to_num((values[here] - centre) / scale), -clip, clip)
     return result

@@ -8,7 +8,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -43,10 +43,10 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 def cross_voted(training: Cells, settings: ProfileSettings, penalty: float) -> tuple[list[Pipeline], np.ndarray]:
     """The members of the ensemble, and the votes (N, C) on each training field of the one that did not see it."""
-    folds = StratifiedKFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
+    folds = KFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
     shares = np.zeros((len(training.fields), len(training.classes)))
     members = []
-    for _, left_out in folds.split(shares, training.targets):
+    for _, left_out in folds.split(shares):
         mask = np.isin(np.arange(len(shares)), left_out)
         seen = training.where(~mask)
         kernel = Nystroem(n_components=settings.svm_components, random_state=settings.seed)

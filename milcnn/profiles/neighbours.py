@@ -23,13 +23,12 @@ def mean_profile(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def ljosa(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """The nearest neighbour of the mean factors: factor analysis of the training control cells.
+    """The nearest neighbour of the mean factors: factor analysis of control cells.
 
     x = W f + μ + ε with f ~ N(0, I), ε ~ N(0, diag ψ): what control cells vary in together. The profile is
     the mean of E[f | x] over the cells of a field (Ljosa 2013, doi 10.1177/1087057113503553).
     """
-    training = cells.where(cells.split("train"))
-    controls = training.features[training.controls[training.field]]
+    controls = cells.features[cells.references[cells.field]]
     numbers = [number for number in settings.factors if number <= min(controls.shape)] or [min(controls.shape)]
     return nearest(
         cells,
@@ -46,9 +45,8 @@ def factor_profile(analysis: FactorAnalysis, cells: Cells) -> np.ndarray:
 
 
 def sphered(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """The nearest neighbour of the mean profile, sphered on the profiles of training control fields."""
-    training = cells.where(cells.split("train"))
-    reference = field_means(training)[training.controls]
+    """The nearest neighbour of the mean profile, sphered on the profiles of control fields."""
+    reference = field_means(cells)[cells.references]
     return nearest(cells, [partial(sphered_profile, reference, value) for value in settings.regularisations])
 
 

@@ -33,7 +33,7 @@ def fit(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """
     if name not in RIVALS:
         raise ValueError(f"rivals: '{name}' is not one of {', '.join(RIVALS)}.")
-    learnt_from = cells.where((cells.counts > 0) & cells.split("train", "validation"))
+    learnt_from = cells.where((cells.counts > 0) & ~cells.split("test"))
     return RIVALS[name](learnt_from, settings)
 
 
