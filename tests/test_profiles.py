@@ -150,10 +150,14 @@ def test_border_cells_can_be_left_out(prepared):
     assert cells.counts[:-1].tolist() == [N_CELLS - 5] * (N_FIELDS - 1)
 
 
-def test_cells_that_do_not_fit_are_told(prepared):
+def test_cells_of_fields_that_are_not_learnt_from_are_left_out(prepared):
+    fields = prepared.fields[prepared.fields.index != 4]
+    cells = profiles.open_cells(prepared.with_fields(fields), made_cells(prepared.fields), SETTINGS)
+    assert cells.counts.tolist() == [N_CELLS] * (N_FIELDS - 2) + [0]
+
+
+def test_what_cannot_be_learnt_is_told(prepared):
     table = made_cells(prepared.fields)
-    with pytest.raises(ValueError, match="fields that are not prepared"):
-        profiles.open_cells(prepared, table.assign(Metadata_Plate="elsewhere"), SETTINGS)
     with pytest.raises(ValueError, match="no training field has a cell"):
         profiles.open_cells(prepared, table[table["Metadata_Plate"] != "P0"], SETTINGS)
     with pytest.raises(ValueError, match="'forest' is not one of mean_profile"):

@@ -95,18 +95,17 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     are controls, and MIL-CNNs see them too where plates are scaled to controls. A plate whose controls have
     no cell, or that has none, takes the cells of ``reference_fields`` instead.
     x′ is clipped at ±``clip``; what is not finite becomes 0, the median. Features that are constant, or
-    nowhere defined, over the training cells are left out, as are those that tell the cell's place.
+    nowhere defined, over the training cells are left out, as are those that tell the cell's place, and cells
+    of fields that ``prepared`` does not have.
 
-    Raises ValueError when no training field has a cell, or when ``table`` names fields that are not
-    prepared.
+    Raises ValueError when no training field has a cell.
     """
     fields = prepared.fields.reset_index(drop=True)
     table = table if settings.border_cells else table[~table["touches_border"].astype(bool)]
     place = pd.Series(fields.index, pd.MultiIndex.from_frame(fields[FIELD_KEY].astype(str)))
-    field = place.reindex(pd.MultiIndex.from_frame(table[FIELD_KEY].astype(str))).to_numpy()
-    if np.isnan(field.astype(float)).any():
-        raise ValueError("cells.parquet: has cells of fields that are not prepared; run the baselines stage anew.")
-    field = field.astype(np.int64)
+    field = place.reindex(pd.MultiIndex.from_frame(table[FIELD_KEY].astype(str))).to_numpy(float)
+    known = ~np.isnan(field)  # fewer fields may be learnt from than were measured
+    table, field = table[known], field[known].astype(np.int64)
     train = (fields[SPLIT] == "train").to_numpy()
     if not train[field].any():
         raise ValueError("cells.parquet: no training field has a cell; change the segmentation settings.")
