@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from milcnn import pooling
 from milcnn.bags import epoch_order, seed_of
 from milcnn.model import HEAD_START, Output
+from milcnn.pooling.base import instance_mean
 from milcnn.profiles.cells import Cells, ProfileSettings
 from milcnn.profiles.neighbours import Scorer
 from milcnn.train import two_headed_loss
@@ -22,7 +23,7 @@ class CellMIL(nn.Module):
     """A hidden layer and a score a cell, then pooling and class layer as in ``model.MILCNN``.
 
     ``forward`` takes standardised features (B, D, N) float32 and ``mask`` (B, N) bool, true where there
-    is a cell, and gives ``model.Output``, its maps (B, C, N), and the hidden features (B, hidden, N).
+    is a cell, and gives ``model.Output`` with maps (B, C, N); its profiles are the mean hidden features.
     """
 
     def __init__(self, n_features: int, n_classes: int, hidden: int, name: str):
@@ -36,11 +37,13 @@ class CellMIL(nn.Module):
             self.head.weight.copy_(HEAD_START * torch.eye(n_classes))
             self.head.bias.zero_()
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Output, Tensor]:
+    def forward(self, features: Tensor, mask: Tensor) -> Output:
         hidden = self.trunk(features)
         scores = self.scores(hidden)
-        bags = self.pooling(scores.sigmoid(), mask, hidden)
-        return Output(scores, scores.sigmoid(), bags, self.head(bags)), hidden
+        instances = scores.sigmoid()
+        bags = self.pooling(instances, mask, hidden)
+        profiles = instance_mean(hidden, mask[:, None].float())
+        return Output(scores, instances, bags, self.head(bags), profiles)
 
 
 def cell_mean(cells: Cells, settings: ProfileSettings) -> Scorer:
@@ -79,7 +82,7 @@ def train_epoch(
     network.train()
     features, mask = bags
     for batch in order.split(BATCH):
-        output, _ = network(features[batch], mask[batch])
+        output = network(features[batch], mask[batch])
         optimiser.zero_grad()
         two_headed_loss(output, targets[batch]).mean().backward()
         optimiser.step()
@@ -88,17 +91,15 @@ def train_epoch(
 @torch.inference_mode()
 def mean_loss(network: CellMIL, cells: Cells) -> float:
     """Mean two-headed loss over all fields, in evaluation mode."""
-    output, _ = network.eval()(*padded(cells))
+    output = network.eval()(*padded(cells))
     return two_headed_loss(output, torch.from_numpy(cells.targets)).mean().item()
 
 
 @torch.inference_mode()
 def score_bags(network: CellMIL, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """y (N, C), and the hidden features averaged over the cells of each field (N, hidden) as profile."""
-    features, mask = padded(cells)
-    output, hidden = network(features, mask)
-    profiles = (hidden * mask[:, None]).sum(2) / mask.sum(1, keepdim=True)
-    return output.logits.double().softmax(1).numpy(), profiles.numpy()
+    output = network(*padded(cells))
+    return output.logits.double().softmax(1).numpy(), output.profiles.numpy()
 
 
 def padded(cells: Cells) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """Rivals with a classifier of scikit-learn: support vector machines that vote, boosted trees."""
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -78,18 +80,23 @@ def boosting(cells: Cells, settings: ProfileSettings) -> Scorer:
         max_features=0.1, class_weight="balanced", early_stopping=False, random_state=settings.seed,
     )  # fmt: skip
     trees.fit(distribution(training), training.targets)
-    n_classes = len(cells.classes)
-    staged = trees.staged_predict_proba(distribution(validation))
-    losses = [
-        log_loss(validation.targets, all_classes(y, trees.classes_, n_classes), labels=range(n_classes)) for y in staged
-    ]
-    trees.set_params(max_iter=1 + int(np.argmin(losses))).fit(distribution(training), training.targets)
-    return partial(score_distribution, trees)
+    found = staged(trees, distribution(validation), len(cells.classes))
+    losses = [log_loss(validation.targets, y, labels=range(len(cells.classes))) for y in found]
+    return partial(score_distribution, trees, int(np.argmin(losses)))
 
 
-def score_distribution(trees: HistGradientBoostingClassifier, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+def score_distribution(
+    trees: HistGradientBoostingClassifier, rounds: int, cells: Cells
+) -> tuple[np.ndarray, np.ndarray]:
+    """y (N, C) after ``rounds`` (from 0) rounds of boosting, and the profiles (N, 5 D) that it comes from."""
     profiles = distribution(cells)
-    return all_classes(trees.predict_proba(profiles), trees.classes_, len(cells.classes)), profiles
+    return next(islice(staged(trees, profiles, len(cells.classes)), rounds, None)), profiles
+
+
+def staged(trees: HistGradientBoostingClassifier, profiles: np.ndarray, n_classes: int) -> Iterator[np.ndarray]:
+    """y (N, C) after each round of boosting."""
+    for y in trees.staged_predict_proba(profiles):
+        yield all_classes(y, trees.classes_, n_classes)
 
 
 def distribution(cells: Cells) -> np.ndarray:

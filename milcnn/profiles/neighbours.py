@@ -107,12 +107,12 @@ def similarity(profiles: np.ndarray, references: np.ndarray, labels: np.ndarray,
 def fit_temperature(similar: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """T > 0 with the lowest mean −log softmax(``similar`` / T) of ``targets``, and that loss.
 
-    ``similar`` (N, C), ``targets`` (N,) class indices. T is looked for in [0.01, 10].
+    ``similar`` (N, C), ``targets`` (N,) class indices. T is looked for in [0.001, 10].
     """
 
     def loss(log_temperature: float) -> float:
         logs = log_softmax(similar / np.exp(log_temperature), axis=1)
         return -float(logs[np.arange(len(targets)), targets].mean())
 
-    best = minimize_scalar(loss, bounds=(np.log(0.01), np.log(10)), method="bounded")
+    best = minimize_scalar(loss, bounds=(np.log(0.001), np.log(10)), method="bounded")
     return float(np.exp(best.x)), float(best.fun)
