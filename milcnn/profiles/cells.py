@@ -8,15 +8,13 @@ import pandas as pd
 from pydantic import Field
 
 from milcnn.fields import Prepared
+from milcnn.measure import feature_names
 from milcnn.screens.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.settings import Settings
 from milcnn.splits import SETS
 from milcnn.survey import is_control
 
 MAD_TO_SD = 1.4826  # of a normal distribution
-COMPARTMENTS = ("Cells_", "Nuclei_", "Cytoplasm_")  # how the columns of features start, as CellProfiler's do
-PLACES = r"_Location_|_Center_|_Centroid|_BoundingBox|_Orientation|_ObjectNumber|_EulerNumber"
-# Features that tell where a cell lies or how it is turned, which no class does
 
 
 class ProfileSettings(Settings):
@@ -95,8 +93,7 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     are controls, and MIL-CNNs see them too where plates are scaled to controls. A plate whose controls have
     no cell, or that has none, takes the cells of ``reference_fields`` instead.
     x′ is clipped at ±``clip``; what is not finite becomes 0, the median. Features that are constant, or
-    nowhere defined, over the training cells are left out, as are those that tell the cell's place, and cells
-    of fields that ``prepared`` does not have.
+    nowhere defined, over the training cells are left out, as are cells of fields that ``prepared`` does not have.
 
     Raises ValueError when no training field has a cell.
     """
@@ -113,12 +110,6 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     values = values.loc[:, varies(values[train[field]])]
     features = standardised(values.to_numpy(float), field, fields, settings.clip)
     return Cells(fields, prepared.targets(fields), features, field, list(values), prepared.classes)
-
-
-def feature_names(table: pd.DataFrame) -> list[str]:
-    """The columns of features in ``table``, less those that tell where a cell lies."""
-    columns = table.columns[table.columns.str.startswith(COMPARTMENTS)]
-    return list(columns[~columns.str.contains(PLACES)])
 
 
 def varies(values: pd.DataFrame) -> np.ndarray:
