@@ -228,7 +228,7 @@ def measure_study(prepared: Prepared, settings: MeasureSettings, folder: Path, n
     ):
         if plate not in stacks:
             path = part / "masks" / f"{plate}.npy"
-            stacks[plate] = open_memmap(path, "w+", np.uint16, (numbers[plate], *masks.shape))
+            stacks[plate] = open_memmap(path, "w+", np.uint16, (int(numbers[plate]), *masks.shape))
         stacks[plate][index] = masks
         tables.append(table)
         times.append(seconds)

@@ -5,8 +5,8 @@ probabilities y (N, C) and a profile (N, K) of their fields. All learn from the 
 the validation fields.
 """
 
-from milcnn.profiles.cells import Cells, ProfileSettings, open_cells
+from milcnn.profiles.cells import Cells, ProfileSettings, masks_of, open_cells
 from milcnn.profiles.run import RIVALS, fit, predict, run
 from milcnn.profiles.sphering import sphering
 
-__all__ = ["RIVALS", "Cells", "ProfileSettings", "fit", "open_cells", "predict", "run", "sphering"]
+__all__ = ["RIVALS", "Cells", "ProfileSettings", "fit", "masks_of", "open_cells", "predict", "run", "sphering"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,12 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     values = values.loc[:, varies(values[train[field]])]
     features = standardised(values.to_numpy(float), field, fields, settings.clip)
     return Cells(fields, prepared.targets(fields), features, field, list(values), prepared.classes)
+
+
+def masks_of(folder: Path, rows: pd.DataFrame) -> np.ndarray:
+    """Nuclei and cells of the fields of ``rows``, (B, 2, H, W) uint16, from ``folder``; see ``measure_study``."""
+    stacks = {plate: np.load(folder / "masks" / f"{plate}.npy", mmap_mode="r") for plate in rows[PLATE].unique()}
+    return np.stack([stacks[plate][index] for plate, index in zip(rows[PLATE], rows["index"], strict=True)])
 
 
 def varies(values: pd.DataFrame) -> np.ndarray:

@@ -51,7 +51,8 @@ def cross_voted(training: Cells, settings: ProfileSettings, penalty: float) -> t
     for _, left_out in folds.split(shares):
         mask = np.isin(np.arange(len(shares)), left_out)
         seen = training.where(~mask)
-        kernel = Nystroem(n_components=settings.svm_components, random_state=settings.seed)
+        landmarks = min(settings.svm_components, len(seen.features))
+        kernel = Nystroem(n_components=landmarks, random_state=settings.seed)
         machine = LinearSVC(C=penalty, class_weight="balanced", random_state=settings.seed)
         members.append(make_pipeline(kernel, machine).fit(seen.features, seen.targets[seen.field]))
         shares[mask] = votes_of(members[-1], training.where(mask))
