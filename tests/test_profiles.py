@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from sklearn.metrics import log_loss
 
 from milcnn import profiles
 from milcnn.fields import Prepared
+from milcnn.figures.outlines import outline_objects, outlines
 from milcnn.files import write_table
 from milcnn.profiles import learners, neighbours
 
@@ -248,3 +250,25 @@ def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepar
     own = np.arange(PER_SPLIT), training.targets
     assert shares[own].mean() < 0.37
     assert seen[own].mean() > shares[own].mean() + 0.03
+
+
+def test_masks_are_those_of_the_rows_in_their_order(prepared, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for plate in range(3):
+        stack = np.full((PER_SPLIT, 2, 4, 4), 100 * plate, np.uint16)
+        np.save(
+            tmp_path / "masks" / f"P{plate}.npy", stack + np.arange(PER_SPLIT, dtype=np.uint16)[:, None, None, None]
+        )
+    rows = prepared.fields.iloc[[PER_SPLIT + 3, 5]]
+    assert profiles.masks_of(tmp_path, rows)[:, 0, 0, 0].tolist() == [103, 5]
+
+
+def test_an_outline_encloses_its_object_and_no_other():
+    labels = np.zeros((9, 9), int)
+    labels[2:5, 1:4], labels[2:5, 4:8] = 1, 2  # they touch
+    first, second = outlines(labels)
+    assert (first.min(0).tolist(), first.max(0).tolist()) == ([0.5, 1.5], [3.5, 4.5])
+    assert (second.min(0).tolist(), second.max(0).tolist()) == ([3.5, 1.5], [7.5, 4.5])
+    fig, axes = plt.subplots(1, 2)
+    outline_objects(fig, labels[None], "red")
+    assert [len(ax.collections) for ax in axes] == [1, 0]
