@@ -1,0 +1,116 @@
+"""Rivals that learn from bags of segmented cells, as the MIL-CNN learns from bags of map elements."""
+
+import copy
+import math
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from milcnn import pooling
+from milcnn.bags import epoch_order, seed_of
+from milcnn.model import HEAD_START, Output
+from milcnn.pooling.base import instance_mean
+from milcnn.profiles.cells import Cells, ProfileSettings
+from milcnn.profiles.neighbours import Scorer
+from milcnn.train import two_headed_loss
+
+BATCH = 16  # fields
+
+
+class CellMIL(nn.Module):
+    """A hidden layer and a score a cell, then pooling and class layer as in ``model.MILCNN``.
+
+    ``forward`` takes standardised features (B, D, N) float32 and ``mask`` (B, N) bool, true where there
+    is a cell, and gives ``model.Output`` with maps (B, C, N); its profiles are the mean hidden features.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, hidden: int, name: str):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv1d(n_features, hidden, 1), nn.ReLU(), nn.Dropout(0.5))
+        self.scores = nn.Conv1d(hidden, n_classes, 1)
+        self.pooling = pooling.make(name, n_classes, hidden)
+        self.head = nn.Linear(n_classes, n_classes)
+        nn.init.constant_(self.scores.bias, self.pooling.start_bias)
+        with torch.no_grad():  # the class layer starts as identity, as the MIL-CNN's
+            self.head.weight.copy_(HEAD_START * torch.eye(n_classes))
+            self.head.bias.zero_()
+
+    def forward(self, features: Tensor, mask: Tensor) -> Output:
+        hidden = self.trunk(features)
+        scores = self.scores(hidden)
+        instances = scores.sigmoid()
+        bags = self.pooling(instances, mask, hidden)
+        profiles = instance_mean(hidden, mask[:, None].float())
+        return Output(scores, instances, bags, self.head(bags), profiles)
+
+
+def cell_mean(cells: Cells, settings: ProfileSettings) -> Scorer:
+    """Two-headed MIL on the cells with mean pooling: every cell weighs the same."""
+    return fit_bags(cells, settings, "mean")
+
+
+def cell_attention(cells: Cells, settings: ProfileSettings) -> Scorer:
+    """Two-headed MIL on the cells with gated attention (Ilse, Tomczak, Welling 2018): it learns which weigh."""
+    return fit_bags(cells, settings, "gated_attention")
+
+
+def fit_bags(cells: Cells, settings: ProfileSettings, name: str) -> Scorer:
+    """Train as the MIL-CNN is: two-headed loss, balanced classes, weights of the epoch best on validation."""
+    torch.manual_seed(settings.seed)
+    training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
+    network = CellMIL(len(cells.names), len(cells.classes), settings.hidden, name)
+    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-2)
+    bags, targets = padded(training), torch.from_numpy(training.targets)
+    best, weights = math.inf, network.state_dict()
+    for epoch in range(1, settings.epochs + 1):
+        generator = torch.Generator().manual_seed(seed_of(settings.seed, epoch))
+        order = epoch_order(targets, len(targets), True, generator)
+        train_epoch(network, optimiser, bags, targets, order)
+        loss = mean_loss(network, validation)
+        if loss < best:
+            best, weights = loss, copy.deepcopy(network.state_dict())
+    network.load_state_dict(weights)
+    return partial(score_bags, network.eval())
+
+
+def train_epoch(
+    network: CellMIL, optimiser: torch.optim.Optimizer, bags: tuple[Tensor, Tensor], targets: Tensor, order: Tensor
+) -> None:
+    """One pass over ``bags``, features (N, D, J) and mask (N, J), in ``order``."""
+    network.train()
+    features, mask = bags
+    for batch in order.split(BATCH):
+        output = network(features[batch], mask[batch])
+        optimiser.zero_grad()
+        two_headed_loss(output, targets[batch]).mean().backward()
+        optimiser.step()
+
+
+@torch.inference_mode()
+def mean_loss(network: CellMIL, cells: Cells) -> float:
+    """Mean two-headed loss over all fields, in evaluation mode."""
+    output = network.eval()(*padded(cells))
+    return two_headed_loss(output, torch.from_numpy(cells.targets)).mean().item()
+
+
+@torch.inference_mode()
+def score_bags(network: CellMIL, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """y (N, C), and the hidden features averaged over the cells of each field (N, hidden) as profile."""
+    output = network(*padded(cells))
+    return output.logits.double().softmax(1).numpy(), output.profiles.numpy()
+
+
+def padded(cells: Cells) -> tuple[Tensor, Tensor]:
+    """Features (N, D, J) float32 and mask (N, J) bool of fields that all have cells; J is the most of one field."""
+    order = np.argsort(cells.field, kind="stable")
+    ends = np.cumsum(cells.counts)
+    slot = np.arange(len(order)) - np.repeat(ends - cells.counts, cells.counts)
+    shape = (len(cells.fields), int(cells.counts.max()))
+    features = torch.zeros(*shape, len(cells.names))
+    mask = torch.zeros(shape, dtype=torch.bool)
+    field = cells.field[order]
+    features[field, slot] = torch.from_numpy(cells.features[order])
+    mask[field, slot] = True
+    return features.transpose(1, 2).contiguous(), mask
