@@ -24,7 +24,7 @@ class SegmentSettings(Settings):
 
     method: Literal["classical", "cellpose", "instanseg"] = "classical"  # what finds the nuclei
     nucleus: str = ""  # channel; empty: the first
-    cytoplasm: list[str] = []  # channels that are added up; empty: all but the nucleus
+    cytoplasm: list[str] = Field([])  # channels that are added up; empty: all but the nucleus
     sigma: float = Field(1.0, gt=0)  # smooths the image, and the distance map before seeds are sought
     threshold: Literal["otsu", "local"] = "otsu"  # of nuclei; local where some nuclei are much dimmer than others
     window: int = Field(81, ge=3)  # side of the square that a local threshold looks at
