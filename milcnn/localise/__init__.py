@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from milcnn import model as models
 from milcnn.fields import Prepared
+from milcnn.masks import otsu_mask as otsu_mask
 from milcnn.model import MILCNN
 from milcnn.screens.screen import FIELD_KEY, LABEL
 
@@ -76,11 +76,6 @@ def class_map(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> Tenso
     classes = torch.as_tensor(class_index, device=output.instances.device).expand(len(fields))
     chosen = output.instances[torch.arange(len(fields)), classes]
     return F.interpolate(chosen[:, None], fields.shape[-2:], mode="bilinear")[:, 0]
-
-
-def otsu_mask(maps: np.ndarray) -> np.ndarray:
-    """True where a map (H, W) is above its Otsu threshold; nowhere for a constant map."""
-    return maps > threshold_otsu(maps) if np.ptp(maps) > 0 else np.zeros(maps.shape, bool)
 
 
 def pixel_average_precision(truth: np.ndarray, maps: np.ndarray) -> float:
