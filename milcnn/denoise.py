@@ -27,7 +27,8 @@ from milcnn.settings import Settings
 
 RHO = 0.5  # of the rows and the columns, the share that a pair of pixels belongs to
 SURE = 1e-6  # a map of 0 or 1 is as sure as this: −log 0 has no finite energy
-SETTLED = 1e-3  # change of a message, in nats, below which it has converged
+LOOK = 5  # iterations between two looks at the mask
+SETTLED = 1e-5  # change of a message, in nats, below which it has converged; 1e-3 still moved labels
 
 
 class DenoiseSettings(Settings):
@@ -37,7 +38,6 @@ class DenoiseSettings(Settings):
     contrast: float = Field(1.0, gt=0)  # σ in root mean squares of the field's differences between neighbours
     damping: float = Field(0.1, ge=0, lt=1)  # share of the old message in the new one; keeps loops from swinging
     iterations: int = Field(60, ge=1)  # at the most
-    every: int = Field(5, ge=1)  # iterations between two looks at the energy
 
 
 class Denoised(NamedTuple):
@@ -67,7 +67,7 @@ def denoise(maps: Tensor, fields: Tensor, settings: DenoiseSettings | None = Non
     if not ((maps >= 0) & (maps <= 1)).all():
         raise ValueError("denoise: a map has values outside of [0, 1]; bring it there by masks.as_probability.")
     probability = maps.float().clamp(SURE, 1 - SURE)
-    grid = Grid(probability.logit(), *weights(fields, settings))
+    grid = Grid(probability.logit(), *weights(fields.to(maps.device), settings))
     constant = -torch.log1p(-probability).sum(dim=(1, 2), dtype=torch.float64)  # the energy of an empty mask
     mask, before, after = min_sum(grid, settings)
     return Denoised(mask, constant + before, constant + after)
@@ -80,11 +80,12 @@ def weights(fields: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
     |I_i − I_j|² of the field, as in GrabCut (Rother 2004): neither gain nor offset of a channel matters.
     """
     values = fields.float()
-    values = values / values.std(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    spread = values.std(dim=(2, 3), keepdim=True)
+    values = values / torch.where(spread > 0, spread, 1)  # a constant channel has no edges
     across, down = (values.diff(dim=axis).square().sum(dim=1) for axis in (3, 2))
-    pairs = max(1, across[0].numel() + down[0].numel())
-    mean = (across.sum(dim=(1, 2)) + down.sum(dim=(1, 2))) / pairs
-    scale = (2 * settings.contrast**2 * mean).clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
+    total = across.sum(dim=(1, 2)) + down.sum(dim=(1, 2))
+    scale = 2 * settings.contrast**2 * total / (across[0].numel() + down[0].numel())
+    scale = torch.where(scale > 0, scale, 1)[:, None, None]
     return settings.smoothness * torch.exp(-across / scale), settings.smoothness * torch.exp(-down / scale)
 
 
@@ -97,16 +98,14 @@ def min_sum(grid: Grid, settings: DenoiseSettings) -> tuple[Tensor, Tensor, Tens
     best = grid.theta > 0
     before = least = energy(grid, best)
     for iteration in range(1, settings.iterations + 1):
-        fresh = pass_messages(grid, messages, settings.damping)
-        look = iteration % settings.every == 0 or iteration == settings.iterations
-        settled = look and all((new - old).abs().max() < SETTLED for new, old in zip(fresh, messages, strict=True))
-        messages = fresh
-        if look:
-            mask = belief(grid, messages) > 0
-            found = energy(grid, mask)
-            best = torch.where((found < least)[:, None, None], mask, best)
-            least = torch.minimum(found, least)
-        if settled:
+        last, messages = messages, pass_messages(grid, messages, settings.damping)
+        if iteration % LOOK and iteration < settings.iterations:
+            continue
+        mask = belief(grid, messages) > 0
+        found = energy(grid, mask)
+        best = torch.where((found < least)[:, None, None], mask, best)
+        least = torch.minimum(found, least)
+        if all(torch.allclose(new, old, rtol=0, atol=SETTLED) for new, old in zip(messages, last, strict=True)):
             break
     return best, before, least
 
