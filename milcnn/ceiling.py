@@ -21,8 +21,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from milcnn.bags import augmented
-from milcnn.fields import Prepared
-from milcnn.localise.found import Found
+from milcnn.fields import Prepared, first_label
+from milcnn.localise.found import Found, in_cells
+from milcnn.localise.scores import score_method
 from milcnn.screens.columns import FIELD_KEY
 from milcnn.settings import Settings
 from milcnn.train import set_determinism
@@ -132,8 +133,9 @@ def pixel_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def ceiling_found(ceiling: Ceiling, field: np.ndarray, class_name: str) -> Found:
     """What the U-Net finds of ``class_name`` in a field (C, H, W).
 
-    The map is the probability of an object of the class. Cells grow by watershed from the cores, over
-    all that is object; a cell is of the class that is most probable on the mean over its pixels.
+    The map is the probability of an object of the class, as its mean over each cell. Cells grow by
+    watershed from the cores, over all that is object; a cell is of the class that is most probable on
+    the mean over its pixels.
     """
     device = next(ceiling.network.parameters()).device
     seen = F.avg_pool2d(standardised(ceiling, field[None]), ceiling.downscale).to(device)
@@ -146,4 +148,13 @@ def ceiling_found(ceiling: Ceiling, field: np.ndarray, class_name: str) -> Found
     means = np.stack([ndimage.mean(share, cells, numbers) for share in shares])
     wanted = ceiling.classes.index(class_name)
     called = numbers[means.argmax(axis=0) == wanted] if len(numbers) else numbers
-    return Found(inside * shares[wanted], cells, np.where(np.isin(cells, called), cells, 0))
+    return Found(in_cells(inside * shares[wanted], cells), cells, np.where(np.isin(cells, called), cells, 0))
+
+
+def score_ceiling(
+    prepared: Prepared, rows: pd.DataFrame, settings: CeilingSettings, device: torch.device
+) -> pd.DataFrame:
+    """Train the U-Net and score what it finds in ``rows``; as ``score_method``, its method is ``unet``."""
+    ceiling = train_ceiling(prepared, settings, device)
+    pairs = zip(prepared.pixels(rows), first_label(rows), strict=True)
+    return score_method(prepared, rows, [ceiling_found(ceiling, *pair) for pair in pairs], "unet", settings.seed)

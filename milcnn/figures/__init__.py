@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from milcnn import pooling
 from milcnn.evaluate import label_matrix
-from milcnn.figures.localise import (  # noqa: F401
+from milcnn.figures.localise import (
     floors_and_ceiling,
     localisation_gallery,
     localisation_panel,

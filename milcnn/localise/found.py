@@ -99,8 +99,8 @@ def network_found(mapping: Mapping, model: MILCNN, fields: CutFields, thresholds
 
 
 def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Found:
-    """A map of noise over ``cells`` (H, W): about half of them carry the label."""
-    values = rng.random(cells.shape, np.float32)
+    """A map that knows nothing, with one value for each of ``cells`` (H, W): about half of them carry the label."""
+    values = rng.uniform(0, 1, int(cells.max()) + 1)[cells] * (cells > 0)
     return Found(values, cells, labelled_cells(cells, values, 0.5))
 
 

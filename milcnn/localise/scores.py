@@ -117,6 +117,20 @@ def score_method(
     return pd.concat([facts, pd.DataFrame([score(*triple) for triple in triples])], axis=1)
 
 
+def score_network(
+    network: models.MILCNN,
+    prepared: Prepared,
+    fields: CutFields,
+    validation: CutFields,
+    mapping: Mapping,
+    method: str,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Scores of what one network finds in ``fields``, as ``score_method``; its thresholds come from ``validation``."""
+    found = network_found(mapping, network, fields, class_thresholds(mapping, network, validation))
+    return score_method(prepared, fields.rows, found, method, seed)
+
+
 def score_runs(
     runs: Path,
     prepared: Prepared,
@@ -127,15 +141,11 @@ def score_runs(
     seeds: list[int],
     device: torch.device,
 ) -> pd.DataFrame:
-    """Scores of what every network in ``runs`` finds in ``fields``; its thresholds come from ``validation``.
-
-    One row a ``method`` (the pooling), ``seed`` and field, as ``score_method``.
-    """
+    """``score_network`` of every network in ``runs``: one row a ``method`` (the pooling), ``seed`` and field."""
     tables = []
     for pooling, seed in tqdm(list(product(poolings, seeds)), desc="localise", unit="network"):
-        model = models.load(runs / f"{pooling}-{seed}" / "model.safetensors", prepared.study, device)
-        found = network_found(mapping, model, fields, class_thresholds(mapping, model, validation))
-        tables.append(score_method(prepared, fields.rows, found, pooling, seed))
+        network = models.load(runs / f"{pooling}-{seed}" / "model.safetensors", prepared.study, device)
+        tables.append(score_network(network, prepared, fields, validation, mapping, pooling, seed))
     return pd.concat(tables, ignore_index=True)
 
 
