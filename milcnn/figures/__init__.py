@@ -13,6 +13,13 @@ from matplotlib.figure import Figure
 from milcnn import pooling
 from milcnn.evaluate import label_matrix
 from milcnn.figures.outlines import outline_objects  # noqa: F401
+from milcnn.figures.localise import (
+    floors_and_ceiling,
+    localisation_gallery,
+    localisation_panel,
+    localisation_scores,
+    sanity_curves,
+)
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
@@ -162,48 +169,6 @@ def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
         ax.set_xticklabels(classes, rotation=0)
         ax.set_yticklabels(classes, rotation=0)
     axes[0, 0].set_ylabel("true")
-    return fig
-
-
-def localisation_gallery(
-    pixels: np.ndarray,
-    truth: np.ndarray,
-    class_maps: np.ndarray,
-    jacobians: np.ndarray,
-    masks: np.ndarray,
-    titles: Iterable[str],
-) -> Figure:
-    """One row a field: field with true contours, class map, Jacobian map, mask on the field.
-
-    ``pixels`` (B, C, H, W); ``truth`` and ``masks`` (B, H, W) bool; the maps (B, H, W).
-    """
-    fig, axes = plt.subplots(len(pixels), 4, figsize=(6.9, 1.78 * len(pixels)), squeeze=False)
-    heads = ["field, truth in blue", "class map p", "Jacobian map", "mask"]
-    for row, title, field, true, class_map, jacobian, mask in zip(
-        axes, titles, pixels, truth, class_maps, jacobians, masks, strict=True
-    ):
-        show_field(row[0], field)
-        row[1].imshow(class_map, vmin=0, vmax=1, cmap="magma")
-        row[2].imshow(jacobian, cmap="magma", vmax=max(np.quantile(jacobian, 0.998), 1e-12))
-        show_field(row[3], field)
-        for ax, outline, colour in ((row[0], true, TRUTH), (row[3], mask, OVERLAY)):
-            if outline.any():
-                ax.contour(outline, levels=[0.5], colors=colour, linewidths=0.7)
-        row[0].text(-0.04, 0.5, title, rotation=90, va="center", ha="right", transform=row[0].transAxes)
-        for ax in row[1:3]:
-            ax.set_axis_off()
-    for ax, head in zip(axes[0], heads, strict=True):
-        ax.set_title(head)
-    return fig
-
-
-def localisation_scores(table: pd.DataFrame, metric: str) -> Figure:
-    """Score of each method with its 95 % interval; ``table`` has summary rows."""
-    rows = table[table["metric"] == metric].sort_values("value")
-    fig, ax = plt.subplots(figsize=(4.4, 0.3 * len(rows) + 0.7))
-    spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-    ax.barh(rows["method"].map(label), rows["value"], xerr=spread, height=0.6, error_kw={"lw": 0.8, "capsize": 2})
-    ax.set(xlabel=f"{metric.replace('_', ' ')} (95 % interval)", xlim=(0, 1))
     return fig
 
 

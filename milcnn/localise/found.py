@@ -1,0 +1,135 @@
+"""What is found in a field of one label: by a network that knows labels of fields, and by floors that know less.
+
+A network finds where: the cells come from the image, by ``masks``, and carry the label where the mean of the
+map over them is above a threshold that labels of validation fields have chosen. No truth is used.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from skimage.measure import label
+
+from milcnn.fields import Prepared
+from milcnn.localise.maps import Mapping
+from milcnn.masks import (
+    CellSettings,
+    brightness,
+    cell_means,
+    foreground,
+    label_threshold,
+    labelled_cells,
+    otsu_mask,
+    split_cells,
+)
+from milcnn.model import MILCNN
+from milcnn.segment import SegmentSettings, segment
+
+BATCH = 16  # fields at once
+
+
+class Found(NamedTuple):
+    """What is found in a field of one label, three arrays (H, W)."""
+
+    map: np.ndarray  # float, larger where a pixel shows the label more
+    cells: np.ndarray  # int, 0 for background and k for the k-th cell
+    labelled: np.ndarray  # int, those of the cells that carry the label
+
+
+@dataclass(frozen=True)
+class CutFields:
+    """Fields of a study, and the cells that ``masks`` cuts them into."""
+
+    rows: pd.DataFrame  # of ``Prepared.fields``
+    pixels: np.ndarray  # (B, C, H, W)
+    targets: np.ndarray  # (B,) int64, class of each
+    cells: list[np.ndarray]  # (H, W) of each, 0 for background
+
+
+def cut_fields(prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, nucleus: str = "") -> CutFields:
+    """The fields of ``rows`` with their cells; ``nucleus`` is the channel of the nuclear stain, empty for none.
+
+    Raises ValueError when the study has no such channel.
+    """
+    if nucleus and nucleus not in prepared.channels:
+        raise ValueError(f"nucleus: no channel '{nucleus}'; the study has {', '.join(prepared.channels)}.")
+    pixels = prepared.pixels(rows)
+    stain = pixels[:, prepared.channels.index(nucleus)] if nucleus else [None] * len(rows)
+    cells = [split_cells(mask, image, settings) for mask, image in zip(foreground(pixels), stain, strict=True)]
+    return CutFields(rows, pixels, prepared.targets(rows), cells)
+
+
+def maps_of(mapping: Mapping, model: MILCNN, fields: CutFields, classes: int | np.ndarray) -> np.ndarray:
+    """The map of one class, or of one class a field (B,), for each of ``fields``, (B, H, W) float32."""
+    targets = torch.as_tensor(classes).expand(len(fields.pixels))
+    parts = zip(torch.from_numpy(fields.pixels).split(BATCH), targets.split(BATCH), strict=True)
+    return np.concatenate([mapping(model, *part).cpu().numpy() for part in parts])
+
+
+def in_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """A map (H, W) as its mean over each of ``cells`` (H, W), 0 between them, float32."""
+    means = np.zeros(int(cells.max()) + 1, np.float32)
+    means[np.unique(cells[cells > 0])] = cell_means(cells, values[None])[:, 0]
+    return means[cells]
+
+
+def class_thresholds(mapping: Mapping, model: MILCNN, fields: CutFields) -> np.ndarray:
+    """The mean of its map from which on a cell is of a class, (classes,), by the labels of validation ``fields``.
+
+    See ``masks.label_threshold``. Infinite for a class whose map knows nothing.
+    """
+    sizes = [len(np.unique(cells[cells > 0])) for cells in fields.cells]
+    chosen = []
+    for index in range(len(model.settings.classes)):
+        maps = maps_of(mapping, model, fields, index)
+        means = [cell_means(cells, one[None])[:, 0] for cells, one in zip(fields.cells, maps, strict=True)]
+        chosen.append(label_threshold(np.concatenate(means), np.repeat(fields.targets == index, sizes)))
+    return np.array(chosen)
+
+
+def network_found(mapping: Mapping, model: MILCNN, fields: CutFields, thresholds: np.ndarray) -> list[Found]:
+    """What a network finds of the label of each of ``fields``: its map, cell by cell, and cells above the threshold."""
+    maps = maps_of(mapping, model, fields, fields.targets)
+    triples = zip(maps, fields.cells, thresholds[fields.targets], strict=True)
+    return [
+        Found(in_cells(one, cells), cells, labelled_cells(cells, one, threshold)) for one, cells, threshold in triples
+    ]
+
+
+def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Found:
+    """A map that knows nothing, with one value for each of ``cells`` (H, W): about half of them carry the label."""
+    values = rng.uniform(0, 1, int(cells.max()) + 1)[cells] * (cells > 0)
+    return Found(values, cells, labelled_cells(cells, values, 0.5))
+
+
+def all_foreground(field: np.ndarray) -> Found:
+    """Every pixel of a field (C, H, W) is of one cell that carries the label."""
+    everywhere = np.ones(field.shape[1:], int)
+    return Found(everywhere.astype(np.float32), everywhere, everywhere)
+
+
+def otsu(field: np.ndarray) -> Found:
+    """All that is bright in a field (C, H, W) carries the label: the brighter the more; pieces are cells."""
+    bright = brightness(field)
+    cells = label(otsu_mask(bright))
+    return Found(bright, cells, cells)
+
+
+def classical(field: np.ndarray, channels: list[str], settings: SegmentSettings) -> Found:
+    """Every cell of the rivals' segmentation of a field (C, H, W) carries the label."""
+    _, cells = segment(field, channels, settings)
+    return Found((cells > 0).astype(np.float32), cells, cells)
+
+
+def floors(prepared: Prepared, fields: CutFields, seed: int = 0) -> dict[str, list[Found]]:
+    """What is found in each of ``fields`` without a network, by the name of each floor."""
+    rng = np.random.default_rng(seed)
+    settings = SegmentSettings()
+    return {
+        "random_map": [random_map(*pair, rng) for pair in zip(fields.pixels, fields.cells, strict=True)],
+        "all_foreground": [all_foreground(field) for field in fields.pixels],
+        "otsu": [otsu(field) for field in fields.pixels],
+        "classical": [classical(field, prepared.channels, settings) for field in fields.pixels],
+    }

@@ -1,0 +1,61 @@
+"""Do the maps depend on what the network has learnt? The two checks of Adebayo 2018, arXiv 1810.03292.
+
+A map that still scores after the weights or the labels were made random shows where an image has
+edges, not what the network knows. Guided back-propagation is known for that: with random weights it shows
+the outlines of all cells, so that its floor is the share of cells that carry the label, not that of pixels.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from torch import nn
+
+from milcnn.fields import Prepared
+from milcnn.localise.found import CutFields
+from milcnn.localise.maps import Mapping
+from milcnn.localise.scores import score_maps
+from milcnn.model import MILCNN
+
+
+def layers_from_the_top(model: MILCNN) -> list[list[str]]:
+    """The names of the modules that have weights between pixels and instances, layer by layer, the last first.
+
+    A layer is a convolution and the normalisation behind it. The layers behind the instances are
+    left out: they weigh whole fields, and no pixel against another.
+    """
+    layers: list[list[str]] = []
+    for name, module in model.trunk.named_modules(prefix="trunk"):
+        if isinstance(module, nn.Conv2d):
+            layers.append([name])
+        elif layers and next(module.parameters(recurse=False), None) is not None:
+            layers[-1].append(name)
+    return [["scores"], *layers[::-1]]
+
+
+def cascade(model: MILCNN, seed: int = 0) -> Iterator[MILCNN]:
+    """Copies of ``model``: as it is, then with one layer more, from the top, as it is before training.
+
+    The weights are those that training with ``seed`` would start from.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = MILCNN(model.settings)
+    changed = copy.deepcopy(model)
+    yield copy.deepcopy(changed)
+    for layer in layers_from_the_top(model):
+        for name in layer:
+            changed.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
+        yield copy.deepcopy(changed)
+
+
+def cascade_scores(
+    model: MILCNN, prepared: Prepared, fields: CutFields, mappings: dict[str, Mapping], seed: int = 0
+) -> pd.DataFrame:
+    """The scores of the maps of every network of ``cascade``: ``random_layers`` (how many), then as ``score_maps``."""
+    tables = [
+        score_maps(changed, prepared, fields, mappings).assign(random_layers=number)
+        for number, changed in enumerate(cascade(model, seed))
+    ]
+    return pd.concat(tables, ignore_index=True)
