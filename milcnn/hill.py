@@ -87,7 +87,7 @@ def bands(wells: pd.DataFrame, points: int = 60) -> pd.DataFrame:
     """What a figure draws of each compound of one run: the curve and its pointwise 95 % band.
 
     Columns: ``Metadata_Compound``, ``Metadata_Concentration`` (µM, ``points`` of them, evenly in log dose),
-    ``value``, ``low``, ``high``.
+    ``value``, ``low``, ``high``; ``true``, the Hill curve through the true ``response``, which a study has as a whole.
     """
     grid = np.geomspace(wells[CONCENTRATION].min(), wells[CONCENTRATION].max(), points)
     tables = []
@@ -95,6 +95,7 @@ def bands(wells: pd.DataFrame, points: int = 60) -> pd.DataFrame:
         dose, effect = members[CONCENTRATION].to_numpy(), members["penetrance"].to_numpy()
         drawn = np.array([hill(grid, curve) for curve in resampled(dose, effect)])
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-        facts = {COMPOUND: compound, CONCENTRATION: grid, "value": hill(grid, fit(dose, effect))}
-        tables.append(pd.DataFrame(facts | {"low": low, "high": high}))
+        value, true = (hill(grid, fit(dose, values)) for values in (effect, members["response"].to_numpy()))
+        facts = {COMPOUND: compound, CONCENTRATION: grid, "value": value, "low": low, "high": high, "true": true}
+        tables.append(pd.DataFrame(facts))
     return pd.concat(tables, ignore_index=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from milcnn import pooling
 from milcnn.evaluate import label_matrix
+from milcnn.figures.dose import degradation, dose_response, estimated_against_true, learned_thresholds  # noqa: F401
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
