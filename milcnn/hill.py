@@ -62,12 +62,12 @@ def resampled(dose: np.ndarray, effect: np.ndarray, resamples: int = RESAMPLES) 
     return [fit(dose[draw], effect[draw]) for draw in draws]
 
 
-def curves(wells: pd.DataFrame) -> pd.DataFrame:
+def curves(wells: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
     """The curve of each method, seed and compound of ``wells`` (see ``penetrance.wells``).
 
     Columns: ``method``, ``seed``, ``Metadata_Compound``, ``Metadata_Label``; ``bottom``, ``top``, ``ec50``
-    (µM), ``slope``; ``low``, ``high``, the 95 % percentile interval of EC50 over resampled wells (those
-    without a response left out); ``true_ec50`` (µM), missing where it is not known.
+    (µM), ``slope``; ``low``, ``high``, the 95 % percentile interval of EC50 over ``resamples`` drawings of the
+    wells (those without a response left out; with 0 drawings EC50 itself); ``true_ec50`` (µM).
     """
     rows = []
     for key, members in wells.groupby(BY, sort=False):
@@ -75,7 +75,7 @@ def curves(wells: pd.DataFrame) -> pd.DataFrame:
         curve = fit(dose, effect)
         low, high = np.nan, np.nan
         if not np.isnan(curve.ec50):
-            drawn = [draw.ec50 for draw in resampled(dose, effect)]
+            drawn = [draw.ec50 for draw in resampled(dose, effect, resamples)]
             low, high = np.nanquantile([curve.ec50, *drawn], [0.025, 0.975])
         first = members.iloc[0]
         facts = {"Metadata_Label": first["Metadata_Label"], **curve._asdict(), "low": low, "high": high}

@@ -132,22 +132,30 @@ def score(table: pd.DataFrame, estimate: str, truth: str, statistic: Statistic) 
     return facts | {"n": len(table) // len(parts), "seeds": len(parts)}
 
 
-def scores(fields: pd.DataFrame, curves: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
-    """Rows of the summary: how right the penetrance of ``fields`` and the EC50 of ``curves`` are, a method each.
+def fraction_scores(fields: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
+    """Rows of the summary, a method each: how right the penetrance of ``fields`` is.
 
-    ``responding_fraction_r`` (Pearson) and ``responding_fraction_error`` (mean absolute) over fields;
-    ``ec50_within_2x``, the share of compounds whose EC50 is within a factor of 2 of the true one.
+    ``responding_fraction_r`` (Pearson) and ``responding_fraction_error`` (mean absolute), over fields.
     """
-    measures = [
-        ("field", "responding_fraction_r", fields, ("penetrance", "fraction", correlation)),
-        ("field", "responding_fraction_error", fields, ("penetrance", "fraction", absolute_error)),
-        ("compound", "ec50_within_2x", curves, ("ec50", "true_ec50", within_factor_2)),
-    ]
+    facts = {"study": study, "protocol": protocol, "level": "field"}
+    measures = {"responding_fraction_r": correlation, "responding_fraction_error": absolute_error}
     rows = [
-        {"study": study, "method": method, "protocol": protocol, "level": level, "metric": metric}
-        | score(members, *arguments)
-        for level, metric, table, arguments in measures
-        for method, members in table.groupby("method", sort=False)
+        facts | {"metric": metric, "method": method} | score(members, "penetrance", "fraction", statistic)
+        for metric, statistic in measures.items()
+        for method, members in fields.groupby("method", sort=False)
+    ]
+    return pd.DataFrame(rows).assign(seconds_per_field=np.nan)[SUMMARY]
+
+
+def ec50_scores(curves: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
+    """Rows of the summary, a method each: ``ec50_within_2x``, the share of compounds whose EC50 is right.
+
+    Right is from half to twice the true one; a compound without EC50 is wrong. See ``hill.curves``.
+    """
+    facts = {"study": study, "protocol": protocol, "level": "compound", "metric": "ec50_within_2x"}
+    rows = [
+        facts | {"method": method} | score(members, "ec50", "true_ec50", within_factor_2)
+        for method, members in curves.groupby("method", sort=False)
     ]
     return pd.DataFrame(rows).assign(seconds_per_field=np.nan)[SUMMARY]
 

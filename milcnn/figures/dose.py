@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from milcnn import figures  # as a whole: it imports this module before it defines label
 from milcnn.screens.columns import COMPOUND, CONCENTRATION, LABEL
@@ -37,7 +38,13 @@ def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame
     order = curves.sort_values([LABEL, "true_ec50"])
     rows = -(-len(order) // columns)
     fig, axes = plt.subplots(
-        rows, columns, figsize=(6.9, 1.6 * rows + 0.4), sharex=True, sharey=True, squeeze=False, subplot_kw={"ylim": (-0.04, 1.04)}
+        rows,
+        columns,
+        figsize=(6.9, 1.6 * rows + 0.4),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        subplot_kw={"ylim": (-0.04, 1.04)},
     )
     for ax in axes.flat[len(order) :]:
         ax.set_axis_off()
@@ -65,9 +72,11 @@ def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dic
     ax.plot(band[CONCENTRATION], band["value"], color=colour)
     ax.plot(wells[CONCENTRATION], wells["penetrance"], "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
     told = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g} µM"
-    ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"])
-    ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", color=colour, fontsize=8, loc="left")
-    ax.text(0.03, 0.97, f"{told}\ntrue {curve['true_ec50']:.2g}", transform=ax.transAxes, va="top", fontsize=6.5)
+    ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"], ylim=(0, 1))
+    ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
+    paper = {"facecolor": "w", "alpha": 0.75, "lw": 0, "pad": 0.5}  # keeps the words off the dotted line
+    told += f"\ntrue {curve['true_ec50']:.2g}"
+    ax.text(0.03, 0.97, told, transform=ax.transAxes, va="top", fontsize=6.5, bbox=paper)
     ax.minorticks_off()
 
 
@@ -110,22 +119,27 @@ def learned_thresholds(table: pd.DataFrame) -> Figure:
 
 def degradation(table: pd.DataFrame, chance: float) -> Figure:
     """Accuracy of each method against the four factors, with 95 % intervals; see ``degradation``."""
-    colours = colours_of(list(table["method"].unique()))
+    names = sorted(table["method"].unique())
+    looks = dict(zip(names, zip(colours_of(names).values(), cycle(MARKERS), strict=False), strict=False))
     fig, axes = plt.subplots(2, 2, figsize=(6.9, 4.6), sharey=True)
     for ax, (factor, (title, told)) in zip(axes.flat, PANELS.items(), strict=True):
         rows = table[table["factor"] == factor]
         ax.axhline(chance, color=TRUE, lw=0.8, ls=":")
         ax.set(title=title, xlabel=told, ylim=(0, 1.03))
+        ax.xaxis.set_major_locator(MaxNLocator(6))
         if rows.empty:
             ax.text(0.5, 0.5, "no run under this condition", transform=ax.transAxes, ha="center", color="0.4")
-        for marker, (method, members) in zip(cycle(MARKERS), rows.groupby("method"), strict=False):
+        for method, members in rows.groupby("method"):
+            colour, marker = looks[method]
             spread = [members["value"] - members["low"], members["high"] - members["value"]]
             ax.errorbar(
-                members["level"], members["value"], spread, color=colours[method], marker=marker,
+                members["level"], members["value"], spread, color=colour, marker=marker,
                 capsize=2, elinewidth=0.7, alpha=0.9, label=figures.label(method),
             )  # fmt: skip
     for ax in axes[:, 0]:
         ax.set_ylabel("test accuracy")
-    axes[0, 0].annotate("chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=TRUE)
+    axes[0, 0].annotate(
+        "chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=TRUE
+    )
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return fig
