@@ -113,9 +113,12 @@ class MILCNN(nn.Module):
     def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
         standardised = (fields.float() - self.mean) / self.std
         features = self.trunk(standardised.contiguous(memory_format=layout(fields.device, self.training)))
-        scores = self.scores(features).float()
-        with torch.autocast(fields.device.type, enabled=False):  # long sums: never in bf16
-            features = features.float()
+        return self.judged(features, self.scores(features), mask)
+
+    def judged(self, features: Tensor, scores: Tensor, mask: Tensor | None = None) -> Output:
+        """What follows the convolutions: ``features`` (B, D, h, w) and z (B, C, h, w) → the output."""
+        with torch.autocast(features.device.type, enabled=False):  # long sums: never in bf16
+            features, scores = features.float(), scores.float()
             instances = scores.sigmoid()
             bags = self.pooling(instances, mask, features)
             logits = self.head(bags)
