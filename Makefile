@@ -34,6 +34,7 @@ sample: $(READY)
 		mkdir -p data/sample/models/$$run && cp models/digits/$$run/*.csv data/sample/models/$$run; \
 	done
 	cp models/digits/noisy_and-0/model.safetensors data/sample/models/noisy_and-0
+	python -m milcnn.sample models/simulated data/sample/dose
 	mkdir -p data/sample/tables && cp reports/tables/digits/[!l]*.csv reports/tables/digits/localisation_scores.csv data/sample/tables
 
 # The README's numbers and figure 1, from summary.csv and the figures of the last run.

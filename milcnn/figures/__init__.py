@@ -20,6 +20,7 @@ from milcnn.figures.localise import (
     localisation_scores,
     sanity_curves,
 )
+from milcnn.figures.dose import degradation, dose_response, estimated_against_true, learned_thresholds  # noqa: F401
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
