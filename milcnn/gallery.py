@@ -29,7 +29,7 @@ from milcnn.evaluate import label_matrix, with_errors
 from milcnn.fields import Prepared
 from milcnn.figures.gallery import RANKS, class_colour, composite, display_range, scale_bar
 from milcnn.files import written_whole
-from milcnn.localise import class_map, jacobian_map, otsu_mask
+from milcnn.localise import class_map, otsu_mask, sharp_map
 from milcnn.model import MILCNN, STRIDE
 from milcnn.paths import ROOT
 from milcnn.screens.columns import LABEL
@@ -37,7 +37,7 @@ from milcnn.screens.columns import LABEL
 THUMB, VIEW, TILE = 160, 640, 96  # px, the longer side of a thumbnail, a view, a map
 PICTURES = ("thumbs", "views", "maps", "cells")
 CROP = 2 * STRIDE  # px, the side of a cell's crop: about a cell of every study and what is around it
-SMOOTHING = 2.0  # px, standard deviation: a Jacobian map speaks of edges, a mask of objects
+SMOOTHING = 4.0  # px, standard deviation: the middle of a cell, not a bright spot in it
 RANGE_FIELDS, RANGE_STEP = 16, 4  # as many fields, every 4th pixel, tell how bright the fields of a study are
 BATCH = 4  # fields at once: those of a real screen have a million pixels and more
 
@@ -77,9 +77,9 @@ def class_masks(network: MILCNN, pixels: torch.Tensor, wanted: list[list[int]]) 
     masks: list[dict[int, np.ndarray]] = [{} for _ in wanted]
     for start in range(0, len(pairs), BATCH):
         items, indices = torch.tensor(pairs[start : start + BATCH]).T
-        maps = jacobian_map(network, pixels[items], indices).cpu().numpy()
+        maps = sharp_map(network, pixels[items], indices).cpu().numpy()
         for item, index, values in zip(items.tolist(), indices.tolist(), maps, strict=True):
-            masks[item][index] = otsu_mask(gaussian(values, SMOOTHING))
+            masks[item][index] = otsu_mask(values)
     return masks
 
 
@@ -194,14 +194,14 @@ def cut_cells(network: MILCNN, prepared: Prepared, table: pd.DataFrame, cells: p
     """The crop around each of ``cells``, (n, side, side, 3) in [0, 1].
 
     The map of a class is coarse, so that its highest place may lie beside a cell: the crop is centred
-    where map times smoothed Jacobian map is highest.
+    where class map times smoothed sharp map is highest.
     """
     low, high = range_of(prepared, table)
     crops = []
     for (_, cell), index in zip(cells.iterrows(), cells["class"].map(prepared.classes.index), strict=True):
         field = prepared.pixels(table.iloc[[cell["field"]]])
         pixels = torch.from_numpy(field)
-        evidence = gaussian(jacobian_map(network, pixels, index)[0].cpu().numpy(), 2 * SMOOTHING)
+        evidence = gaussian(sharp_map(network, pixels, index)[0].cpu().numpy(), SMOOTHING)
         place = (class_map(network, pixels, index)[0].cpu().numpy() * evidence).argmax()
         rgb = composite(field[0], low, high)
         crops.append(window(rgb, *np.unravel_index(place, evidence.shape)))

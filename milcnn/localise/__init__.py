@@ -1,11 +1,9 @@
 """Localisation: from a label on the field to the pixels that carry it.
 
-The class map p_i is coarse, one value an instance. The Jacobian map brings it to the pixels: guided
-back-propagation from the class map, as in Kraus 2016, section 3.5.
+The class map p_i is coarse, one value an instance. ``maps`` has what brings it to the pixels, the
+Jacobian map of Kraus 2016 among them; ``dense`` what sharpens any map; ``geometry`` where instances lie.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -14,68 +12,16 @@ import pandas as pd
 import torch
 from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score
-from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from milcnn import model as models
 from milcnn.fields import Prepared
-from milcnn.model import MILCNN
+from milcnn.localise.dense import dense_map, foreground, multi_scale, sharp_map, shift_averaged
+from milcnn.localise.geometry import instance_centres
+from milcnn.localise.maps import class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
 from milcnn.screens.screen import FIELD_KEY, LABEL
 
 BATCH = 16  # fields at once
-
-
-@contextmanager
-def guided(model: nn.Module) -> Iterator[None]:
-    """Within the block every ReLU of ``model`` passes only positive derivatives back."""
-
-    def rectify(module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]):
-        return (grad_input[0].clamp(min=0),)
-
-    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    in_place = [relu.inplace for relu in relus]
-    hooks = [relu.register_full_backward_hook(rectify) for relu in relus]
-    for relu in relus:
-        relu.inplace = False  # a backward hook needs the input unchanged
-    try:
-        yield
-    finally:
-        for relu, hook, was in zip(relus, hooks, in_place, strict=True):
-            hook.remove()
-            relu.inplace = was
-
-
-def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> Tensor:
-    """Guided back-propagation of class i to the pixels, (B, H, W) float32, ≥ 0.
-
-    ``fields`` (B, channels, H, W); ``class_index`` i is one class for all or one a field, (B,). The
-    backward signal starts as P_i · p_ij at the scores z_ij of class i and 0 elsewhere (at z, not at
-    p, where a saturated sigmoid would stop it); each ReLU rectifies the derivative on its way down;
-    the derivative with respect to the standardised pixels is summed over channels, and what is
-    negative (less pixel, more class) is set to 0.
-    """
-    model.eval()
-    device = model.mean.device
-    pixels = fields.to(device).float().detach().requires_grad_()
-    classes = torch.as_tensor(class_index, device=device).expand(len(pixels))
-    with guided(model), torch.enable_grad():
-        output = model(pixels)
-        item = torch.arange(len(pixels), device=device)
-        start = torch.zeros_like(output.scores)
-        chosen = output.bags[item, classes][:, None, None] * output.instances[item, classes]
-        start[item, classes] = chosen.detach()
-        (gradient,) = torch.autograd.grad(output.scores, pixels, start)
-    return (gradient * model.std).sum(dim=1).clamp(min=0)
-
-
-@torch.inference_mode()
-def class_map(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> Tensor:
-    """The instance probabilities of class i, enlarged to the field, (B, H, W) float32 in [0, 1]."""
-    output = model.eval()(fields.to(model.mean.device))
-    classes = torch.as_tensor(class_index, device=output.instances.device).expand(len(fields))
-    chosen = output.instances[torch.arange(len(fields)), classes]
-    return F.interpolate(chosen[:, None], fields.shape[-2:], mode="bilinear")[:, 0]
 
 
 def otsu_mask(maps: np.ndarray) -> np.ndarray:
