@@ -39,6 +39,7 @@ class Section:
     table: str
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
     notebooks: list[str] = field(default_factory=list)  # paths relative to the page
+    gallery: str = ""  # path relative to the page of its gallery, where there is one
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -90,7 +91,9 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     notebooks = sorted((reports / "html" / study).glob("*.html"))
     links = [f"{study}/{path.name}" for path in notebooks]
     table = scores_table(summary, study).to_html(index=False, border=0)
-    return Section(study, NOTES.get(study, ""), table, pictures, links)
+    gallery = Path("galleries", study, "page", "index.html")
+    link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
+    return Section(study, NOTES.get(study, ""), table, pictures, links, link)
 
 
 def write_page(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:

@@ -21,6 +21,7 @@ from milcnn.figures.localise import (
     sanity_curves,
 )
 from milcnn.figures.dose import degradation, dose_response, estimated_against_true, learned_thresholds  # noqa: F401
+from milcnn.figures.gallery import cell_sheet, class_map_sheet, composite, display_range, ranked_sheet  # noqa: F401
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
@@ -89,14 +90,8 @@ def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49
 
 
 def show_field(ax: Axes, pixels: np.ndarray, title: str = "") -> None:
-    """One field (C, H, W): grey for one channel, blue-green-red for up to three, each to its 99.5 % quantile."""
-    high = np.maximum(np.quantile(pixels, 0.995, axis=(1, 2), keepdims=True), 1)
-    shown = np.clip(pixels / high, 0, 1)
-    if len(shown) > 1:
-        shown = np.concatenate([shown[:3], np.zeros((max(0, 3 - len(shown)), *shown.shape[1:]))])[::-1]
-        ax.imshow(shown.transpose(1, 2, 0))
-    else:
-        ax.imshow(shown[0], vmin=0, vmax=1)
+    """One field (C, H, W) as a ``composite``, black at its 0.5 % and full at its 99.5 % quantile."""
+    ax.imshow(composite(pixels, *display_range(pixels[None])))
     ax.set_title(title)
     ax.set_axis_off()
 
