@@ -11,38 +11,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from milcnn import pooling
-from milcnn.evaluate import label_matrix
+from milcnn.figures.compare import confidence, confusion, error_by_fraction, levels
+from milcnn.figures.labels import label
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
-from milcnn.screens.screen import LABEL, PLATE
+from milcnn.screens.screen import PLATE
+
+__all__ = [
+    "confidence",
+    "confusion",
+    "error_by_fraction",
+    "example_fields",
+    "label",
+    "levels",
+    "localisation_gallery",
+    "localisation_scores",
+    "pooling_curves",
+    "quality",
+    "show_field",
+    "training_curves",
+    "use_style",
+]
 
 OVERLAY = "#FFC20A"  # contour of what the network points at
 N_COLOURS = 7  # the paper's functions are solid lines, the later ones dashed
 TRUTH = "#0C7BDC"  # contour of what is true
-LABELS = {
-    "noisy_and": "Noisy-AND",
-    "noisy_or": "Noisy-OR",
-    "isr": "ISR",
-    "generalized_mean": "generalised mean",
-    "log_sum_exp": "log-sum-exp",
-    "max": "max",
-    "mean": "mean",
-    "top_k": "top-k mean",
-    "gated_attention": "gated attention",
-}
 
 
 def use_style() -> None:
     plt.style.use(ROOT / "milcnn" / "figures" / "milcnn.mplstyle")
-
-
-def label(method: str) -> str:
-    """How a figure calls a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
-    try:
-        name, settings = pooling.parse(method)
-    except ValueError:  # a rival or a floor, not a pooling function
-        return method
-    return ", ".join([LABELS.get(name, name), *(f"{key} = {value:g}" for key, value in settings.items())])
 
 
 def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49) -> Figure:
@@ -117,50 +114,6 @@ def training_curves(history: pd.DataFrame) -> Figure:
         ax.set(title=title, ylabel="")
     axes[0].get_legend().remove()
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    return fig
-
-
-def error_by_fraction(table: pd.DataFrame, chance: float) -> Figure:
-    """Test error against the fraction of positive instances, with 95 % intervals; see ``evaluate``."""
-    fig, ax = plt.subplots(figsize=(4.4, 2.9))
-    for offset, (method, rows) in enumerate(table.groupby("method", sort=False)):
-        x = rows["fraction"] * 1.02**offset  # side by side, so that intervals stay legible
-        spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        ax.errorbar(x, rows["value"], spread, marker="o", capsize=2, elinewidth=0.8, label=label(method))
-    ax.set(xlabel="fraction of objects that carry the label (log scale)", ylabel="test error")
-    if table.empty:
-        ax.set_title("the fraction is not known in this study")
-        return fig
-    levels = sorted(table["fraction"].unique())
-    ax.set_xscale("log")
-    ax.set_xticks(levels, [f"{level:.2g}" for level in levels])
-    ax.minorticks_off()
-    ax.set_ylim(-0.02, min(1, 1.15 * table["high"].max() + 0.05))
-    ax.legend(loc="upper right", title=f"chance: {chance:.2f}")
-    return fig
-
-
-def confusion(predictions: pd.DataFrame, classes: list[str]) -> Figure:
-    """Confusion matrix of each method: the share of fields of a class (row) that are called each class.
-
-    A field with several labels counts in the row of each.
-    """
-    methods = list(predictions["method"].unique())
-    columns = min(4, len(methods))
-    rows = -(-len(methods) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.75 * columns + 0.4, 1.9 * rows), squeeze=False)
-    for ax in axes.flat[len(methods) :]:
-        ax.set_axis_off()
-    for ax, method in zip(axes.flat, methods, strict=False):
-        members = predictions[predictions["method"] == method]
-        true, called = (label_matrix(members[column], classes) for column in (LABEL, "predicted"))
-        matrix = (true.T @ called) / true.sum(axis=0)[:, None].clip(1)
-        sns.heatmap(matrix, vmin=0, vmax=1, cmap="Blues", square=True, cbar=False, ax=ax)
-        ticks = np.arange(len(classes)) + 0.5
-        ax.set(title=label(method), xlabel="predicted", xticks=ticks, yticks=ticks)
-        ax.set_xticklabels(classes, rotation=0)
-        ax.set_yticklabels(classes, rotation=0)
-    axes[0, 0].set_ylabel("true")
     return fig
 
 
