@@ -10,26 +10,29 @@ from milcnn.evaluate import label_matrix
 from milcnn.figures.labels import label
 from milcnn.screens.columns import LABEL
 
+N_COLOURS = 10  # of the style; more lines are dashed
 LEVELS = {"field": "o", "well": "s", "treatment": "D"}  # and their markers
 
 
 def error_by_fraction(table: pd.DataFrame, chance: float) -> Figure:
     """Test error against the fraction of positive instances, with 95 % intervals; see ``evaluate``."""
-    fig, ax = plt.subplots(figsize=(4.4, 2.9))
-    for offset, (method, rows) in enumerate(table.groupby("method", sort=False)):
-        x = rows["fraction"] * 1.02**offset  # side by side, so that intervals stay legible
+    fig, ax = plt.subplots(figsize=(5.2, 2.9))
+    n_methods = max(1, table["method"].nunique())
+    for number, (method, rows) in enumerate(table.groupby("method", sort=False)):
+        x = rows["fraction"] * 1.08 ** (number / n_methods)  # side by side, so that intervals stay legible
         spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        ax.errorbar(x, rows["value"], spread, marker="o", capsize=2, elinewidth=0.8, label=label(method))
+        style = "-" if number < N_COLOURS else "--"
+        ax.errorbar(x, rows["value"], spread, marker="o", ls=style, capsize=2, elinewidth=0.8, label=label(method))
     ax.set(xlabel="fraction of objects that carry the label (log scale)", ylabel="test error")
     if table.empty:
         ax.set_title("the fraction is not known in this study")
         return fig
     levels = sorted(table["fraction"].unique())
     ax.set_xscale("log")
-    ax.set_xticks(levels, [f"{level:.2g}" for level in levels])
+    ax.set_xticks(levels, [f"{level:.2g}" for level in levels], rotation=45)
     ax.minorticks_off()
     ax.set_ylim(-0.02, min(1, 1.15 * table["high"].max() + 0.05))
-    ax.legend(loc="upper right", title=f"chance: {chance:.2f}")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside right center", title=f"chance: {chance:.2f}")
     return fig
 
 
