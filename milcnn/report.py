@@ -60,7 +60,7 @@ def scores_table(summary: pd.DataFrame, study: str) -> pd.DataFrame:
         chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
         text = chosen.apply(lambda row: f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})", axis=1)
         columns[title] = pd.Series(text.to_numpy(), index=chosen["method"].map(label), dtype=str)
-    accuracy = rows[rows["metric"] == "accuracy"].set_index("method")["value"]
+    accuracy = rows[(rows["metric"] == "accuracy") & (rows["level"] == "field")].set_index("method")["value"]
     order = accuracy.sort_values(ascending=False).index.map(label)
     table = pd.DataFrame(columns).rename_axis("Pooling").fillna("–")
     return table.loc[[*order, *table.index.difference(order)]].reset_index()

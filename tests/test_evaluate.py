@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from milcnn import evaluate
-from milcnn.evaluate import FIELD_KEY
+from milcnn.evaluate.intervals import clusters, spread, weights
 
 
 @pytest.fixture
@@ -44,6 +44,51 @@ def test_interval_of_one_field_or_of_equal_fields_is_a_point():
     assert evaluate.interval(np.ones(9)) == (1, 1)
 
 
+def test_fields_of_a_compound_are_drawn_together():
+    # 200 compounds of 20 equal fields: as uncertain as 200 fields, not as 4,000
+    values = np.random.default_rng(0).normal(0, 1, 200)
+    table = fields(200 * 20).assign(Metadata_Compound=np.repeat(np.arange(200), 20), x=np.repeat(values, 20))
+    row = evaluate.mean_with_interval(table.assign(method="max", seed=0), ["method"], "x").iloc[0]
+    half = 1.96 * values.std(ddof=1) / np.sqrt(200)
+    assert (row["low"], row["high"]) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
+
+
+def fields(n):
+    return pd.DataFrame({"Metadata_Plate": "p", "Metadata_Well": "w", "Metadata_Site": range(n)})
+
+
+def test_what_is_drawn_together_is_the_compound_else_the_plate_else_the_well_else_the_field():
+    table = fields(24)
+    assert len(set(clusters(table))) == 24
+    table["Metadata_Well"] = np.arange(24) // 2
+    assert clusters(table).tolist() == (np.arange(24) // 2).tolist()
+    table["Metadata_Plate"] = np.arange(24) % 10
+    assert clusters(table).tolist() == (np.arange(24) % 10).tolist()
+    table["Metadata_Compound"] = "DMSO"  # one compound is too few
+    assert len(set(clusters(table))) == 10
+    table["Metadata_Compound"] = ["DMSO", *"ABCDEFGHIJK"] * 2
+    assert clusters(table).tolist() == [*range(12)] * 2
+    assert len(set(clusters(table[:9]))) == 9  # nine compounds, plates, wells: fields
+
+
+def test_draws_keep_groups_whole_and_are_the_same_for_every_method():
+    groups = np.array([0, 0, 1, 2, 2, 2])
+    drawn = weights(groups, 50)
+    assert drawn.shape == (51, 6)
+    assert (drawn[0] == 1).all()
+    assert (drawn[:, 0] == drawn[:, 1]).all()
+    assert (drawn[:, [0, 2, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    assert (drawn == weights(groups, 50)).all()
+
+
+def test_an_interval_holds_its_value():
+    assert spread(np.array([0.9, 0.1, 0.2, np.nan])) == {
+        "value": 0.9,
+        "low": pytest.approx(0.1, abs=0.01),
+        "high": 0.9,
+    }
+
+
 def test_seeds_of_a_field_are_averaged_before_the_interval(predictions):
     doubled = pd.concat([predictions, predictions.assign(seed=predictions["seed"] + 2)])
     a, b = (evaluate.mean_with_interval(t, ["method"], "correct") for t in (predictions, doubled))
@@ -70,11 +115,30 @@ def test_runs_are_stacked_and_a_missing_one_is_named(tmp_path):
         evaluate.read_runs(tmp_path, ["max"], [0, 1], "t.csv")
 
 
+def test_runs_of_rivals_and_of_changed_labels_have_names_of_their_own(tmp_path):
+    for run in ("max-0", "svm_vote-0", "shuffled/noisy_and-0"):
+        (tmp_path / run).mkdir(parents=True)
+        pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
+    table = evaluate.read_runs(tmp_path, ["max"], [0], "t.csv", ["svm_vote"], ["shuffled"])
+    assert table["method"].tolist() == ["max", "svm_vote", "noisy_and_shuffled"]
+
+
+def test_only_the_fields_of_a_split_are_judged_and_all_runs_must_have_them(predictions):
+    table = predictions.assign(Metadata_Split=np.where(predictions["Metadata_Site"] == 0, "dose", "test"))
+    judged = evaluate.of_split(table.sample(frac=1, random_state=0), "test")
+    assert len(judged) == 12
+    assert judged.groupby(["method", "seed"])["Metadata_Site"].apply(list).tolist() == [[1, 2, 3]] * 4
+    with pytest.raises(ValueError, match="predicts other test fields than max-0; run both on the same study"):
+        evaluate.of_split(table.drop(index=7), "test")
+
+
 def test_metrics_tell_the_mean_and_the_worst_seed(predictions):
     scores = evaluate.summary_rows(predictions, "s", "field", "field", "accuracy", "correct")
     by_seed = predictions.groupby(["method", "seed"])["correct"].mean().unstack()
-    assert evaluate.metrics(scores, by_seed)["max"] == {"accuracy": 0.875, "worst_seed": 0.75}
-    assert FIELD_KEY == ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    scores = pd.concat([scores, scores.assign(level="well"), scores[:1].assign(method="max_shuffled")])
+    told = evaluate.metrics(scores, by_seed)
+    assert told["max"] == {"accuracy": 0.875, "well_accuracy": 0.875, "worst_seed": 0.75}
+    assert told["max_shuffled"] == {"accuracy": 0.875}
 
 
 def test_error_by_fraction_by_hand(predictions):
@@ -102,14 +166,3 @@ def test_several_labels_are_right_only_all_together():
     assert evaluate.with_errors(table)["correct"].tolist() == [1, 0, 0]
     assert evaluate.class_names(table["Metadata_Label"]) == ["a", "b"]
     assert evaluate.label_matrix(table["Metadata_Label"], ["a", "b", "c"]).tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 0]]
-
-
-def test_mean_average_precision_by_hand():
-    y = pd.DataFrame({"y_a": [0.9, 0.8, 0.1], "y_b": [0.1, 0.9, 0.5], "Metadata_Label": ["a", "b", "a|b"]})
-    # a: ranks 1 and 3 → (1 + 2/3) / 2; b: ranks 1 and 2 → 1
-    assert evaluate.mean_average_precision(y, ["a", "b"]) == pytest.approx((5 / 6 + 1) / 2)
-    runs = pd.concat([y.assign(method="max", seed=seed) for seed in (0, 1)])
-    row = evaluate.ranking_rows(runs, "s", "field").iloc[0]
-    assert row["value"] == pytest.approx(11 / 12)
-    assert row["low"] <= row["value"] <= row["high"]
-    assert (row["n"], row["seeds"], row["metric"]) == (3, 2, "mean_average_precision")

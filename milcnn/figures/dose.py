@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from milcnn import figures  # as a whole: it imports this module before it defines label
+from milcnn.figures.labels import label
 from milcnn.screens.columns import COMPOUND, CONCENTRATION, LABEL
 
 TRUE = "0.25"  # grey: what is known of a drawn screen, never a prediction
@@ -134,7 +134,7 @@ def degradation(table: pd.DataFrame, chance: float) -> Figure:
             spread = [members["value"] - members["low"], members["high"] - members["value"]]
             ax.errorbar(
                 members["level"], members["value"], spread, color=colour, marker=marker,
-                capsize=2, elinewidth=0.7, alpha=0.9, label=figures.label(method),
+                capsize=2, elinewidth=0.7, alpha=0.9, label=label(method),
             )  # fmt: skip
     for ax in axes[:, 0]:
         ax.set_ylabel("test accuracy")

@@ -9,7 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from milcnn import figures  # the package that this module is of: for what all its figures share
+from milcnn.figures.fields import show_field
+from milcnn.labels import label
+from milcnn.figures.style import OVERLAY, TRUTH
 
 FLOORS = ["random_map", "all_foreground", "otsu", "classical"]
 CEILING = "unet"
@@ -46,12 +48,12 @@ def localisation_gallery(
     for row, title, field, true, class_map, jacobian, mask in zip(
         axes, titles, pixels, truth, class_maps, jacobians, masks, strict=True
     ):
-        figures.show_field(row[0], field)
+        show_field(row[0], field)
         show_map(row[1], class_map, 1)
         show_map(row[2], jacobian, np.quantile(jacobian, 0.998))
-        figures.show_field(row[3], field)
-        outline(row[0], true, figures.TRUTH)
-        outline(row[3], mask, figures.OVERLAY)
+        show_field(row[3], field)
+        outline(row[0], true, TRUTH)
+        outline(row[3], mask, OVERLAY)
         row[0].text(-0.04, 0.5, title, rotation=90, va="center", ha="right", transform=row[0].transAxes)
     for ax, head in zip(axes[0], heads, strict=True):
         ax.set_title(head)
@@ -77,14 +79,14 @@ def localisation_panel(
     for ax in axes.flat:
         ax.set_axis_off()
     places = iter(axes.flat)
-    figures.show_field(first := next(places), field, "field, truth in blue")
-    outline(first, truth, figures.TRUTH)
+    show_field(first := next(places), field, "field, truth in blue")
+    outline(first, truth, TRUTH)
     for name, values in zip(classes, class_maps, strict=True):
         show_map(next(places), values, 1, f"p of {name}")
     for name, values in maps.items():
         show_map(next(places), values, np.quantile(values, 0.998), name)
-    figures.show_field(last := next(places), field, "mask")
-    outline(last, mask, figures.OVERLAY)
+    show_field(last := next(places), field, "mask")
+    outline(last, mask, OVERLAY)
     return fig
 
 
@@ -103,7 +105,7 @@ def score_bars(ax: Axes, rows: pd.DataFrame) -> None:
         FLOOR_COLOUR if method in FLOORS else CEILING_COLOUR if method == CEILING else "C0" for method in rows["method"]
     ]
     spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-    names = rows["method"].map(figures.label)
+    names = rows["method"].map(label)
     ax.barh(names, rows["value"], xerr=spread, height=0.6, color=colours, error_kw={"lw": 0.8, "capsize": 2})
 
 

@@ -1,0 +1,108 @@
+"""Tables of runs: what is read, which rows are judged, and the summary that is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from milcnn.files import read_table
+from milcnn.screens.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
+
+SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds", "seconds_per_field"]
+JUDGED = "noisy_and"  # the method that the checks and the comparison with the rivals are about
+
+
+def read_runs(
+    folder: Path,
+    poolings: list[str],
+    seeds: list[int],
+    name: str,
+    rivals: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
+
+    A run is the folder ``<pooling>-<seed>`` or ``<rival>-0``; under changed training labels it is
+    ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises FileNotFoundError when
+    one is missing.
+    """
+    runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
+    runs += [(f"{rival}-0", rival, 0) for rival in rivals]
+    runs += [(f"{condition}/{JUDGED}-0", f"{JUDGED}_{condition}", 0) for condition in conditions]
+    tables = [
+        read_table(folder / run / name, "train this run first").assign(method=method, seed=seed)
+        for run, method, seed in runs
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of ``split``, with ``correct`` and ``error``; each run's in the order of its fields.
+
+    Raises ValueError when a run predicts other fields than the first: methods are compared field by field.
+    """
+    rows = predictions[predictions[SPLIT] == split].sort_values(FIELD_KEY, kind="stable")
+    runs = {key: run[FIELD_KEY].to_numpy().tolist() for key, run in rows.groupby(["method", "seed"], sort=False)}
+    first = next(iter(runs), None)
+    for key, fields in runs.items():
+        if fields != runs[first]:
+            names = ["-".join(map(str, run)) for run in (key, first)]
+            raise ValueError(f"{names[0]}: predicts other {split} fields than {names[1]}; run both on the same study.")
+    return with_errors(rows.reset_index(drop=True))
+
+
+def read_profiles(folder: Path, predictions: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+    """By method and seed, the profile of each field of ``predictions``: its Metadata and ``feature_0000`` ….
+
+    Profiles tell of treatments and controls; a study that has neither need not hold ``features.parquet``, and
+    gets none. Raises FileNotFoundError when a run lacks the file, ValueError when that lacks a field.
+    """
+    if not (predictions.get(CONTROL, pd.Series(dtype=bool)).any() or COMPOUND in predictions):
+        return {}
+    profiles = {}
+    for (method, seed), run in predictions.groupby(["method", "seed"], sort=False):
+        path = folder / f"{method}-{seed}" / "features.parquet"
+        fields = run.filter(regex="^Metadata_").merge(read_table(path, "train this run first"), on=FIELD_KEY)
+        if len(fields) < len(run):
+            raise ValueError(f"{path}: {len(run) - len(fields)} predicted fields have no features; run it again.")
+        profiles[method, seed] = fields
+    return profiles
+
+
+def label_matrix(labels: pd.Series, classes: list[str]) -> np.ndarray:
+    """(n, C) of 0 and 1: which of ``classes`` each label names; several are written ``A|B``."""
+    return labels.fillna("").str.get_dummies(LABEL_MARK).reindex(columns=classes, fill_value=0).to_numpy()
+
+
+def class_names(labels: pd.Series) -> list[str]:
+    """The classes that occur in ``labels``, sorted."""
+    return sorted(labels.str.split(LABEL_MARK, regex=False).explode().unique())
+
+
+def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``predictions`` with ``correct`` and ``error`` (0 or 1): of several labels all must be right."""
+    pairs = zip(predictions[LABEL], predictions["predicted"].fillna(""), strict=True)
+    correct = np.array(
+        [set(label.split(LABEL_MARK)) == set(called.split(LABEL_MARK)) for label, called in pairs], float
+    )
+    return predictions.assign(correct=correct, error=1 - correct)
+
+
+def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """``new`` and those rows of ``old`` that are of no study in ``new``, in a stable order."""
+    kept = old[~old["study"].isin(new["study"])] if len(old) else old
+    merged = pd.concat([table for table in (kept, new) if len(table)], ignore_index=True)
+    return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)[SUMMARY]
+
+
+def metrics(scores: pd.DataFrame, by_seed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What ``dvc metrics show`` tells: the scores of each method, and the accuracy of its worst seed.
+
+    A score above the field is named with its level, as ``treatment_accuracy``.
+    """
+    told = {method: {"worst_seed": round(worst, 4)} for method, worst in by_seed.min(axis=1).items()}
+    for _, row in scores.iterrows():
+        name = row["metric"] if row["level"] == "field" else f"{row['level']}_{row['metric']}"
+        told.setdefault(row["method"], {})[name] = round(row["value"], 4)
+    return told

@@ -1,0 +1,31 @@
+"""How figures and tables call the methods."""
+
+from milcnn import pooling
+
+LABELS = {
+    "noisy_and": "Noisy-AND",
+    "noisy_or": "Noisy-OR",
+    "isr": "ISR",
+    "generalized_mean": "generalised mean",
+    "log_sum_exp": "log-sum-exp",
+    "max": "max",
+    "mean": "mean",
+    "top_k": "top-k mean",
+    "gated_attention": "gated attention",
+    "mean_profile": "mean profile",
+    "ljosa": "factor profile",
+    "sphered": "sphered profile",
+    "boosting": "boosted profile",
+    "svm_vote": "SVM vote",
+    "cell_mean": "cells, mean",
+    "cell_attention": "cells, attention",
+}
+
+
+def label(method: str) -> str:
+    """How a figure calls a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
+    try:
+        name, settings = pooling.parse(method)
+    except ValueError:  # a rival or a floor, not a pooling function
+        return LABELS.get(method, method)
+    return ", ".join([LABELS.get(name, name), *(f"{key} = {value:g}" for key, value in settings.items())])
