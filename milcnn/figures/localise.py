@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from milcnn.figures.fields import show_field
-from milcnn.labels import label
+from milcnn.figures.labels import label
 from milcnn.figures.style import OVERLAY, TRUTH
 
 FLOORS = ["random_map", "all_foreground", "otsu", "classical"]
