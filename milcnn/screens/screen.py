@@ -67,7 +67,7 @@ class Screen:
 
     Where the truth is known, ``truth(row)`` gives ``(H, W)`` uint16, 0 for background and k for the
     k-th object, and ``objects`` one row an object: the three key columns, ``object`` (k) and
-    ``class``. ``outliers`` names classes that occur among the objects but are never a label.
+    ``class``, which may be one that is never a label, as that of an outlier.
 
     ``skipped`` lists fields that were left out, with the columns of ``fields`` and ``reason``;
     ``problems`` are those that were met when the table was made, for ``check`` to tell.
