@@ -36,7 +36,10 @@ def test_a_probe_finds_no_plate_where_there_is_none():
 
 def test_a_probe_never_sees_the_well_that_it_guesses():
     # each well has a place of its own, far from all others: with its other field known its plate would be, too
-    values = [probed(control_fields(of_well=50, seed=seed, wells=20), "plate_probe")["value"] for seed in range(8)]
+    values = [
+        probed(control_fields(of_well=50, seed=seed, wells=20, features=60), "plate_probe")["value"]
+        for seed in range(8)
+    ]
     assert np.mean(values) == pytest.approx(0.5, abs=0.15)
 
 

@@ -53,7 +53,7 @@ def test_the_order_of_the_rows_changes_nothing(hand):
 @pytest.mark.parametrize("with_batch", [False, True])
 def test_nsc_is_that_of_a_slow_loop(with_batch):
     rng = np.random.default_rng(0)
-    features = rng.integers(-1, 2, (80, 3)).astype(float)  # many ties, some zero vectors
+    features = rng.integers(-1, 2, (80, 3)) * rng.uniform(0.1, 9, (80, 1))  # ties but for rounding, some zero vectors
     moa, compound, batch = rng.integers(0, 6, 80), rng.integers(0, 25, 80), rng.integers(0, 3, 80)
     correct = []
     for i in range(80):

@@ -54,7 +54,8 @@ def nsc(features: ArrayLike, moa: ArrayLike, compound: ArrayLike, batch: ArrayLi
     Protocols: Ljosa 2013, doi 10.1177/1087057113503553 (NSC); Ando 2017, doi 10.1101/161422 (NSCB).
     """
     features = np.asarray(features, float)
-    names = [np.asarray(column, object) for column in (moa, compound) + (() if batch is None else (batch,))]
+    columns = [moa, compound] if batch is None else [moa, compound, batch]
+    names = [np.array([str(name) for name in column]) for column in columns]
     if features.ndim != 2 or any(len(column) != len(features) for column in names):
         raise ValueError(f"nsc: features are {features.shape}, names {[len(column) for column in names]}; give (n, D).")
     if not np.isfinite(features).all():
