@@ -66,17 +66,17 @@ def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame
 
 def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dict, colour: str) -> None:
     """One compound of ``dose_response``."""
-    ax.fill_between(band[CONCENTRATION], band["low"], band["high"], color=colour, alpha=0.2, lw=0)
+    ax.fill_between(band[CONCENTRATION], band["low"], band["high"], color=colour, alpha=0.2, lw=0, zorder=0)
     ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
-    ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1)
+    ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1, zorder=1)
     ax.plot(band[CONCENTRATION], band["value"], color=colour)
     ax.plot(wells[CONCENTRATION], wells["penetrance"], "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
-    told = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g} µM"
+    told = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
     ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"], ylim=(0, 1))
     ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
-    paper = {"facecolor": "w", "alpha": 0.75, "lw": 0, "pad": 0.5}  # keeps the words off the dotted line
+    paper = {"facecolor": "w", "lw": 0, "pad": 0.5}  # keeps the words off the dotted line, under the points
     told += f"\ntrue {curve['true_ec50']:.2g}"
-    ax.text(0.03, 0.97, told, transform=ax.transAxes, va="top", fontsize=6.5, bbox=paper)
+    ax.text(0.98, 0.04, told, transform=ax.transAxes, ha="right", fontsize=6.5, bbox=paper, zorder=1.5)
     ax.minorticks_off()
 
 
