@@ -18,6 +18,7 @@ from milcnn.localise.maps import Mapping, classes_of, jacobian_map, layer_cam
 from milcnn.model import MILCNN
 
 SMOOTHING = 4.0  # px, σ of the Gaussian; an eighth of the stride, a third of the radius of a nucleus at 10×
+NOISE_SMOOTHING = 0.5  # px, σ; more would carry light over the edges of thin objects
 FLOOR = 0.1  # standard deviations of a channel; noise and what else is darker do not count as structure
 CONTRAST = 2.0  # least ratio of the light of foreground and background
 
@@ -96,7 +97,9 @@ def foreground(model: MILCNN, fields: Tensor) -> Tensor:
     """
     pixels = fields.to(model.mean.device).float()
     above = (pixels - pixels.amin(dim=(2, 3), keepdim=True)) / model.std
-    light = torch.stack([torch.log(FLOOR + smoothed(channel, 1.0)) for channel in above.unbind(dim=1)]).mean(dim=0)
+    light = torch.stack(
+        [torch.log(FLOOR + smoothed(channel, NOISE_SMOOTHING)) for channel in above.unbind(dim=1)]
+    ).mean(dim=0)
     return torch.stack([brighter(field) for field in light])
 
 

@@ -76,22 +76,20 @@ def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pa
 
 @contextmanager
 def guided(model: nn.Module) -> Iterator[None]:
-    """Within the block every ReLU of ``model`` passes only positive derivatives back."""
+    """Within the block every ReLU of ``model`` passes only positive derivatives back.
 
-    def rectify(module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]):
-        return (grad_input[0].clamp(min=0),)
+    They are rectified above the ReLU, at its output: then it may work in place, and no copy is made.
+    """
 
-    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    in_place = [relu.inplace for relu in relus]
-    hooks = [relu.register_full_backward_hook(rectify) for relu in relus]
-    for relu in relus:
-        relu.inplace = False  # a backward hook needs the input unchanged
+    def rectify(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        made.register_hook(lambda derivative: derivative.clamp(min=0))
+
+    hooks = [module.register_forward_hook(rectify) for module in model.modules() if isinstance(module, nn.ReLU)]
     try:
         yield
     finally:
-        for relu, hook, was in zip(relus, hooks, in_place, strict=True):
+        for hook in hooks:
             hook.remove()
-            relu.inplace = was
 
 
 def grad_cam(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:

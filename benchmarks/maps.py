@@ -1,0 +1,89 @@
+"""Seconds and memory of the maps and the mask of one large field. Run by hand, on a quiet machine:
+
+    python benchmarks/maps.py [--size 1024 1280] [--repeats 5] [--cpu-time]
+
+The network is the paper's at full width with batch normalisation, of three channels and twelve
+classes, with weights as they start: time does not depend on them. One class, no shift averaging. A
+mask is the map above its Otsu threshold. Each map keeps its best time; ``memory_GB`` is the most that
+the process ever held, of all maps up to there. ``--cpu-time`` counts processor seconds of all threads
+instead, which other load on the machine hardly touches. Writes ``benchmarks/results/maps.json``.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from milcnn import localise
+from milcnn.files import write_json
+from milcnn.localise.maps import Mapping
+from milcnn.model import MILCNN, ModelSettings
+
+RESULTS = Path(__file__).parent / "results" / "maps.json"
+MAPS: dict[str, Mapping] = {
+    "class_map": localise.class_map,
+    "grad_cam": localise.grad_cam,
+    "layer_cam": localise.layer_cam,
+    "gradient_map": localise.gradient_map,
+    "jacobian_map": localise.jacobian_map,
+    "sharp_map": localise.sharp_map,
+}
+
+
+def network() -> MILCNN:
+    torch.manual_seed(0)
+    classes = [str(number) for number in range(12)]
+    settings = ModelSettings(
+        study="benchmark", channels=["DNA", "tubulin", "actin"], classes=classes, normalisation="batch"
+    )
+    model = MILCNN(settings, [1000.0] * 3, [300.0] * 3).to(memory_format=torch.channels_last)
+    return model.eval()
+
+
+def map_and_mask(mapping: Mapping, model: MILCNN, field: torch.Tensor) -> None:
+    localise.otsu_mask(mapping(model, field, 0)[0].numpy())
+
+
+def best_seconds(do: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    """Least seconds of ``repeats`` turns, after one that is not measured."""
+    times = []
+    for _ in range(repeats + 1):
+        start = clock()
+        do()
+        times.append(clock() - start)
+    return round(min(times[1:]), 3)
+
+
+def memory() -> float:
+    """GB that the process held at the most so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=2, default=[1024, 1280], help="rows and columns of the field")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine with other load")
+    arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    torch.set_flush_denormal(True)
+    model = network()
+    field = torch.randint(0, 4000, (1, 3, *arguments.size)).to(torch.uint16)
+    rows = []
+    for name, mapping in MAPS.items():
+        seconds = best_seconds(partial(map_and_mask, mapping, model, field), arguments.repeats, clock)
+        rows.append({"map": name, "seconds": seconds, "memory_GB": memory()})
+        print(rows[-1], flush=True)
+    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine |= {"processor": platform.machine(), "python": platform.python_version()}
+    write_json({"machine": machine, "clock": clock.__name__, "size": arguments.size, "rows": rows}, RESULTS)
+
+
+if __name__ == "__main__":
+    main()
