@@ -17,9 +17,26 @@ from milcnn.figures import label
 from milcnn.files import read_table, write_table, written_whole
 from milcnn.paths import ROOT
 
-METRICS = {
-    ("accuracy", "field"): "Field accuracy",
-    ("average_precision", "pixel"): "Pixel average precision",
+# what a reader asks, and the metrics (and levels) that answer: the tables of a study
+TABLES: dict[str, dict[tuple[str, str], str]] = {
+    "Which class?": {
+        ("accuracy", "field"): "Field accuracy",
+        ("accuracy", "well"): "Well accuracy",
+        ("accuracy", "treatment"): "Treatment accuracy",
+        ("mean_average_precision", "field"): "Field mAP",
+    },
+    "Which cells?": {
+        ("average_precision", "pixel"): "Pixel average precision",
+        ("iou_foreground", "pixel"): "Foreground IoU",
+        ("f1_at_0.5", "object"): "Object F1 at IoU 0.5",
+        ("count_error", "object"): "Count error",
+        ("cell_average_precision", "cell"): "Cell average precision",
+    },
+    "How many cells, at which dose?": {
+        ("responding_fraction_r", "field"): "Correlation with the true responding fraction",
+        ("responding_fraction_error", "field"): "Mean absolute error of the fraction",
+        ("ec50_within_2x", "compound"): "EC50 within a factor of 2",
+    },
 }
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
@@ -32,11 +49,11 @@ MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one study: a table, pictures, and links to executed notebooks."""
+    """What the page shows of one study: tables, pictures, and links to executed notebooks."""
 
     study: str
     note: str  # what a reader must know before the numbers
-    table: str
+    tables: dict[str, str]  # title, HTML
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
     notebooks: list[str] = field(default_factory=list)  # paths relative to the page
     gallery: str = ""  # path relative to the page of its gallery, where there is one
@@ -52,18 +69,25 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def scores_table(summary: pd.DataFrame, study: str) -> pd.DataFrame:
-    """One row a method, one column a metric: ``value (low–high)``, best accuracy first."""
+def scores_tables(summary: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
+    """The tables of ``TABLES`` that ``study`` has a row of; see ``scores_table``."""
     rows = summary[summary["study"] == study]
-    columns = {}
-    for (metric, level), title in METRICS.items():
-        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
+    tables = {title: scores_table(rows, metrics) for title, metrics in TABLES.items()}
+    return {title: table for title, table in tables.items() if len(table)}
+
+
+def scores_table(rows: pd.DataFrame, metrics: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """One row a method, one column a metric that was measured: ``value (low–high)``, best of the first first."""
+    columns, order = {}, []
+    for (metric, level), title in metrics.items():
+        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)].sort_values("value", ascending=False)
+        if chosen.empty:
+            continue
+        names = chosen["method"].map(label)
         text = chosen.apply(lambda row: f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})", axis=1)
-        columns[title] = pd.Series(text.to_numpy(), index=chosen["method"].map(label), dtype=str)
-    accuracy = rows[(rows["metric"] == "accuracy") & (rows["level"] == "field")].set_index("method")["value"]
-    order = accuracy.sort_values(ascending=False).index.map(label)
-    table = pd.DataFrame(columns).rename_axis("Pooling").fillna("–")
-    return table.loc[[*order, *table.index.difference(order)]].reset_index()
+        columns[title] = pd.Series(text.to_numpy(), index=names, dtype=str)
+        order += [name for name in names if name not in order]
+    return pd.DataFrame(columns, index=order).rename_axis("Method").fillna("–").reset_index()
 
 
 def checks_table(checks: pd.DataFrame) -> pd.DataFrame:
@@ -90,10 +114,10 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     ]
     notebooks = sorted((reports / "html" / study).glob("*.html"))
     links = [f"{study}/{path.name}" for path in notebooks]
-    table = scores_table(summary, study).to_html(index=False, border=0)
+    tables = {title: table.to_html(index=False, border=0) for title, table in scores_tables(summary, study).items()}
     gallery = Path("galleries", study, "page", "index.html")
     link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
-    return Section(study, NOTES.get(study, ""), table, pictures, links, link)
+    return Section(study, NOTES.get(study, ""), tables, pictures, links, link)
 
 
 def write_page(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:
@@ -109,13 +133,13 @@ def write_page(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, 
 
 
 def readme_numbers(summary: pd.DataFrame) -> str:
-    """The README's table of results, Markdown, one block a study."""
+    """The README's tables of results, Markdown, one block a study."""
     blocks = []
     for study in summary["study"].unique():
-        table = scores_table(summary, study)
-        lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
-        heading = " ".join(filter(None, [f"**{study}**", NOTES.get(study)]))
-        blocks.append(f"{heading}\n\n" + "\n".join(f"| {line} |" for line in lines))
+        blocks += filter(None, [f"### {study}", NOTES.get(study)])
+        for title, table in scores_tables(summary, study).items():
+            lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
+            blocks.append(f"*{title}*\n\n" + "\n".join(f"| {line} |" for line in lines))
     return "\n\n".join(blocks)
 
 

@@ -30,11 +30,17 @@ def summary():
     return table[SUMMARY]
 
 
-def test_scores_table_has_the_best_method_first_and_a_dash_where_nothing_was_measured(summary):
-    table = report.scores_table(summary, "digits")
-    assert table["Pooling"].tolist() == ["mean", "max"]
-    assert table["Field accuracy"].tolist() == ["0.750 (0.100–0.900)", "0.500 (0.100–0.900)"]
-    assert table["Pixel average precision"].tolist() == ["0.250 (0.100–0.900)", "–"]
+def test_scores_tables_have_the_best_method_first_and_a_dash_where_nothing_was_measured(summary):
+    tables = report.scores_tables(summary, "digits")
+    assert list(tables) == ["Which class?", "Which cells?"]  # nothing is known of doses
+    classes, cells = tables.values()
+    assert classes["Method"].tolist() == ["mean", "max"]
+    assert classes["Field accuracy"].tolist() == ["0.750 (0.100–0.900)", "0.500 (0.100–0.900)"]
+    assert list(cells.columns) == ["Method", "Pixel average precision"]
+    assert cells.to_numpy().tolist() == [["mean", "0.250 (0.100–0.900)"]]
+    more = summary.iloc[:1].assign(level="well", method="max", value=0.25)
+    table = report.scores_tables(pd.concat([summary, more]), "digits")["Which class?"]
+    assert table["Well accuracy"].tolist() == ["–", "0.250 (0.100–0.900)"]
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def test_update_touches_only_what_stands_between_the_marks(summary, tmp_path):
     path.write_text("before <!-- numbers: begin -->old<!-- numbers: end --> after")
     report.update_readme(path, summary)
     text = path.read_text()
-    assert text.startswith("before <!-- numbers: begin -->\n**digits**")
+    assert text.startswith("before <!-- numbers: begin -->\n### digits")
     assert text.endswith("<!-- numbers: end --> after")
     assert "old" not in text
 
