@@ -5,6 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from skimage.io import imread
 
 from milcnn import denoise as module
 from milcnn import masks
@@ -45,7 +47,7 @@ def denoise_one(p, image, settings):
 @pytest.mark.parametrize("shape", [(3, 3), (3, 4)])
 def test_on_small_grids_the_best_of_every_mask_is_found_or_missed_by_one_percent(shape):
     settings = DenoiseSettings(smoothness=1.0, contrast=2.0, iterations=300)
-    for seed in range(5):
+    for seed in range(3):
         p, image = random_case(seed, shape)
         found = denoise_one(p, image, settings)
         energies = [energy_by_hand(mask, p, image, 1.0, 2.0) for mask in every_mask(shape)]
@@ -97,14 +99,14 @@ def graph_cut(grid):
     return torch.from_numpy(np.stack(found))
 
 
-def assert_close_to_graph_cut(maps, fields, settings):
+def assert_close_to_graph_cut(maps, fields, settings, gap=0.01):
     found = denoise(maps, fields, settings)
     probability = maps.clamp(module.SURE, 1 - module.SURE)
     grid = Grid(probability.logit(), *weights(fields, settings))
     empty = -torch.log1p(-probability).sum(dim=(1, 2), dtype=torch.float64)
     optimum = empty + energy(grid, graph_cut(grid))
     assert (found.energy_after >= optimum - 1e-3).all()
-    assert (found.energy_after <= 1.01 * optimum).all()
+    assert (found.energy_after <= (1 + gap) * optimum).all()
     assert (found.energy_before > 1.02 * optimum).all()  # there was something to gain
 
 
@@ -121,16 +123,16 @@ def test_energy_is_within_one_percent_of_graph_cut_on_simulated_fields(drawn):
     assert_close_to_graph_cut(maps, torch.from_numpy(drawn[0]), DenoiseSettings())
 
 
-def test_energy_is_within_one_percent_of_graph_cut_for_a_map_of_noise(drawn):
-    noise = torch.rand(4, 128, 128, generator=torch.Generator().manual_seed(0)) - 0.5
-    maps = (torch.from_numpy(drawn[1] > 0) * 0.3 + 0.35 + 0.6 * noise).clamp(0.02, 0.98)
-    assert_close_to_graph_cut(maps, torch.from_numpy(drawn[0]), DenoiseSettings())
+def test_energy_is_within_half_a_percent_of_graph_cut_for_a_map_of_grains(drawn):
+    """As Jacobian maps are; without the trees, at ρ = 1, messages end 0.6 to 1 % above the optimum."""
+    noise = np.random.default_rng(0).normal(size=drawn[1].shape)
+    grains = np.abs(gaussian_filter(noise, (0, 1, 1))) * ((drawn[1] > 0) + 0.3)
+    maps = masks.as_probability(grains, np.full(4, np.quantile(grains, 0.75)))
+    assert_close_to_graph_cut(torch.from_numpy(maps), torch.from_numpy(drawn[0]), DenoiseSettings(), 0.005)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"no real nuclei in {REAL.name}")
 def test_energy_is_within_one_percent_of_graph_cut_on_a_real_image():
-    from skimage.io import imread
-
     image = imread(sorted(REAL.iterdir())[0])
     field = (image if image.ndim == 2 else image[..., 0])[None, None]
     assert_close_to_graph_cut(
@@ -138,12 +140,14 @@ def test_energy_is_within_one_percent_of_graph_cut_on_a_real_image():
     )
 
 
-@pytest.mark.parametrize("iterations", [1, 2, 7])
-def test_energy_never_rises_however_early_the_end(drawn, iterations):
-    noise = torch.rand(4, 128, 128, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("iterations", [1, 7, 60])
+def test_the_best_mask_is_kept_however_early_the_end_and_though_messages_swing(drawn, iterations):
+    theta = torch.rand(4, 128, 128, generator=torch.Generator().manual_seed(1)).logit().clamp(-9, 9)
     settings = DenoiseSettings(smoothness=8.0, damping=0.0, iterations=iterations)
-    found = denoise(noise, torch.from_numpy(drawn[0]), settings)
-    assert (found.energy_after <= found.energy_before).all()
+    grid = Grid(theta, *weights(torch.from_numpy(drawn[0]), settings))
+    mask, before, after = min_sum(grid, settings)
+    assert (after < before).all()
+    torch.testing.assert_close(energy(grid, mask), after)  # at 60 the last mask is worse than the best
 
 
 def test_noise_of_the_map_goes_and_the_border_of_the_image_stays():

@@ -145,6 +145,11 @@ def test_small_pieces_are_left_out_and_numbers_have_no_gaps():
     assert not cells[2:5, 2:5].any()
 
 
+def test_whole_cells_are_numbered_without_gaps():
+    cells = np.repeat([1, 0, 2, 3], [60, 5, 7, 60]).reshape(4, 33)
+    assert np.bincount(masks.whole_cells(cells, CellSettings(smallest=8)).ravel()).tolist() == [12, 60, 60]
+
+
 def test_cell_means_are_those_of_scipy():
     rng = np.random.default_rng(0)
     cells = rng.choice([0, 1, 2, 5], (20, 30)).astype(np.uint16)
