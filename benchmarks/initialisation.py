@@ -74,7 +74,7 @@ def trained(method: str, bias: float, head_start: str, steps: int, seed: int) ->
         instances, labels = draw(generator)
         z = scores(instances)
         P = function(z.sigmoid(), features=instances)
-        output = Output(z, z.sigmoid(), P, head(P))
+        output = Output(z, z.sigmoid(), P, head(P), instances.mean(dim=2))
         loss = two_headed_loss(output, labels).mean()
         optimiser.zero_grad()
         loss.backward()

@@ -16,8 +16,8 @@ from milcnn.settings import Settings
 def fingerprint(prepared: Prepared, *settings: Settings) -> str:
     """SHA-256 of all settings of a run and of the table and statistics of its fields."""
     digest = hashlib.sha256(json.dumps([part.model_dump() for part in settings], sort_keys=True).encode())
-    for name in ("prepared.json", "fields.csv"):
-        digest.update((prepared.folder / name).read_bytes())
+    digest.update((prepared.folder / "prepared.json").read_bytes())
+    digest.update(prepared.fields.to_csv(index=False).encode())
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ A prepared study is a folder:
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class Prepared:
     @cached_property
     def fields(self) -> pd.DataFrame:
         return read_table(self.folder / "fields.csv")
+
+    def with_fields(self, fields: pd.DataFrame) -> "Prepared":
+        """This study with another table of its fields, such as fewer of them."""
+        other = replace(self)
+        other.__dict__["fields"] = fields  # where a cached_property keeps its value
+        return other
 
     @property
     def has_truth(self) -> bool:

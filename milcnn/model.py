@@ -60,6 +60,7 @@ class Output(NamedTuple):
     instances: Tensor  # p (B, C, h, w), in [0, 1]
     bags: Tensor  # P (B, C), in [0, 1]
     logits: Tensor  # y (B, C), before the softmax, or the sigmoid of a multi-label study
+    profiles: Tensor  # (B, D), mean over the instances of the features that the scores are made from
 
 
 class MILCNN(nn.Module):
@@ -111,13 +112,27 @@ class MILCNN(nn.Module):
 
     def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
         standardised = (fields.float() - self.mean) / self.std
-        features = self.trunk(standardised.contiguous(memory_format=torch.channels_last))
-        scores = self.scores(features).float()
-        with torch.autocast(fields.device.type, enabled=False):  # long sums: never in bf16
+        features = self.trunk(standardised.contiguous(memory_format=layout(fields.device, self.training)))
+        return self.judged(features, self.scores(features), mask)
+
+    def judged(self, features: Tensor, scores: Tensor, mask: Tensor | None = None) -> Output:
+        """What follows the convolutions: ``features`` (B, D, h, w) and z (B, C, h, w) → the output."""
+        with torch.autocast(features.device.type, enabled=False):  # long sums: never in bf16
+            features, scores = features.float(), scores.float()
             instances = scores.sigmoid()
-            bags = self.pooling(instances, mask, features.float())
+            bags = self.pooling(instances, mask, features)
             logits = self.head(bags)
-        return Output(scores, instances, bags, logits)
+        return Output(scores, instances, bags, logits, features.mean(dim=(2, 3)))
+
+
+def layout(device: torch.device, training: bool) -> torch.memory_format:
+    """The order in memory in which convolutions are fastest on ``device``.
+
+    Channels last, but for training on a CPU without AVX-512, whose backward convolutions are slower
+    that way; ``benchmarks/throughput.py`` has the numbers.
+    """
+    narrow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
+    return torch.contiguous_format if training and narrow else torch.channels_last
 
 
 def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:

@@ -14,7 +14,10 @@ from tqdm.auto import tqdm
 from milcnn.fields import Prepared
 from milcnn.model import MILCNN, Output
 from milcnn.pooling import NoisyAnd
-from milcnn.screens.columns import LABEL_MARK
+from milcnn.screens.columns import FIELD_KEY, LABEL_MARK
+
+# what a table of predictions tells of a field; where its files lie is this machine's alone
+TOLD = r"^Metadata_|^(fraction|cells|response|ec50)$"
 
 
 def scorer(model: MILCNN) -> MILCNN:
@@ -42,25 +45,33 @@ def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: i
         yield model(torch.from_numpy(pixels).to(device))
 
 
-def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> pd.DataFrame:
-    """``Metadata_…`` and ``fraction`` of ``rows``, ``predicted``, ``P_<class>`` and ``y_<class>``.
+def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What ``model`` says of the fields of ``rows``, and their profiles: two tables of one row a field.
 
-    P is the pooled probability of the class, y its probability behind the class layer. ``predicted`` is
-    the class with the largest y; of a multi-label study, those with y above 0.5, as ``A|B``.
+    The first has what is known of the field (``TOLD``), ``predicted``, and for every class
+    ``P_<class>``, its pooled probability; ``y_<class>``, its probability behind the class layer;
+    ``p_<class>``, p̄, the mean of its instance probabilities. ``predicted`` is the class with the largest
+    y; of a multi-label study, those with y above 0.5, as ``A|B``. The second has the key of the field
+    and ``feature_0000`` … (float32), the last features of the trunk averaged over the instances.
     """
-    pooled, joint = [], []
-    for output in outputs(model, prepared, rows):
-        pooled.append(output.bags.cpu())
-        joint.append(model.probabilities(output.logits).cpu())
-    classes = model.settings.classes
-    y = pd.DataFrame(torch.cat(joint).numpy(), columns=[f"y_{name}" for name in classes])
-    p = pd.DataFrame(torch.cat(pooled).numpy(), columns=[f"P_{name}" for name in classes])
+    found = [
+        (output.bags, model.probabilities(output.logits), output.instances.mean(dim=(2, 3)), output.profiles)
+        for output in outputs(model, prepared, rows)
+    ]
+    pooled, joint, means, profiles = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    classes = np.array(model.settings.classes)
     if model.settings.multilabel:
-        predicted = [LABEL_MARK.join(np.array(classes)[row > 0.5]) for row in y.to_numpy()]
+        predicted = [LABEL_MARK.join(classes[row > 0.5]) for row in joint]
     else:
-        predicted = [classes[index] for index in y.to_numpy().argmax(axis=1)]
-    told = rows.reset_index(drop=True).filter(regex="^Metadata_|^fraction$")  # where files lie is this machine's alone
-    return pd.concat([told.assign(predicted=predicted), p, y], axis=1)
+        predicted = classes[joint.argmax(axis=1)]
+    rows = rows.reset_index(drop=True)
+    told = rows.filter(regex=TOLD).assign(predicted=predicted)
+    named = [
+        pd.DataFrame(values, columns=[f"{mark}_{name}" for name in classes])
+        for mark, values in (("P", pooled), ("y", joint), ("p", means))
+    ]
+    features = pd.DataFrame(profiles, columns=[f"feature_{number:04d}" for number in range(profiles.shape[1])])
+    return pd.concat([told, *named], axis=1), pd.concat([rows[FIELD_KEY], features], axis=1)
 
 
 def thresholds(model: MILCNN) -> pd.DataFrame:

@@ -144,7 +144,7 @@ class Run:
 
 def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerator: Accelerator) -> Run:
     """A run at its start, on its device."""
-    network = network.to(accelerator.device, memory_format=torch.channels_last)
+    network = network.to(accelerator.device, memory_format=models.layout(accelerator.device, training=True))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     blend = get_ema_multi_avg_fn(settings.ema)
@@ -235,16 +235,17 @@ def train(
     """Train on split ``train``, keep the weights of the epoch with the lowest validation loss.
 
     Writes ``model.safetensors`` and ``history.csv`` to ``folder``. The history, also returned, has
-    one row an epoch: ``epoch``, ``loss`` (training), ``validation_loss``, ``validation_accuracy``.
+    one row an epoch: ``epoch``, ``loss`` (training), ``validation_loss``, ``validation_accuracy``, and
+    ``test_accuracy``, which decides nothing: it is there to tell what choosing by it would have gained.
     ``resume`` is the file of the checkpoint, written after every epoch: where one of the same settings
     and fields exists, the run goes on behind it, on a CPU to bit-identical results; it is removed at
     the end. Raises FloatingPointError, which names step and fields, when the loss is not finite.
     """
     set_determinism(settings.seed)
     accelerator = open_accelerator(settings)
-    training, validation = (
+    training, validation, test = (
         open_bags(prepared, split, model_settings.multilabel, accelerator.device, settings.data)
-        for split in ("train", "validation")
+        for split in ("train", "validation", "test")
     )
     run = open_run(MILCNN(model_settings, prepared.mean, prepared.std), settings, len(training), accelerator)
     identity = checkpoint.fingerprint(prepared, model_settings, settings)
@@ -256,6 +257,7 @@ def train(
         if not math.isfinite(validation_loss):
             raise FloatingPointError(f"epoch {epoch}: the loss of the validation fields is not finite; look at them.")
         row = {"epoch": epoch, "loss": loss, "validation_loss": validation_loss, "validation_accuracy": accuracy}
+        _, row["test_accuracy"] = validate(run.kept, test, settings.batch_size, accelerator)
         history.append(row)
         improved = validation_loss < progress["best"].get("loss", math.inf)
         if improved:

@@ -9,6 +9,7 @@ from scipy.stats import binom
 from torch.autograd import gradcheck
 
 from milcnn import pooling
+from milcnn.pooling import modern
 
 ALL = sorted(pooling.POOLINGS)
 METHODS = [*ALL, "noisy_and-learn_a1"]
@@ -166,7 +167,7 @@ def test_more_probable_instances_never_lower_the_bag(method):
     h = uniform(8, 3, 20, seed=1)
     more = p + (1 - p) * 0.3
     lower, higher = function(p, features=h), function(more, features=h)
-    if not isinstance(function, pooling.Weighted) or isinstance(function, pooling.Attention):
+    if not isinstance(function, modern.Weighted) or isinstance(function, pooling.Attention):
         assert (higher > lower).all()
     assert ((lower >= 0) & (lower <= 1)).all()
     if method.split("-")[0] not in ("noisy_and", "noisy_or", "isr"):

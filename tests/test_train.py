@@ -66,7 +66,7 @@ def settings(**changes) -> TrainSettings:
 
 def output_of(bag_probabilities: list[float], logits: list[float]) -> Output:
     maps = torch.zeros(1, len(logits), 1, 1)
-    return Output(maps, maps, torch.tensor([bag_probabilities]), torch.tensor([logits]))
+    return Output(maps, maps, torch.tensor([bag_probabilities]), torch.tensor([logits]), torch.zeros(1, 1))
 
 
 def test_loss_of_one_label_by_hand():
@@ -184,7 +184,7 @@ def test_overfits_a_handful_of_fields(prepared, tmp_path, changes):
     )
     assert history["loss"].iloc[-1] < 0.35 * history["loss"].iloc[0]
     best = model.load(tmp_path / "model.safetensors", "blobs")
-    predicted = predict.predict(best, prepared, prepared.of("train"))
+    predicted, _ = predict.predict(best, prepared, prepared.of("train"))
     assert (predicted["predicted"] == predicted[LABEL]).mean() > 0.9
 
 
@@ -196,6 +196,8 @@ def test_the_lowest_validation_loss_is_kept(prepared, tmp_path):
     row = history.loc[history["validation_loss"].idxmin()]
     assert loss == pytest.approx(row["validation_loss"], rel=1e-6)
     assert accuracy == row["validation_accuracy"]
+    tested, _ = predict.predict(kept, prepared, prepared.of("test"))
+    assert (tested["predicted"] == tested[LABEL]).mean() == pytest.approx(row["test_accuracy"])
 
 
 def test_multilabel_from_fields_to_predictions(tmp_path):
@@ -207,11 +209,28 @@ def test_multilabel_from_fields_to_predictions(tmp_path):
     history = train.train(prepared, network(multilabel=True, pooling="mean"), settings(epochs=8), tmp_path)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     kept = model.load(tmp_path / "model.safetensors")
-    predicted = predict.predict(kept, prepared, prepared.of("test"))
+    predicted, _ = predict.predict(kept, prepared, prepared.of("test"))
     y = predicted.filter(like="y_").to_numpy()
     assert not np.allclose(y.sum(axis=1), 1)  # a sigmoid each
     names = ["|".join(np.array(CLASSES)[row > 0.5]) for row in y]
     assert predicted["predicted"].tolist() == names
+
+
+def test_predictions_and_profiles_are_those_of_each_field_alone(prepared, tmp_path):
+    net = model.MILCNN(network(), prepared.mean, prepared.std).eval()
+    rows = prepared.of("test").iloc[[3, 1]]
+    table, profiles = predict.predict(net, prepared, rows)
+    assert table[LABEL].tolist() == rows[LABEL].tolist()
+    for place, (_, row) in enumerate(rows.iterrows()):
+        field = torch.from_numpy(prepared.pixels(row.to_frame().T))
+        with torch.inference_mode():
+            output = net(field)
+            features = net.trunk((field.float() - net.mean) / net.std)[0]
+        by_hand = {"P": output.bags[0], "y": output.logits[0].softmax(0), "p": output.instances[0].mean(dim=(1, 2))}
+        for mark, values in by_hand.items():
+            told = table.loc[place, [f"{mark}_{name}" for name in CLASSES]].to_numpy(float)
+            np.testing.assert_allclose(told, values.numpy(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(profiles.filter(like="feature_").iloc[place], features.mean(dim=(1, 2)), atol=1e-5)
 
 
 # ------------------------------------------------------------------------------- exactness and resuming
@@ -225,7 +244,7 @@ def run(prepared: fields.Prepared, folder: Path, resume: Path | None = None, **c
     """All that a run leaves behind, with the metrics the notebook writes."""
     train.train(prepared, network(normalisation="batch"), settings(ema=0.5, **changes), folder, resume)
     kept = model.load(folder / "model.safetensors")
-    predicted = predict.predict(kept, prepared, prepared.of("test"))
+    predicted, _ = predict.predict(kept, prepared, prepared.of("test"))
     write_json({"accuracy": float((predicted["predicted"] == predicted[LABEL]).mean())}, folder / "metrics.json")
     return run_bytes(folder)
 

@@ -1,0 +1,65 @@
+"""Does every pooling function, from every seed, train from the shipped settings of a study?
+
+    python benchmarks/leaves_chance.py --studies digits simulated [--epochs 5]
+
+Each run is the study's own (params/<study>/train.yaml) with fewer epochs. A row tells the accuracy on the
+validation fields of the epoch with the lowest loss, chance, and the probability that guessing would
+reach that many right (binomial); a run has left chance when that is below 0.001. Prepare the studies first.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+import yaml
+from scipy.stats import binom
+from throughput import machine
+
+from milcnn import fields, pooling
+from milcnn.model import ModelSettings
+from milcnn.paths import ROOT
+from milcnn.train import TrainSettings, train
+
+
+def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
+    """One row of the table."""
+    given = yaml.safe_load((ROOT / "params" / study / "train.yaml").read_text())
+    ready = fields.load(ROOT / given["prepared"], study)
+    known = {key: given[key] for key in ModelSettings.model_fields.keys() & given.keys()}
+    network = ModelSettings(study=study, channels=ready.channels, classes=ready.classes, pooling=method, **known)
+    known = {key: given[key] for key in TrainSettings.model_fields.keys() & given.keys()} | given.get("more", {})
+    settings = TrainSettings(**known | {"epochs": epochs, "seed": seed})
+    with TemporaryDirectory() as folder:
+        history = train(ready, network, settings, Path(folder))
+    accuracy = history.loc[history["validation_loss"].idxmin(), "validation_accuracy"]
+    n, chance = len(ready.of("validation")), 1 / len(ready.classes)
+    guessed = float(binom.sf(round(accuracy * n) - 1, n, chance))
+    facts = {"accuracy": round(accuracy, 3), "chance": round(chance, 3), "p of guessing": guessed, "fields": n}
+    return {"study": study, "pooling": method, "seed": seed} | facts | {"left chance": guessed < 1e-3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", nargs="+", default=["digits", "simulated"])
+    parser.add_argument("--poolings", nargs="+", default=list(pooling.POOLINGS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "leaves_chance.json")
+    arguments = parser.parse_args()
+    rows = []
+    for study in arguments.studies:
+        for method in arguments.poolings:
+            for seed in arguments.seeds:
+                rows.append(run(study, method, seed, arguments.epochs))
+                print(*rows[-1].values(), sep="\t", flush=True)
+    print(pd.DataFrame(rows).groupby(["study", "left chance"]).size().to_string())
+    result = {"machine": machine(torch.device("cpu")), "epochs": arguments.epochs, "rows": rows}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
