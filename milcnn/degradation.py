@@ -13,7 +13,7 @@ import pandas as pd
 
 from milcnn.evaluate import mean_with_interval, with_errors
 from milcnn.files import read_table
-from milcnn.screens.columns import CONTROL, FIELD_KEY, SPLIT
+from milcnn.screens.columns import CONTROL, SPLIT
 
 FACTORS = {"noise": "label_noise", "share": "train_share"}  # what a condition's name starts with
 CLEAN = {"label_noise": 0.0, "train_share": 1.0}  # where the runs without a condition stand
@@ -85,8 +85,9 @@ def bin_means(values: pd.Series, bins: int) -> pd.Series:
 
 
 def accuracy(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Share of fields called right for each method, factor and level, with its 95 % interval over fields."""
-    # the clean runs come once a condition; a field of a run counts once
-    once = predictions.drop_duplicates([*COLUMNS[:3], "seed", *FIELD_KEY])
-    table = mean_with_interval(once, COLUMNS[:3], "correct")
+    """Share of fields called right for each method, factor and level, with its 95 % interval over fields.
+
+    The clean runs come once a condition; that changes nothing, since all rows of a field are averaged first.
+    """
+    table = mean_with_interval(predictions, COLUMNS[:3], "correct")
     return table.sort_values(COLUMNS[:3], ignore_index=True)[COLUMNS]

@@ -53,15 +53,19 @@ def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame
         compound_panel(ax, *of, curve, colours[curve[LABEL]])
     fig.supxlabel("dose (µM)", fontsize=8)
     fig.supylabel("fraction of cells affected", fontsize=8)
-    handles = [
+    fig.legend(handles=dose_handles(), loc="outside upper center", ncols=5)
+    return fig
+
+
+def dose_handles() -> list[Line2D | Patch]:
+    """What the legend of ``dose_response`` explains, in grey: colours tell phenotypes, which titles name."""
+    return [
         Line2D([], [], color="0.4", marker="o", ls="", ms=3.5, label="well, estimated"),
         Line2D([], [], color="0.4", label="Hill fit"),
         Patch(color="0.4", alpha=0.2, lw=0, label="95 % band"),
         Line2D([], [], color=TRUE, ls="--", lw=1, label="true response"),
         Line2D([], [], color=TRUE, ls=":", lw=1, label="true EC50"),
     ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=5)
-    return fig
 
 
 def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dict, colour: str) -> None:
