@@ -65,7 +65,7 @@ def count_error(truth: np.ndarray, found: np.ndarray) -> int:
 
 def count(labels: np.ndarray) -> int:
     """Number of objects of a label image (H, W)."""
-    return np.count_nonzero(np.unique(labels))
+    return int(np.count_nonzero(np.unique(labels)))
 
 
 def shared_pixels(truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,28 +33,17 @@ from milcnn.settings import Settings
 FeatureSet = Literal["fast", "full"]
 CP_MEASURE = {**get_core_measurements(sanitize=False), **get_correlation_measurements(sanitize=False)}
 # the groups of cp_measure and their options; what a group costs is in benchmarks/results/cells.json
+FAST: dict[str, dict] = {
+    "sizeshape": {"calculate_advanced": False},  # no moments
+    "intensity": {},
+    "texture": {"gray_levels": 32},  # a co-occurrence matrix is levels × levels
+    "pearson": {},
+    "manders_fold": {},
+}
+MORE = ("zernike", "feret", "granularity", "radial_distribution", "radial_zernikes", "rwc", "costes")
 SETS: dict[FeatureSet, dict[str, dict]] = {
-    "fast": {
-        "sizeshape": {"calculate_advanced": False},  # no moments
-        "intensity": {},
-        "texture": {"gray_levels": 32},  # a co-occurrence matrix is levels × levels
-        "pearson": {},
-        "manders_fold": {},
-    },
-    "full": {
-        "sizeshape": {},
-        "zernike": {},
-        "feret": {},
-        "intensity": {},
-        "texture": {},
-        "granularity": {},
-        "radial_distribution": {},
-        "radial_zernikes": {},
-        "pearson": {},
-        "manders_fold": {},
-        "rwc": {},
-        "costes": {"scale_max": 255},
-    },
+    "fast": FAST,
+    "full": {group: {} for group in (*FAST, *MORE)} | {"costes": {"scale_max": 255}},
 }
 SHAPES = ("sizeshape", "zernike", "feret")
 PAIRS = ("pearson", "manders_fold", "rwc", "costes")
@@ -98,16 +87,12 @@ def measure_field(
     grey = above_background(field, cells)
     top = np.broadcast_to(dtype_limits(field)[1] if white is None else white, len(field))
     scaled = (grey / top[:, None, None]).clip(0, 1)
-    masks = {"Cells": cells} if len(channels) == 1 else {"Nuclei": nuclei, "Cells": cells}
-    features = {
-        f"{compartment}_{name}": values
-        for compartment, labels in masks.items()
-        for name, values in mask_features(relabel_sequential(labels)[0], grey, scaled, channels, feature_set).items()
-    }
-    values = np.column_stack(list(features.values()))
-    defined = np.isfinite(values)
-    known = pd.DataFrame(np.where(defined, values, 0).astype(np.float32), columns=list(features))
-    return pd.concat([located(cells).assign(undefined=(~defined).sum(axis=1)), known], axis=1)
+    features: dict[str, np.ndarray] = {}
+    for compartment, labels in {"Nuclei": nuclei, "Cells": cells}.items():
+        if compartment == "Cells" or len(channels) > 1:
+            found = mask_features(relabel_sequential(labels)[0], grey, scaled, channels, SETS[feature_set])
+            features |= {f"{compartment}_{name}": values for name, values in found.items()}
+    return pd.concat([located(cells), filled(features)], axis=1)
 
 
 @lru_cache
@@ -129,6 +114,15 @@ def located(cells: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def filled(features: dict[str, np.ndarray]) -> pd.DataFrame:
+    """``undefined``, how many values of a row are NaN or infinite, then the features, float32, with 0 for these."""
+    values = np.column_stack(list(features.values()))
+    defined = np.isfinite(values)
+    table = pd.DataFrame(np.where(defined, values, 0).astype(np.float32), columns=list(features))
+    table.insert(0, "undefined", (~defined).sum(axis=1))
+    return table
+
+
 def above_background(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """``field`` (C, H, W) minus the median of each channel outside of ``cells`` (H, W), float64.
 
@@ -141,14 +135,14 @@ def above_background(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def mask_features(
-    labels: np.ndarray, grey: np.ndarray, scaled: np.ndarray, channels: list[str], feature_set: FeatureSet
+    labels: np.ndarray, grey: np.ndarray, scaled: np.ndarray, channels: list[str], groups: dict[str, dict]
 ) -> dict[str, np.ndarray]:
     """Features (N,) of the objects 1 to N of ``labels`` (H, W), by name without compartment; NaN where undefined.
 
-    ``grey`` and ``scaled`` (C, H, W) are the channels in grey values and from 0 to 1.
+    ``grey`` and ``scaled`` (C, H, W) are the channels in grey values and from 0 to 1; ``groups`` is one of ``SETS``.
     """
     features: dict[str, np.ndarray] = {}
-    for group, options in SETS[feature_set].items():
+    for group, options in groups.items():
         if group in SHAPES:
             found = cp_features(group, options, masks=labels, pixels=None)
             features |= {f"AreaShape_{name}": values for name, values in found.items()}

@@ -131,8 +131,10 @@ def test_one_pixel_and_a_constant_channel_are_defined(feature_set):
     assert ordinary["undefined"].iloc[0] == 0
 
 
-def test_a_cell_at_the_border_is_marked():
-    field, nuclei, cells = drawn(middles=((10, 40), (85, 20), (50, 60)))
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_cell_at_the_border_is_marked(turns):
+    drawing = drawn(middles=((10, 40), (85, 20), (50, 60)))  # at the top, at the bottom, within
+    field, nuclei, cells = (np.rot90(array, turns, axes=(-2, -1)) for array in drawing)
     table = measure_field(field, nuclei, cells, CHANNELS)
     assert table["touches_border"].tolist() == [True, True, False]
 
