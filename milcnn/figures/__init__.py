@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from milcnn import pooling
 from milcnn.evaluate import label_matrix
-from milcnn.figures.gallery import cell_sheet, class_map_sheet, composite, display_range, ranked_sheet  # noqa: F401
+from milcnn.figures.gallery import cell_sheet, class_map_sheet, composite, display_range, ranked_sheet
 from milcnn.paths import ROOT
 from milcnn.quality import of_channels
 from milcnn.screens.screen import LABEL, PLATE
