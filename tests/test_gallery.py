@@ -32,7 +32,7 @@ def sample():
     ready = fields.load(SAMPLE / "prepared")
     network = model.load(SAMPLE / "models" / "noisy_and-0" / "model.safetensors")
     rows = ready.of("test")
-    table = gallery.scored(predict.predict(network, ready, rows), ready.classes).assign(index=rows["index"])
+    table = gallery.scored(predict.predict(network, ready, rows)[0], ready.classes).assign(index=rows["index"])
     return ready, network, table
 
 

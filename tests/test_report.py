@@ -98,3 +98,14 @@ def test_a_study_that_is_no_benchmark_says_so_on_the_page_and_in_the_readme(summ
     assert "no benchmark" in (tmp_path / "index.html").read_text()
     assert "no benchmark" in report.readme_numbers(table)
     assert "no benchmark" not in report.readme_numbers(summary)
+
+
+def test_the_page_links_the_gallery_of_a_study_that_has_one(summary, checks, tmp_path):
+    gallery = tmp_path / "galleries" / "digits" / "page" / "index.html"
+    gallery.parent.mkdir(parents=True)
+    gallery.write_text("<p>")
+    path = tmp_path / "html" / "index.html"
+    report.write_page(["digits", "mnist"], pd.concat([summary, summary.assign(study="mnist")]), checks, tmp_path, path)
+    links = [a["href"] for a in BeautifulSoup(path.read_text(), "html.parser").find_all("a")]
+    galleries = [link for link in links if link.endswith("page/index.html")]
+    assert [(path.parent / link).resolve() for link in galleries] == [gallery]
