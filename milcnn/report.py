@@ -24,6 +24,7 @@ TABLES: dict[str, dict[tuple[str, str], str]] = {
         ("accuracy", "well"): "Well accuracy",
         ("accuracy", "treatment"): "Treatment accuracy",
         ("mean_average_precision", "field"): "Field mAP",
+        ("roc_auc", "field"): "Field AUC",
     },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",

@@ -50,6 +50,11 @@ def test_balanced_accuracy_is_scikit_learns_on_every_draw(drawn):
     assert scores.balanced_accuracy(calls, drawn) == pytest.approx(expected)
 
 
+def test_roc_auc_is_scikit_learns_on_every_draw(calls, drawn):
+    expected = [sk.roc_auc_score(calls.truth, calls.y.round(1), sample_weight=w) for w in drawn]
+    assert scores.roc_auc(calls._replace(y=calls.y.round(1)), drawn) == pytest.approx(expected)  # rounded: with ties
+
+
 def test_mean_average_precision_is_scikit_learns_on_every_draw(calls, drawn):
     expected = [sk.average_precision_score(calls.truth, calls.y, sample_weight=w) for w in drawn]
     assert scores.mean_average_precision(calls, drawn) == pytest.approx(expected)

@@ -14,7 +14,8 @@ from milcnn.evaluate.intervals import RESAMPLES, clusters, mean_draws, mean_with
 from milcnn.evaluate.runs import SUMMARY, label_matrix
 from milcnn.screens.columns import FIELD_KEY, LABEL
 
-RANKING_RESAMPLES = 200  # of mean average precision, which sorts the fields class by class
+RANKING_RESAMPLES = 200  # of the metrics that sort the fields class by class
+RANKINGS = ("mean_average_precision", "roc_auc")
 BINS = 10  # of confidence
 
 
@@ -88,6 +89,25 @@ def average_precision(truth: np.ndarray, score: np.ndarray, drawn: np.ndarray) -
     return (precision * np.diff(hits, axis=1, prepend=0)).sum(axis=1) / np.maximum(hits[:, -1], 1e-12)
 
 
+def roc_auc(calls: Calls, drawn: np.ndarray) -> np.ndarray:
+    """Mean over classes of the area under the ROC curve of y; a class that all fields, or none, have is left out."""
+    scores = [area_under_roc(calls.truth[:, c], calls.y[:, c], drawn) for c in range(calls.truth.shape[1])]
+    known = (drawn @ calls.truth > 0) & (drawn @ (1 - calls.truth) > 0)
+    return class_mean(np.where(known, np.transpose(scores), 0), known.astype(float))
+
+
+def area_under_roc(truth: np.ndarray, score: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The share of pairs, a true field and one that is not, in which the true one has the larger score, (R,).
+
+    A tie counts half. Arguments as of ``average_precision``; 0 where there is no pair.
+    """
+    order, ends = falling(score)
+    true = (drawn * truth)[:, order].cumsum(axis=1)[:, ends]
+    false = (drawn * (1 - truth))[:, order].cumsum(axis=1)[:, ends]
+    right = (np.diff(false, axis=1, prepend=0) * (true - np.diff(true, axis=1, prepend=0) / 2)).sum(axis=1)
+    return right / np.maximum(true[:, -1] * false[:, -1], 1e-12)
+
+
 def falling(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The order of falling ``score`` (n,), and where in it each distinct value ends: ties enter together."""
     order = np.argsort(-score, kind="stable")
@@ -141,6 +161,7 @@ METRICS: dict[str, Callable[[Calls, np.ndarray], np.ndarray]] = {
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "mean_average_precision": mean_average_precision,
+    "roc_auc": roc_auc,
     "ece": ece,
     "risk_coverage_area": risk_coverage_area,
 }
@@ -149,7 +170,7 @@ METRICS: dict[str, Callable[[Calls, np.ndarray], np.ndarray]] = {
 def score_draws(runs: pd.DataFrame, metric: str) -> np.ndarray:
     """``metric`` of one method, mean over its seeds: on its fields, then on each draw, (1 + resamples,)."""
     by_seed = [run.sort_values(FIELD_KEY) for _, run in runs.groupby("seed")]
-    drawn = weights(clusters(by_seed[0]), RANKING_RESAMPLES if metric == "mean_average_precision" else RESAMPLES)
+    drawn = weights(clusters(by_seed[0]), RANKING_RESAMPLES if metric in RANKINGS else RESAMPLES)
     return np.mean([METRICS[metric](calls_of(run), drawn) for run in by_seed], axis=0)
 
 
