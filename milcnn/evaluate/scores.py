@@ -66,7 +66,7 @@ def class_mean(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     A class without a true field in a draw (``whole`` is 0) is left out: draws of compounds miss whole classes.
     """
     shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
-    return shares.sum(axis=1) / (whole > 0).sum(axis=1)
+    return shares.sum(axis=1) / np.maximum((whole > 0).sum(axis=1), 1)
 
 
 def mean_average_precision(calls: Calls, drawn: np.ndarray) -> np.ndarray:
