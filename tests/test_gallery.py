@@ -96,9 +96,11 @@ def test_a_window_is_whole_holds_its_place_and_is_cut_from_the_image(place):
 def test_a_mask_of_one_field_and_class_does_not_depend_on_the_others(sample):
     ready, network, table = sample
     pixels = torch.from_numpy(ready.pixels(table.iloc[:3]))
-    together = gallery.class_masks(network, pixels, [[0, 4], [], [2]])
+    wanted = [[0, 4, 5, 8], [], [1, 2]]  # more than one batch
+    together = gallery.class_masks(network, pixels, wanted)
     alone = gallery.class_masks(network, pixels[2:], [[2]])
-    assert [sorted(masks) for masks in together] == [[0, 4], [], [2]]
+    assert [sorted(masks) for masks in together] == wanted
+    assert alone[0][2].any()
     assert np.array_equal(together[2][2], alone[0][2])
 
 
