@@ -12,7 +12,7 @@ from milcnn.profiles.bags import cell_attention, cell_mean
 from milcnn.profiles.cells import Cells, ProfileSettings
 from milcnn.profiles.learners import boosting, svm_vote
 from milcnn.profiles.neighbours import Scorer, ljosa, mean_profile, sphered
-from milcnn.screens.columns import FIELD_KEY
+from milcnn.screens.columns import FIELD_KEY, reported
 
 RIVALS: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
     "mean_profile": mean_profile,
@@ -38,14 +38,14 @@ def fit(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def predict(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables ``predictions`` and ``features`` of all fields that are not in split train.
+    """The tables ``predictions`` and ``features`` of the fields that a run tells of, see ``columns.reported``.
 
     ``predictions``: ``Metadata_…`` and ``fraction``, ``cells``, ``response``, ``ec50`` where the study tells
     them, ``predicted``, and ``y_<class>``, probabilities that sum to 1. ``features``: plate, well, site and
     the profile that the rival made, ``feature_0000`` … float32. A field without cells has the shares of
     the classes among the training fields as y and a profile of zeros.
     """
-    scored = cells.where(~cells.split("train"))
+    scored = cells.where(cells.fields.index.isin(reported(cells.fields).index))
     seen = scored.counts > 0
     found, profiles = scorer(scored.where(seen))
     y = np.tile(prior(cells), (len(seen), 1))

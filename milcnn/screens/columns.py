@@ -46,3 +46,12 @@ def class_names(fields: pd.DataFrame, multilabel: bool = False, with_controls: b
     """The labels that occur, sorted; those of controls only where controls are a class."""
     rows = fields if with_controls or CONTROL not in fields else fields[~fields[CONTROL].astype(bool)]
     return sorted({name for label in rows[LABEL] for name in labels_of(label, multilabel)})
+
+
+def reported(fields: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a run tells of: fields it did not learn from, and all negative controls.
+
+    Controls are alike on every plate, so what tells those of two plates apart is the plate.
+    """
+    controls = fields[CONTROL].astype(bool) if CONTROL in fields else False
+    return fields[(fields[SPLIT] != "train") | controls]
