@@ -35,11 +35,11 @@ CORE = 5  # px, side of the window that must lie in one object
 class CeilingSettings(Settings):
     """How the U-Net is trained. AdamW, one cycle, random crops, turned and reflected."""
 
-    steps: int = Field(600, ge=1)
-    batch_size: int = Field(8, ge=1)
+    steps: int = Field(700, ge=1)
+    batch_size: int = Field(4, ge=1)
     crop: int = Field(256, ge=32)  # px, side of a random crop; at most that of the field
     downscale: int = Field(2, ge=1)  # blocks of this side are one pixel, four times as fast at 2; objects are larger
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
     turned: bool = True  # False where a turned object is another: a 6 is a 9
     seed: int = Field(0, ge=0)
 

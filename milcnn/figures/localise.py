@@ -13,7 +13,7 @@ from milcnn.figures.fields import show_field
 from milcnn.figures.labels import label
 from milcnn.figures.style import OVERLAY, TRUTH
 
-FLOORS = ["random_map", "all_foreground", "otsu", "classical"]
+FLOORS = ["random_map", "all_foreground", "otsu", "classical", "random_weights", "shuffled_labels"]
 CEILING = "unet"
 FLOOR_COLOUR, CEILING_COLOUR = "0.65", "#009E73"
 
@@ -128,19 +128,17 @@ def floors_and_ceiling(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     return fig
 
 
-def sanity_curves(table: pd.DataFrame, floors: dict[str, float], shuffled: dict[str, float] | None = None) -> Figure:
+def sanity_curves(table: pd.DataFrame, floors: dict[str, float]) -> Figure:
     """Scores of maps against the number of layers whose weights are random, from the top; bands over fields.
 
     ``table`` is that of ``cascade_scores``; ``floors`` gives the score of a blind map for each panel, a
-    column of the table; ``shuffled``, where there is one, that of the network that learnt shuffled labels.
+    column of the table.
     """
     fig, axes = plt.subplots(1, len(floors), figsize=(6.9, 2.5), squeeze=False)
     for ax, (column, floor) in zip(axes[0], floors.items(), strict=True):
         sns.lineplot(table, x="random_layers", y=column, hue="map", marker="o", seed=0, n_boot=200, ax=ax)
         ax.axhline(floor, color=FLOOR_COLOUR, ls="--", label="a blind map")
-        if shuffled:
-            ax.axhline(shuffled[column], color="C3", ls=":", label="shuffled labels")
-        ax.set(xlabel="layers with random weights, from the top", ylabel=column.replace("_", " "), ylim=(0, 1))
+        ax.set(xlabel="layers with random weights, from the top", ylabel=column.replace("_", " "), ylim=(0, 1.02))
         ax.get_legend().remove()
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig

@@ -6,7 +6,7 @@ Jacobian map of Kraus 2016 among them; ``dense`` what sharpens any map; ``geomet
 """
 
 from milcnn.localise.dense import dense_map, foreground, multi_scale, sharp_map, shift_averaged
-from milcnn.localise.found import Found, class_thresholds, cut_fields, floors, in_cells, network_found
+from milcnn.localise.found import Found, cut_fields, evident_cells, floors, in_cells, network_found
 from milcnn.localise.geometry import instance_centres
 from milcnn.localise.maps import class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
 from milcnn.localise.sanity import cascade, cascade_scores
@@ -28,9 +28,9 @@ __all__ = [
     "cascade_scores",
     "cell_average_precision",
     "class_map",
-    "class_thresholds",
     "cut_fields",
     "dense_map",
+    "evident_cells",
     "floors",
     "foreground",
     "grad_cam",

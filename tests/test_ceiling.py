@@ -1,0 +1,64 @@
+"""The U-Net learns squares from rings within seconds, and its targets are those of the truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from milcnn import ceiling
+from milcnn.fields import Prepared
+from milcnn.files import write_json, write_table
+from milcnn.localise.scores import score_method
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Fields of two filled squares and two rings each; the label is one of the two by turns."""
+    folder, rng = tmp_path_factory.mktemp("prepared"), np.random.default_rng(0)
+    pixels, truth = rng.integers(0, 20, (12, 1, 64, 64)).astype(np.uint8), np.zeros((12, 64, 64), np.uint8)
+    objects = []
+    for field in range(12):
+        for number, (y, x) in enumerate(((4, 6), (6, 38), (36, 4), (38, 40)), start=1):
+            truth[field, y : y + 16, x : x + 16] = number
+            pixels[field, 0, y : y + 16, x : x + 16] += 150
+            if (number + field) % 2:
+                pixels[field, 0, y + 4 : y + 12, x + 4 : x + 12] -= 150
+            objects.append(("P", "A01", field, number, "ring" if (number + field) % 2 else "square"))
+    for kind, stack in (("plates", pixels), ("truth", truth)):
+        (folder / kind).mkdir()
+        np.save(folder / kind / "P.npy", stack)
+    fields = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": "A01", "Metadata_Site": range(12)})
+    fields = fields.assign(Metadata_Label=["ring", "square"] * 6, index=range(12))
+    fields["Metadata_Split"] = ["train"] * 8 + ["test"] * 4
+    key = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    write_table(fields, folder / "fields.csv")
+    write_table(pd.DataFrame(objects, columns=[*key, "object", "class"]), folder / "objects.csv")
+    write_json({}, folder / "prepared.json")
+    return Prepared(folder, "s", ["a"], ["ring", "square"], [40.0], [60.0], None)
+
+
+def test_targets_are_the_class_of_each_object_and_its_core(prepared):
+    rows = prepared.of("train").iloc[:2]
+    targets = ceiling.mask_targets(prepared, rows, ["ring", "square"])
+    assert targets.shape == (2, 2, 64, 64)
+    assert targets[0, 0, 10, 10] == 1  # object 1 of field 0 is a ring
+    assert targets[1, 0, 10, 10] == 2  # of field 1 a square
+    assert targets[:, 0].astype(bool).sum() == 2 * 4 * 16**2
+    inner = 16 - (ceiling.CORE - 1)
+    assert targets[:, 1].sum() == 2 * 4 * inner**2
+
+
+def test_a_rare_class_weighs_more(prepared):
+    weights = ceiling.class_weights(prepared, ["ring", "square", "never"])
+    assert weights[0] == weights[1]
+    assert weights[2] > weights[0]
+
+
+def test_it_learns_masks_and_classes(prepared):
+    rows = prepared.of("test")
+    settings = ceiling.CeilingSettings(steps=60, downscale=1, learning_rate=1e-2)
+    scores = ceiling.score_ceiling(prepared, rows, settings, torch.device("cpu"))
+    assert (scores[["iou_foreground", "f1_at_0.5", "average_precision"]].mean() > 0.9).all()
+    everything = [ceiling.Found(*[(truth > 0).astype(int)] * 3) for truth in prepared.truth(rows)]
+    blind = score_method(prepared, rows, everything, "all")
+    assert scores["f1_class"].mean() > blind["f1_class"].mean() + 0.3
