@@ -16,6 +16,7 @@ from milcnn.fields import Prepared
 from milcnn.figures.outlines import outline_objects, outlines
 from milcnn.files import write_table
 from milcnn.profiles import learners, neighbours
+from milcnn.screens.columns import reported
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_every_rival_learns_classes_that_half_of_the_cells_show(prepared, name, 
     assert (predictions["predicted"] == np.array(CLASSES)[y.argmax(axis=1)]).all()
     right = (predictions["predicted"] == predictions["Metadata_Label"])[:-1]
     assert right.mean() > 0.9
-    assert predictions["Metadata_Split"].tolist() == ["validation"] * PER_SPLIT + ["test"] * PER_SPLIT
+    assert predictions["Metadata_Split"].tolist() == reported(prepared.fields)["Metadata_Split"].tolist()
     assert "Path_DNA" not in predictions
     # the field without cells has the training shares and a profile of zeros
     np.testing.assert_allclose(y[-1], 1 / 3)
