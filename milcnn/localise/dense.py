@@ -6,21 +6,17 @@ it or any function of ``maps``.
 
 from collections.abc import Sequence
 from itertools import product
-from math import log
 
 import torch
-from skimage.filters import threshold_otsu
 from torch import Tensor
 from torch.nn import functional as F
 
 from milcnn.localise.geometry import enlarged, instance_centres, least_side, reflected, smoothed, stride_of
 from milcnn.localise.maps import Mapping, classes_of, jacobian_map, layer_cam
+from milcnn.masks import foreground
 from milcnn.model import MILCNN
 
 SMOOTHING = 4.0  # px, σ of the Gaussian; an eighth of the stride, a third of the radius of a nucleus at 10×
-NOISE_SMOOTHING = 0.5  # px, σ; more would carry light over the edges of thin objects
-FLOOR = 0.1  # standard deviations of a channel; noise and what else is darker do not count as structure
-CONTRAST = 2.0  # least ratio of the light of foreground and background
 
 
 @torch.inference_mode()
@@ -88,36 +84,14 @@ def multi_scale(
     return torch.stack(maps).mean(dim=0)
 
 
-def foreground(model: MILCNN, fields: Tensor) -> Tensor:
-    """True where there is structure, by Otsu's threshold of each field, (B, H, W) bool; of no label.
-
-    The light of a pixel is the mean over channels of log(0.1 + x), x above the darkest pixel of the
-    channel in standard deviations of the training fields. Logarithms, so that the bright nuclei do
-    not hide the cell bodies. Nothing is foreground where the two sides differ by less than a factor 2.
-    """
-    pixels = fields.to(model.mean.device).float()
-    above = (pixels - pixels.amin(dim=(2, 3), keepdim=True)) / model.std
-    light = torch.stack(
-        [torch.log(FLOOR + smoothed(channel, NOISE_SMOOTHING)) for channel in above.unbind(dim=1)]
-    ).mean(dim=0)
-    return torch.stack([brighter(field) for field in light])
-
-
-def brighter(light: Tensor) -> Tensor:
-    """True above the Otsu threshold of log light (H, W); nowhere when the means there and below are close."""
-    if light.min() == light.max():
-        return torch.zeros_like(light, dtype=torch.bool)
-    above = light > threshold_otsu(light.cpu().numpy())
-    return above & (light[above].mean() - light[~above].mean() >= log(CONTRAST))
-
-
 def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """√(Jacobian map · LayerCAM), each smoothed by a Gaussian, on the foreground; (B, H, W) float32, ≥ 0.
 
     The Jacobian map is sharp but lights up edges, LayerCAM fills cells but spills over: a pixel needs
-    both, and to be foreground. The recipe, σ, and the foreground rule were chosen on the truth of
-    validation fields of ``simulated`` and ``digits``; no test field was looked at.
+    both, and to be foreground (``masks.foreground``, which knows no label). Recipe and σ were chosen on
+    the truth of validation fields of ``simulated`` and ``digits``; no test field was looked at.
     """
     jacobian = smoothed(jacobian_map(model, fields, class_index, pad=pad), SMOOTHING)
     evidence = smoothed(layer_cam(model, fields, class_index, pad=pad), SMOOTHING)
-    return (jacobian * evidence).sqrt() * foreground(model, fields)
+    bright = torch.from_numpy(foreground(fields.cpu().numpy())).to(jacobian.device)
+    return (jacobian * evidence).sqrt() * bright
