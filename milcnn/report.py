@@ -164,11 +164,12 @@ def report() -> None:
 
 
 def readme() -> None:
-    """Bring the README's numbers and its figure 1 up to the last run."""
+    """Bring the README's numbers and its figures up to the last run."""
     update_readme(ROOT / "README.md", read_table(SUMMARY_TABLE))
-    figure = REPORTS / "figures" / "digits" / "1_error_by_fraction.png"
-    with written_whole(ROOT / "docs" / "figure_1.png") as temporary:
-        shutil.copyfile(figure, temporary)
+    figures = ["figures/digits/1_error_by_fraction.png", "galleries/simulated/dose_response.png"]
+    for number, name in enumerate(figures, start=1):
+        with written_whole(ROOT / "docs" / f"figure_{number}.png") as temporary:
+            shutil.copyfile(REPORTS / name, temporary)
 
 
 if __name__ == "__main__":
