@@ -1,6 +1,7 @@
 """Does every pooling function, from every seed, train from the shipped settings of a study?
 
     python benchmarks/leaves_chance.py --studies digits simulated [--epochs 5]
+    python benchmarks/leaves_chance.py --studies digits --poolings max --epochs 9 --start-bias -2 --out …
 
 Each run is the study's own (params/<study>/train.yaml) with fewer epochs. A row tells the accuracy on the
 validation fields of the epoch with the lowest loss, chance, and the probability that guessing would
@@ -38,7 +39,8 @@ def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
     n, chance = len(ready.of("validation")), 1 / len(ready.classes)
     guessed = float(binom.sf(round(accuracy * n) - 1, n, chance))
     facts = {"accuracy": round(accuracy, 3), "chance": round(chance, 3), "p of guessing": guessed, "fields": n}
-    return {"study": study, "pooling": method, "seed": seed} | facts | {"left chance": guessed < 1e-3}
+    start = {"start": pooling.POOLINGS[pooling.parse(method)[0]].start_bias}
+    return {"study": study, "pooling": method, "seed": seed} | start | facts | {"left chance": guessed < 1e-3}
 
 
 def main() -> None:
@@ -47,8 +49,12 @@ def main() -> None:
     parser.add_argument("--poolings", nargs="+", default=list(pooling.POOLINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--start-bias", type=float, help="another start of the scores than the pooling's own")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "leaves_chance.json")
     arguments = parser.parse_args()
+    if arguments.start_bias is not None:
+        for method in arguments.poolings:
+            pooling.POOLINGS[method].start_bias = arguments.start_bias
     rows = []
     for study in arguments.studies:
         for method in arguments.poolings:
