@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from monai.networks.nets import BasicUNet
 from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import watershed
@@ -60,6 +59,10 @@ def train_ceiling(prepared: Prepared, settings: CeilingSettings, device: torch.d
     set_determinism(settings.seed)
     rows, classes = prepared.of("train"), sorted(prepared.objects["class"].unique())
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (prepared.mean, prepared.std))
+    try:
+        from monai.networks.nets import BasicUNet
+    except ImportError:
+        raise ImportError("the ceiling needs MONAI; run 'pip install monai', or give 'unet: {}'.") from None
     network = BasicUNet(2, len(mean), 2 + len(classes), features=FEATURES, norm="batch").to(device)
     ceiling = Ceiling(network.to(memory_format=torch.channels_last), classes, mean, std, settings.downscale)
     weights = class_weights(prepared, classes).to(device)
