@@ -143,6 +143,18 @@ def test_residual_trunk_without_monai(monkeypatch):
         make(trunk="residual")
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_the_layout_in_memory_changes_the_time_and_nothing_else(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    cpu = torch.device("cpu")
+    assert model.layout(cpu, training=False) is torch.channels_last
+    trained = torch.channels_last if capability == "AVX512" else torch.contiguous_format
+    assert model.layout(cpu, training=True) is trained
+    network = make(dropout=0.0, dropout_dense=0.0)
+    for found, true in zip(network.train()(fields()), network.eval()(fields()), strict=True):
+        torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_the_scorer_has_no_normalisation_left_and_the_same_outputs(padding):
     network = make(normalisation="batch", pooling="attention", padding=padding)
