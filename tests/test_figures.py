@@ -1,6 +1,5 @@
 """Figures show the values of their tables: read back from the axes, not from the pixels."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +8,7 @@ from milcnn import figures
 from milcnn.pooling import POOLINGS
 from milcnn.report import save_figure
 
-
-@pytest.fixture(autouse=True)
-def _style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def test_pooling_curves_have_every_function_and_known_points():

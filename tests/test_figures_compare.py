@@ -1,18 +1,11 @@
 """The figures of the comparison show the values of their tables."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from milcnn import figures
 
-
-@pytest.fixture(autouse=True)
-def _style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 def test_levels_draws_each_level_where_it_is_known():

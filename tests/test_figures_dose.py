@@ -1,6 +1,5 @@
 """Figures of doses show the values of their tables: read back from the axes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,12 +9,7 @@ from milcnn import figures, hill
 DOSES = np.array([0.1, 1.0, 10.0] * 2)
 
 
-@pytest.fixture(autouse=True)
-def _style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture

@@ -6,16 +6,6 @@ import torch
 from torch import nn
 
 from milcnn import localise
-from milcnn.model import MILCNN, ModelSettings
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    settings = ModelSettings(
-        study="s", channels=["a", "b"], classes=["x", "y", "z"], width=0.1, padding="same", dropout=0, dropout_dense=0
-    )
-    return MILCNN(settings, mean=[3.0, 1.0], std=[2.0, 4.0]).eval()
 
 
 @pytest.fixture(scope="module")

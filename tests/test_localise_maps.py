@@ -8,20 +8,10 @@ from scipy.ndimage import map_coordinates
 from torch import nn
 
 from milcnn.localise import geometry, maps
-from milcnn.model import MILCNN, ModelSettings
 
 SIZE = (160, 192)
 CLASSES = torch.tensor([2, 0])
 MAPS = [maps.class_map, maps.gradient_map, maps.jacobian_map, maps.grad_cam, maps.layer_cam]
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    settings = ModelSettings(
-        study="s", channels=["a", "b"], classes=["x", "y", "z"], width=0.1, padding="same", dropout=0, dropout_dense=0
-    )
-    return MILCNN(settings, mean=[3.0, 1.0], std=[2.0, 4.0]).eval()
 
 
 @pytest.fixture(scope="module")
