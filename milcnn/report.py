@@ -81,7 +81,9 @@ def scores_table(rows: pd.DataFrame, metrics: dict[tuple[str, str], str]) -> pd.
     """One row a method, one column a metric that was measured: ``value (low–high)``, best of the first first."""
     columns, order = {}, []
     for (metric, level), title in metrics.items():
-        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)].sort_values("value", ascending=False)
+        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
+        # a score under a second protocol is left to summary.csv
+        chosen = chosen.sort_values("protocol").drop_duplicates("method").sort_values("value", ascending=False)
         if chosen.empty:
             continue
         names = chosen["method"].map(label)
