@@ -1,10 +1,10 @@
 """pyproject.toml, requirements.lock and environment.yml say the same."""
 
-import re
 import tomllib
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from milcnn.paths import ROOT
@@ -15,14 +15,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def locked() -> dict[str, Version]:
     lines = (ROOT / "requirements.lock").read_text().split()
     pairs = [line.split("==") for line in lines]
-    return {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, version in pairs}
+    return {canonicalize_name(name): Version(version) for name, version in pairs}
 
 
 def test_every_direct_dependency_is_locked_at_a_version_it_allows():
     versions = locked()
     for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
         requirement = Requirement(text)
-        assert versions[requirement.name] in requirement.specifier, text
+        assert versions[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
 def test_torch_is_pinned():
