@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.lock and environment.yml say the same."""
 
+import re
 import tomllib
 
 import yaml
