@@ -26,16 +26,11 @@ lint: $(READY)
 notebooks: $(READY)
 	CUDA_VISIBLE_DEVICES= jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
-# What is in data/sample, at most 1 MB: small prepared fields, and a slice of the digits study after `make study`.
+# What is in data/sample, at most 1 MB: small prepared fields, and a slice of the default study after `make study`.
 sample: $(READY)
 	rm -rf data/sample
 	python -m milcnn.stage 01_prepare sample
-	for run in noisy_and-0 noisy_and-1 mean-0 mean-1; do \
-		mkdir -p data/sample/models/$$run && cp models/digits/$$run/*.csv data/sample/models/$$run; \
-	done
-	cp models/digits/noisy_and-0/model.safetensors data/sample/models/noisy_and-0
-	python -m milcnn.sample models/simulated data/sample/dose
-	mkdir -p data/sample/tables && cp reports/tables/digits/[!l]*.csv reports/tables/digits/localisation_scores.csv data/sample/tables
+	python -m milcnn.sample
 
 # The README's numbers and figure 1, from summary.csv and the figures of the last run.
 readme: $(READY)

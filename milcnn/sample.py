@@ -1,31 +1,28 @@
-"""The sample of 08_dose and 09_degrade: what they read of ``simulated`` after a plain clone, 25 kB of tables.
+"""data/sample: what the notebooks read after a plain clone, at most 1 MB, cut from the last `make study`.
 
-    python -m milcnn.sample models/simulated data/sample/dose
+    python -m milcnn.sample
 
-From ``noisy_and-0``: the second of the two compounds of each phenotype and the controls, on the plates that
-were not trained on; and what the run under ``noise20`` calls the test fields.
+Beside the small prepared fields that ``01_prepare`` writes there: runs of ``digits`` and their tables,
+for 04 to 07, and runs of ``simulated``, for 08 and 09, with fewer fields and digits than the study's own.
 """
 
-import sys
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from milcnn.files import read_table, written_whole
+from milcnn.paths import ROOT
 from milcnn.penetrance import held_out
 from milcnn.screens.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, SPLIT
 
-RUN = "noisy_and-0"
+SAMPLE = ROOT / "data" / "sample"
+DIGITS = ["noisy_and-0", "noisy_and-1", "mean-0", "mean-1"]
+FIELDS = 12  # of a class, in each set
+SIMULATED = "noisy_and-0"
 CALLED = [*FIELD_KEY, LABEL, SPLIT, "predicted"]
 TOLD = [COMPOUND, CONCENTRATION, CONTROL, "response", "ec50", "cells", "fraction"]
-
-
-def sample(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The fields and columns of the sample, from the predictions of a whole run."""
-    fields = held_out(predictions, ["validation", "test"])
-    compounds = fields.groupby(LABEL)[COMPOUND].max()
-    kept = fields[fields[COMPOUND].isin(compounds)]
-    return kept[[*CALLED, *TOLD, *kept.filter(regex="^p_").columns]]
+TABLES = ["error_by_fraction", "history", "scores", "thresholds", "localisation_scores"]
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
@@ -34,16 +31,44 @@ def write(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.3g", lineterminator="\n")
 
 
-def main(models: Path, out: Path) -> None:
-    """Write the sample of the runs in ``models`` to the folder ``out``."""
-    table = sample(read_table(models / RUN / "predictions.csv", "train the study 'simulated' first"))
-    write(table, out / RUN / "predictions.csv")
-    write(read_table(models / RUN / "thresholds.csv"), out / RUN / "thresholds.csv")
-    spoiled = read_table(models / "noise20" / RUN / "predictions.csv", "train under the condition noise20 first")
-    write(
-        spoiled.merge(table[FIELD_KEY])[CALLED].query(f"{SPLIT} == 'test'"), out / "noise20" / RUN / "predictions.csv"
-    )
+def few_fields(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``FIELDS`` validation and test fields of each class, with what 04 reads of them."""
+    kept = predictions.groupby([LABEL, SPLIT], sort=False).head(FIELDS)
+    return kept[[*CALLED, "fraction", *kept.filter(regex="^y_").columns]]
+
+
+def few_treatments(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The second of the two compounds of each phenotype, and the controls, on plates that were not trained on."""
+    fields = held_out(predictions, ["validation", "test"])
+    compounds = fields.groupby(LABEL)[COMPOUND].max()
+    kept = fields[fields[COMPOUND].isin(compounds)]
+    return kept[[*CALLED, *TOLD, *kept.filter(regex="^p_").columns]]
+
+
+def write_digits(models: Path, tables: Path, out: Path) -> None:
+    """Runs of ``digits`` with few fields, the weights of one of them, and the tables of the study."""
+    for run in DIGITS:
+        write(few_fields(read_table(models / run / "predictions.csv")), out / "models" / run / "predictions.csv")
+        for name in ("history", "thresholds", "timing"):
+            write(read_table(models / run / f"{name}.csv"), out / "models" / run / f"{name}.csv")
+    shutil.copyfile(models / DIGITS[0] / "model.safetensors", out / "models" / DIGITS[0] / "model.safetensors")
+    for name in TABLES:
+        write(read_table(tables / f"{name}.csv"), out / "tables" / f"{name}.csv")
+    called = read_table(tables / "predictions.csv")
+    runs = called["method"] + "-" + called["seed"].astype(str)
+    write(called.loc[runs.isin(DIGITS), ["method", "seed", LABEL, "predicted"]], out / "tables" / "predictions.csv")
+
+
+def write_simulated(models: Path, out: Path) -> None:
+    """A run of ``simulated`` with few treatments, and what the run under ``noise20`` calls their test fields."""
+    table = few_treatments(read_table(models / SIMULATED / "predictions.csv"))
+    write(table, out / SIMULATED / "predictions.csv")
+    write(read_table(models / SIMULATED / "thresholds.csv"), out / SIMULATED / "thresholds.csv")
+    spoiled = read_table(models / "noise20" / SIMULATED / "predictions.csv")
+    tested = spoiled.merge(table[FIELD_KEY])[CALLED].query(f"{SPLIT} == 'test'")
+    write(tested, out / "noise20" / SIMULATED / "predictions.csv")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    write_digits(ROOT / "models" / "digits", ROOT / "reports" / "tables" / "digits", SAMPLE)
+    write_simulated(ROOT / "models" / "simulated", SAMPLE / "dose")
