@@ -23,6 +23,7 @@ import torch
 from milcnn import localise
 from milcnn.files import write_json
 from milcnn.localise.maps import Mapping
+from milcnn.memory import keep_freed_memory
 from milcnn.model import MILCNN, ModelSettings
 
 RESULTS = Path(__file__).parent / "results" / "maps.json"
@@ -73,6 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     model = network()
     field = torch.randint(0, 4000, (1, 3, *arguments.size)).to(torch.uint16)
     rows = []

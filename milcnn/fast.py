@@ -19,7 +19,7 @@ class Features(nn.Module):
         self.model = model
 
     def forward(self, fields: Tensor) -> Tensor:
-        return self.model.trunk((fields - self.model.mean) / self.model.std)
+        return self.model.features(fields)
 
 
 def openvino_scorer(model: MILCNN, precision: Precision = "float32") -> Callable[[Tensor], Output]:

@@ -111,9 +111,20 @@ class MILCNN(nn.Module):
         return logits.sigmoid() if self.settings.multilabel else logits.softmax(dim=1)
 
     def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
-        standardised = (fields.float() - self.mean) / self.std
-        features = self.trunk(standardised.contiguous(memory_format=layout(fields.device, self.training)))
+        features = self.features(fields)
         return self.judged(features, self.scores(features), mask)
+
+    def features(self, fields: Tensor) -> Tensor:
+        """The last features of the trunk, (B, D, h, w).
+
+        Where the trunk starts with an average, pixels are standardised behind it: the same, on a quarter of them.
+        """
+        first = self.trunk[0]
+        averaged = isinstance(first, nn.AvgPool2d)
+        pixels = first(fields.float()) if averaged else fields.float()
+        standardised = (pixels - self.mean) / self.std
+        layers = self.trunk[1:] if averaged else self.trunk
+        return layers(standardised.contiguous(memory_format=layout(fields.device, self.training)))
 
     def judged(self, features: Tensor, scores: Tensor, mask: Tensor | None = None) -> Output:
         """What follows the convolutions: ``features`` (B, D, h, w) and z (B, C, h, w) → the output."""

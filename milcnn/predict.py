@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from milcnn.fields import Prepared
+from milcnn.memory import keep_freed_memory
 from milcnn.model import MILCNN, Output
 from milcnn.pooling import NoisyAnd
 from milcnn.screens.columns import FIELD_KEY, LABEL_MARK
@@ -38,6 +39,7 @@ def scorer(model: MILCNN) -> MILCNN:
 @torch.inference_mode()
 def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
     """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device."""
+    keep_freed_memory()
     device = model.mean.device
     model = scorer(model)
     for start in tqdm(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):

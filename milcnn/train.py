@@ -29,6 +29,7 @@ from milcnn import model as models
 from milcnn.bags import Bags, augmented, epoch_order, open_bags, seed_of
 from milcnn.fields import Prepared
 from milcnn.files import write_table
+from milcnn.memory import keep_freed_memory
 from milcnn.model import MILCNN, ModelSettings, Output
 from milcnn.screens.screen import FIELD_KEY
 from milcnn.settings import Settings
@@ -242,6 +243,7 @@ def train(
     the end. Raises FloatingPointError, which names step and fields, when the loss is not finite.
     """
     set_determinism(settings.seed)
+    keep_freed_memory()
     accelerator = open_accelerator(settings)
     training, validation, test = (
         open_bags(prepared, split, model_settings.multilabel, accelerator.device, settings.data)

@@ -24,6 +24,7 @@ from milcnn.masks import (
     otsu_threshold,
     split_cells,
 )
+from milcnn.memory import keep_freed_memory
 from milcnn.model import MILCNN
 from milcnn.segment import SegmentSettings, segment
 
@@ -63,6 +64,7 @@ def cut_fields(prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, n
 
 def maps_of(mapping: Mapping, model: MILCNN, fields: CutFields, classes: int | np.ndarray) -> np.ndarray:
     """The map of one class, or of one class a field (B,), for each of ``fields``, (B, H, W) float32."""
+    keep_freed_memory()
     targets = torch.as_tensor(classes).expand(len(fields.pixels))
     parts = zip(torch.from_numpy(fields.pixels).split(BATCH), targets.split(BATCH), strict=True)
     return np.concatenate([mapping(model, *part).cpu().numpy() for part in parts])
