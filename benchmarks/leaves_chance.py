@@ -1,15 +1,15 @@
 """Does every pooling function, from every seed, train from the shipped settings of a study?
 
     python benchmarks/leaves_chance.py --studies digits simulated [--epochs 5]
-    python benchmarks/leaves_chance.py --studies digits --poolings max --epochs 9 --start-bias -2 --out …
+    python benchmarks/leaves_chance.py --studies digits --poolings max --epochs 9 --start-bias -2 --name start-2
 
 Each run is the study's own (params/<study>/train.yaml) with fewer epochs. A row tells the accuracy on the
 validation fields of the epoch with the lowest loss, chance, and the probability that guessing would
 reach that many right (binomial); a run has left chance when that is below 0.001. Prepare the studies first.
+Writes benchmarks/results/leaves_chance-<study>.json.
 """
 
 import argparse
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +20,7 @@ from scipy.stats import binom
 from throughput import machine
 
 from milcnn import fields, pooling
+from milcnn.files import write_json
 from milcnn.model import ModelSettings
 from milcnn.paths import ROOT
 from milcnn.train import TrainSettings, train
@@ -47,24 +48,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", nargs="+", default=["digits", "simulated"])
     parser.add_argument("--poolings", nargs="+", default=list(pooling.POOLINGS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--start-bias", type=float, help="another start of the scores than the pooling's own")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "leaves_chance.json")
+    parser.add_argument("--name", default="", help="added to the name of the file")
     arguments = parser.parse_args()
     if arguments.start_bias is not None:
         for method in arguments.poolings:
             pooling.POOLINGS[method].start_bias = arguments.start_bias
-    rows = []
     for study in arguments.studies:
+        rows = []
         for method in arguments.poolings:
             for seed in arguments.seeds:
                 rows.append(run(study, method, seed, arguments.epochs))
                 print(*rows[-1].values(), sep="\t", flush=True)
-    print(pd.DataFrame(rows).groupby(["study", "left chance"]).size().to_string())
-    result = {"machine": machine(torch.device("cpu")), "epochs": arguments.epochs, "rows": rows}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        print(pd.DataFrame(rows)["left chance"].value_counts().to_string())
+        name = "-".join(filter(None, ["leaves_chance", study, arguments.name]))
+        result = {"machine": machine(torch.device("cpu")), "epochs": arguments.epochs, "rows": rows}
+        write_json(result, Path(__file__).parent / "results" / f"{name}.json")
 
 
 if __name__ == "__main__":
