@@ -125,7 +125,10 @@ def programs(size: str, normalisation: str, phase: str, device: torch.device, ba
 
 @torch.inference_mode()
 def inferred(model: nn.Module, fields: Tensor) -> object:
-    return model(fields)
+    """In bf16 on CUDA for the network of this study, as ``predict.outputs`` has it."""
+    on_gpu = fields.device.type == "cuda" and isinstance(model, MILCNN)
+    with torch.autocast(fields.device.type, torch.bfloat16, enabled=on_gpu):
+        return model(fields)
 
 
 def measure(
@@ -171,7 +174,8 @@ def where_time_goes(do: Callable[[], object], device: torch.device, most: int = 
 
 def machine(device: torch.device) -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
         "threads": torch.get_num_threads(),

@@ -131,7 +131,7 @@ def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Genera
 
 
 def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
-    """Each field (B, channels, H, W) cropped, turned and reflected, float32, on its device.
+    """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 unless nothing is to do.
 
     ``draws`` (B, 4) float in [0, 1) place the crop of ``crop`` px (0: the whole field) in y and x, and
     choose the turn and the reflection. Raises ValueError when the crop is larger than the field.

@@ -14,8 +14,9 @@ from milcnn.settings import Settings
 
 
 def fingerprint(prepared: Prepared, *settings: Settings) -> str:
-    """SHA-256 of all settings of a run and of the table and statistics of its fields."""
-    digest = hashlib.sha256(json.dumps([part.model_dump() for part in settings], sort_keys=True).encode())
+    """SHA-256 of all settings of a run, of the table and statistics of its fields, and of the version of torch."""
+    known = [torch.__version__, *(part.model_dump() for part in settings)]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     digest.update((prepared.folder / "prepared.json").read_bytes())
     digest.update(prepared.fields.to_csv(index=False).encode())
     return digest.hexdigest()

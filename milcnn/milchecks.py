@@ -94,7 +94,11 @@ SINGLE, SHARE, CROWDS = CHECKS
 # which checks a function passes at its defaults, and why; written down from the formulas and a first run, so a
 # difference says that a function, or a check, has changed
 EXPECTED: dict[str, tuple[set[str], str]] = {
-    "noisy_and": ({SINGLE, SHARE}, "a learnt threshold on p̄: counts are what it looks at, harmless ones too"),
+    "noisy_and": (
+        {SINGLE, SHARE},
+        "a threshold on p̄, learnt: low enough, one instance in twenty is above it, as it "
+        "is not for the mean; counts are what it looks at, harmless ones too",
+    ),
     "noisy_or": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
     "isr": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
     "generalized_mean": (set(), "a mean that is not steep enough for one instance, and knows no threshold"),

@@ -7,6 +7,7 @@ Widths are the paper's Fig. 1; kernel sizes, strides and dropout follow a PyTorc
 The modern alternative to this trunk is MONAI's ResNet-18, of the same stride.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from milcnn import pooling
 from milcnn.files import written_whole
+from milcnn.pooling.base import instance_mean
 from milcnn.settings import Settings
 
 STRIDE = 32  # px of the field between neighbouring instances
@@ -91,8 +93,8 @@ class MILCNN(nn.Module):
     def initialise(self) -> None:
         """He-normal convolutions; scores that start small; a class layer that starts as identity.
 
-        With zero score bias and a default head Noisy-AND stays at chance: p̄ starts at 0.5, far
-        above b, where its slope is flat. So p starts at σ(start_bias) of the pooling, and y_i
+        With zero score bias Noisy-AND starts at p̄ = 0.5, far above b, where its slope is flat, and with a
+        default head it learns slowly or not at all. So p starts at σ(start_bias) of the pooling, and y_i
         starts as a multiple of P_i.
         """
         for layer in self.trunk.modules():
@@ -115,10 +117,13 @@ class MILCNN(nn.Module):
         return self.judged(features, self.scores(features), mask)
 
     def features(self, fields: Tensor) -> Tensor:
-        """The last features of the trunk, (B, D, h, w).
+        """The last features of the trunk, (B, D, h, w). Raises ValueError for another number of channels.
 
         Where the trunk starts with an average, pixels are standardised behind it: the same, on a quarter of them.
         """
+        if fields.shape[1] != len(self.settings.channels):
+            names = ", ".join(self.settings.channels)
+            raise ValueError(f"fields: {fields.shape[1]} channels; this network was made for {names}.")
         first = self.trunk[0]
         averaged = isinstance(first, nn.AvgPool2d)
         pixels = first(fields.float()) if averaged else fields.float()
@@ -133,7 +138,9 @@ class MILCNN(nn.Module):
             instances = scores.sigmoid()
             bags = self.pooling(instances, mask, features)
             logits = self.head(bags)
-        return Output(scores, instances, bags, logits, features.mean(dim=(2, 3)))
+            counts = features.new_ones(1, 1, features[0, 0].numel()) if mask is None else mask.flatten(1).unsqueeze(1)
+            profiles = instance_mean(features.flatten(2), counts)
+        return Output(scores, instances, bags, logits, profiles)
 
 
 def layout(device: torch.device, training: bool) -> torch.memory_format:
@@ -202,7 +209,7 @@ def load(path: Path, study: str | None = None, device: str | torch.device = "cpu
     """The model in ``path``, in evaluation mode. Raises ValueError when it is of another study."""
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            settings = ModelSettings.model_validate_json((file.metadata() or {})["settings"])
+            settings = ModelSettings(**json.loads((file.metadata() or {})["settings"]))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, a file is no dict
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such checkpoint; train it first.") from None
@@ -211,9 +218,10 @@ def load(path: Path, study: str | None = None, device: str | torch.device = "cpu
     if study is not None and settings.study != study:
         raise ValueError(f"{path}: is a checkpoint of study '{settings.study}', not '{study}'.")
     model = MILCNN(settings)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: weights do not fit their settings: {reason}") from None
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if wrong := [name for name in own | found if own.get(name) != found.get(name)]:
+        shapes = " and ".join(str(tuple(side[wrong[0]])) if wrong[0] in side else "none" for side in (found, own))
+        raise ValueError(f"{path}: weights do not fit their settings: {wrong[0]} is {shapes}; train it again.")
+    model.load_state_dict(weights)
     return model.to(device, memory_format=torch.channels_last).eval()

@@ -24,8 +24,8 @@ TOLD = r"^Metadata_|^(fraction|cells|response|ec50)$"
 def scorer(model: MILCNN) -> MILCNN:
     """A copy of ``model`` for scoring: the same outputs within rounding, in evaluation mode, faster.
 
-    Each batch normalisation is folded into the convolution before it: beside layers of 16 to 64
-    channels it would cost as much memory traffic as the convolution itself.
+    Each batch normalisation of the paper's trunk is folded into the convolution before it: beside layers of 16
+    to 64 channels it would cost as much memory traffic as the convolution itself. (Of the residual trunk the first.)
     """
     model = copy.deepcopy(model).eval()
     layers = list(model.trunk)
@@ -38,13 +38,21 @@ def scorer(model: MILCNN) -> MILCNN:
 
 @torch.inference_mode()
 def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
-    """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device."""
+    """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device; convolutions in bf16 on CUDA.
+
+    Raises ValueError when the study has other channels or classes than the network.
+    """
+    for name in ("channels", "classes"):
+        if (own := getattr(model.settings, name)) != (theirs := getattr(prepared, name)):
+            raise ValueError(f"{prepared.folder}: {name} {theirs} are not those of the network, {own}; train it again.")
     keep_freed_memory()
     device = model.mean.device
     model = scorer(model)
     for start in tqdm(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):
         pixels = prepared.pixels(rows.iloc[start : start + batch_size])
-        yield model(torch.from_numpy(pixels).to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = model(torch.from_numpy(pixels).to(device))
+        yield output
 
 
 def predict(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,8 +2,8 @@
 
 The loop runs on ``accelerate``: one CPU or GPU as it is, several by ``accelerate launch`` or, from a
 notebook, ``accelerate.notebook_launcher``; ``batch_size`` is that of all processes together. Batch
-normalisation then counts over all of them on GPUs (SyncBatchNorm), but over each process alone on
-CPUs, where only ``none`` and ``group`` give what one process gives.
+normalisation then counts over all of them on GPUs (SyncBatchNorm); several processes on CPUs, which have no such
+thing, take ``none`` or ``group``.
 """
 
 import math
@@ -38,7 +38,7 @@ CHECK_EVERY = 16  # steps between two looks at the loss: each look waits for the
 
 
 class TrainSettings(Settings):
-    """How a MIL-CNN is trained. Adam, batch 16; the rest is our choice."""
+    """How a MIL-CNN is trained, by AdamW. All values are our choice."""
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(16, ge=1)  # of all processes together
@@ -144,7 +144,9 @@ class Run:
 
 
 def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerator: Accelerator) -> Run:
-    """A run at its start, on its device."""
+    """A run at its start, on its device. Raises ValueError for batch normalisation in several CPU processes."""
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and network.settings.normalisation == "batch":
+        raise ValueError("normalisation: 'batch' sees one process alone on CPUs; use 'group', 'none', or one process.")
     network = network.to(accelerator.device, memory_format=models.layout(accelerator.device, training=True))
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -153,7 +155,8 @@ def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerato
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     steps = steps_per_epoch(n_fields, settings) * settings.epochs
     if settings.schedule == "one_cycle":
-        schedule = OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=0.2)
+        rise = 0.3 if steps == 5 else 0.2  # a rise of one step is a division by zero in torch
+        schedule = OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=rise)
     else:
         schedule = CosineAnnealingLR(optimiser, steps)
     model, shared_optimiser = accelerator.prepare(network, optimiser)
@@ -174,12 +177,14 @@ def train_epoch(run: Run, bags: Bags, settings: TrainSettings, accelerator: Acce
         loss = two_headed_loss(output, targets)
         run.optimiser.zero_grad()
         accelerator.backward(loss.mean())
-        accelerator.clip_grad_norm_(run.model.parameters(), settings.gradient_clip)
+        norm = accelerator.clip_grad_norm_(run.model.parameters(), settings.gradient_clip)
         run.optimiser.step()
         run.schedule.step()
         if run.average is not None:
             run.average.update_parameters(run.network)
-        losses.append(loss.detach())
+        # finite losses whose gradient is not: this step spoils the weights, and is named with all its fields
+        sound = norm.isfinite() | ~loss.isfinite().all()
+        losses.append(loss.detach().where(sound, torch.nan))
         seen.append(indices)
         if step % CHECK_EVERY == 0 or step == steps:
             check_finite(losses, seen, bags, accelerator, first_step=(epoch - 1) * steps + 1)
@@ -199,7 +204,7 @@ def check_finite(
     rows = bags.plates.rows.iloc[seen[step][~finite[step].cpu()].numpy()]
     fields = ", ".join("/".join(map(str, row)) for row in rows[FIELD_KEY].drop_duplicates().to_numpy())
     raise FloatingPointError(
-        f"step {first_step + step}: the loss is not finite for the fields (plate/well/site) {fields}; "
+        f"step {first_step + step}: the loss or its gradient is not finite for the fields (plate/well/site) {fields}; "
         "look at their pixels, or lower learning_rate. The last good checkpoint is kept."
     )
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from milcnn import milchecks, pooling
+from milcnn.files import read_table
+from milcnn.paths import ROOT
 
 
 def draw(name: str, test: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,6 +35,13 @@ def test_what_decides_and_what_tempts(test):
 def test_every_pooling_has_an_expectation():
     assert milchecks.EXPECTED.keys() == pooling.POOLINGS.keys()
     assert all(passing <= milchecks.CHECKS.keys() for passing, _ in milchecks.EXPECTED.values())
+
+
+def test_the_committed_table_holds_no_surprise():
+    table = read_table(ROOT / "reports" / "tables" / "milchecks.csv")
+    assert set(table["pooling"]) == set(pooling.POOLINGS)
+    assert (table["passes"] == table["expected"]).all(), table[table["passes"] != table["expected"]].to_string()
+    assert (table["passes"] == (table["score"] >= milchecks.PASS)).all()
 
 
 def test_functions_do_what_their_formulas_promise():

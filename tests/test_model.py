@@ -202,8 +202,28 @@ def test_refusals(tmp_path):
         model.load(path)
     wide = make(width=0.12).settings.model_dump_json()
     save_file(dict(make().state_dict()), path, metadata={"settings": wide})
-    with pytest.raises(ValueError, match="weights do not fit their settings"):
+    misfit = "weights do not fit their settings: "
+    with pytest.raises(ValueError, match=misfit + r"trunk\.1\.weight is \(2, 2, 3, 3\) and \(4, 2, 3, 3\); train it"):
         model.load(path)
+    save_file({"w": torch.zeros(1)}, path, metadata={"settings": wide})
+    with pytest.raises(ValueError, match=misfit + r"mean is none and \(2, 1, 1\)"):
+        model.load(path)
+    save_file({"w": torch.zeros(1)}, path, metadata={"settings": '{"study": "s"}'})
+    with pytest.raises(ValueError, match=r"not a checkpoint of milcnn \(ModelSettings: 'channels'[^\n]*Field required"):
+        model.load(path)
+
+
+def test_fields_of_other_channels_are_refused():
+    with pytest.raises(ValueError, match="fields: 1 channels; this network was made for x, y"):
+        make()(fields()[:, :1])
+
+
+def test_a_masked_instance_is_not_in_the_profile_either():
+    network = make().eval()
+    whole, left = fields(1, 198), torch.tensor([[[True, True, False, False, False]] * 5])
+    output = network(whole, left)
+    features = network.features(whole)[0, :, :, :2]
+    torch.testing.assert_close(output.profiles[0], features.mean(dim=(1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,20 @@ def test_a_masked_instance_never_counts(method):
     torch.testing.assert_close(function(zeroed, mask, h), pooled.detach())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_masked_instance_may_be_no_number(method):
+    function, p, h = make(method, 3, n_features=4), uniform(2, 3, 9), uniform(2, 4, 9, seed=1)
+    mask = torch.arange(9) < torch.tensor([[9], [5]])
+    spoiled = (x.masked_fill(~mask[:, None], math.nan) for x in (p, h))
+    torch.testing.assert_close(function(next(spoiled), mask, next(spoiled)), function(p, mask, h))
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 1, dtype=torch.bool), torch.ones(2, 9), torch.ones(2, 3, 9).bool()])
+def test_a_mask_of_another_shape_or_type_is_refused(mask):
+    with pytest.raises(ValueError, match=r"mask: .* give bool, of the shape of p without its classes"):
+        make("mean", 3)(uniform(2, 3, 9), mask)
+
+
 def test_a_bag_without_instances_is_refused():
     with pytest.raises(ValueError, match="mask: a bag has no instance"):
         make("mean", 1)(uniform(2, 1, 3), torch.tensor([[True, True, True], [False, False, False]]))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -276,7 +277,8 @@ def start(prepared, out: Path, resume: Path | None, net, how, **environment: str
     )
 
 
-def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path):
+@pytest.mark.parametrize("after", [0.0, 0.35])  # s behind the first checkpoint: at its very rename, and between others
+def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path, after):
     """SIGKILL somewhere behind the first checkpoint; the folder is emptied too, as DVC does before it runs a stage."""
     net, how = network(normalisation="batch"), settings(epochs=16, ema=0.5, augment="dihedral", crop=64)
     out, resume = tmp_path / "run", tmp_path / "run.ckpt"
@@ -284,6 +286,7 @@ def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path):
     deadline = time.monotonic() + 120
     while not resume.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
+    time.sleep(after)
     process.send_signal(signal.SIGKILL)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
@@ -362,6 +365,37 @@ def test_a_loss_that_is_no_number_names_step_and_field_and_keeps_the_checkpoint(
     assert len(torch.load(resume, weights_only=True)["progress"]["history"]) == 1
     assert model.load(tmp_path / "run" / "model.safetensors")
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
+
+
+def test_a_gradient_that_is_no_number_names_its_own_step(prepared, tmp_path, monkeypatch):
+    """Its loss is finite, and the next one is not: by then other fields are on."""
+    real = train.two_headed_loss
+
+    def steep(output, targets):
+        loss = real(output, targets)
+        return loss + (output.logits.sum(1) * 0).clamp(min=0).sqrt() if torch.is_grad_enabled() else loss
+
+    monkeypatch.setattr(train, "two_headed_loss", steep)
+    with pytest.raises(FloatingPointError, match=r"^step 1: the loss or its gradient is not finite"):
+        train.train(prepared, network(), settings(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4, 5, 6])
+def test_a_schedule_of_few_steps(prepared, tmp_path, epochs):
+    history = train.train(prepared, network(), settings(epochs=epochs, batch_size=18), tmp_path)
+    assert len(history) == epochs
+
+
+def test_batch_normalisation_in_several_cpu_processes_is_refused(prepared):
+    several = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    net = model.MILCNN(network(normalisation="batch"))
+    with pytest.raises(ValueError, match="normalisation: 'batch' sees one process alone on CPUs"):
+        train.open_run(net, settings(), 18, several)
+
+
+def test_a_network_of_other_classes_is_refused(prepared):
+    with pytest.raises(ValueError, match=r"classes \['dark', 'left', 'right'\] are not those of the network"):
+        next(predict.outputs(model.MILCNN(network(classes=["a", "b"])), prepared, prepared.of("test")))
 
 
 def test_a_validation_field_without_numbers_stops_the_run(prepared, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ Every function keeps one contract, ``pooling(p, mask, features) → P``:
 - ``mask`` (B, H, W) or (B, N) bool, true where an instance counts; a masked one never does;
 - ``features`` (B, D, H, W) or (B, D, N), what p was made from; only attention looks at them, and
   without them it looks at p;
-- ``P`` (B, C) in [0, 1], in the dtype of ``p``.
+- ``P`` (B, C) in [0, 1]; ``p`` is float32 or float64, and so is P.
 
 ``paper`` holds those of Kraus 2016, ``modern`` those that came later.
 """

@@ -17,15 +17,20 @@ class Pooling(nn.Module):
     start_bias = -2.0
 
     def forward(self, p: Tensor, mask: Tensor | None = None, features: Tensor | None = None) -> Tensor:
-        p = p.flatten(2)  # (B, C, N)
+        features = p if features is None else features
         if mask is None:
-            counts = p.new_ones(1, 1, p.shape[2])
+            counts = p.new_ones(1, 1, p[0, 0].numel())
         else:
-            counts = mask.flatten(1).unsqueeze(1).to(p.dtype)  # (B, 1, N) of 0 and 1
-            if not counts.any(dim=2).all():
+            if mask.dtype != torch.bool or mask.shape != (len(p), *p.shape[2:]):
+                shapes = f"{mask.dtype} {tuple(mask.shape)} for p {tuple(p.shape)}"
+                raise ValueError(f"mask: {shapes}; give bool, of the shape of p without its classes.")
+            if not mask.flatten(1).any(dim=1).all():
                 raise ValueError("mask: a bag has no instance left; leave that bag out.")
+            counts = mask.flatten(1).unsqueeze(1).to(p.dtype)  # (B, 1, N) of 0 and 1
+            # what is masked may be anything, and NaN times 0 is NaN
+            p, features = (x.masked_fill(~mask.unsqueeze(1), 0) for x in (p, features))
         # rounding may leave [0, 1] by one step, and the logarithm of the loss does not forgive that
-        return self.pool(p, counts, p if features is None else features.flatten(2)).clamp(0, 1)
+        return self.pool(p.flatten(2), counts, features.flatten(2)).clamp(0, 1)  # of (B, C, N) and (B, D, N)
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         """``p`` (B, C, N), ``counts`` (B or 1, 1, N) of 0 and 1, ``features`` (B, D, N) → (B, C)."""

@@ -11,7 +11,8 @@ from milcnn.pooling.base import Pooling, instance_mean, logit, positive
 class TopK(Pooling):
     """P = mean of the k largest p_j, k = max(1, round(share · J)); share in (0, 1].
 
-    A share, not a number, since J grows with the field. share = 1 is the mean.
+    A share, not a number, since J grows with the field. share = 1 is the mean. After k-max pooling,
+    Durand, Thome, Cord 2016, WELDON, doi 10.1109/CVPR.2016.513.
     """
 
     def __init__(self, n_classes: int, share: float = 0.1):
