@@ -157,6 +157,10 @@ def test_profiles_are_read_beside_the_metadata_of_their_fields(tmp_path):
     told = table.drop(columns=table.filter(like="feature_").columns).assign(method="max", seed=1)
     found = evaluate.read_profiles(tmp_path, told)["max", 1]
     assert found[table.columns].equals(table)
+    (tmp_path / "rivals").mkdir()
+    (tmp_path / "max-1").rename(tmp_path / "rivals" / "max-1")
+    assert evaluate.read_profiles(tmp_path, told, ["max"])["max", 1].equals(found)
+    (tmp_path / "rivals" / "max-1").rename(tmp_path / "max-1")
     assert evaluate.read_profiles(tmp_path, told.drop(columns=["Metadata_Compound", "Metadata_Control"])) == {}
     features[:-1].to_parquet(tmp_path / "max-1" / "features.parquet", index=False)
     with pytest.raises(ValueError, match="1 predicted fields have no features; run it again"):

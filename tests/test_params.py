@@ -40,6 +40,11 @@ def test_params_yaml_names_studies_and_poolings_that_exist():
         pooling.make(name, 3, **settings)
 
 
+def test_rivals_learn_with_the_seeds_of_the_networks():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert params["rivals"]["seeds"] == params["runs"]["seeds"]
+
+
 def test_the_commented_line_switches_on_all_of_the_papers_table():
     (line,) = [line for line in (ROOT / "params.yaml").read_text().splitlines() if line.startswith("  # poolings:")]
     methods = yaml.safe_load(line.removeprefix("  # "))["poolings"]
