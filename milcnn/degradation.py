@@ -2,7 +2,7 @@
 
 Four factors: the responding fraction and the number of cells of a test field, both told by the fields
 of one run; and wrong training labels and fewer training fields, told by runs of their own, in
-``<models>/<condition>/<method>-<seed>``, where the condition ``noise20`` is 20 % of labels wrong and
+``<models>/<condition>/``, where the condition ``noise20`` is 20 % of labels wrong and
 ``share25`` a quarter of the fields.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from milcnn.evaluate import mean_with_interval, with_errors
+from milcnn.evaluate.runs import RIVALS
 from milcnn.files import read_table
 from milcnn.screens.columns import CONTROL, SPLIT
 
@@ -23,9 +24,9 @@ COLUMNS = ["method", "factor", "level", "value", "low", "high", "n"]
 def read_methods(folder: Path) -> pd.DataFrame:
     """Test predictions of every run ``<method>-<seed>`` in ``folder``, stacked, with ``method``, ``seed``, ``correct``.
 
-    Raises FileNotFoundError when there is no run.
+    Runs of the rivals lie in ``<folder>/rivals``. Raises FileNotFoundError when there is no run.
     """
-    paths = sorted(folder.glob("*-*/predictions.csv"))
+    paths = run_paths(folder)
     if not paths:
         raise FileNotFoundError(f"{folder}: no run with a predictions.csv; train first, or mend the folder.")
     tables = []
@@ -36,6 +37,11 @@ def read_methods(folder: Path) -> pd.DataFrame:
     return with_errors(runs[runs[SPLIT] == "test"].reset_index(drop=True))
 
 
+def run_paths(folder: Path) -> list[Path]:
+    """The predictions of every run in ``folder``, of MIL-CNNs and then of their rivals."""
+    return [path for home in (folder, folder / RIVALS) for path in sorted(home.glob("*-*/predictions.csv"))]
+
+
 def conditions(folder: Path) -> dict[str, tuple[str, float]]:
     """The conditions that have runs in ``folder``: name → factor and level, ``noise20`` → (label_noise, 0.2).
 
@@ -44,7 +50,7 @@ def conditions(folder: Path) -> dict[str, tuple[str, float]]:
     found = {}
     for path in sorted(folder.iterdir()):
         match = re.fullmatch(r"(noise|share)(\d+)", path.name)
-        if match and any(path.glob("*-*/predictions.csv")):
+        if match and run_paths(path):
             found[path.name] = (FACTORS[match[1]], int(match[2]) / 100)
     return found
 

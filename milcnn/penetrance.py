@@ -1,6 +1,7 @@
 """Penetrance: the fraction of the cells of a field that are affected, from its class maps alone.
 
-No cell is segmented, counted or labelled. For a field whose well has a compound of class c, with the
+No cell is segmented or labelled, and none is counted but for one number, which the user gives: how many cells a
+field holds on average (``cells_in_view``). For a field whose well has a compound of class c, with the
 controls as class D of the network, p̄ the mean instance probability of a class over the field:
 
 1. **Contrast** q = p̄_c / (p̄_c + p̄_D): of the instances that look affected or normal, the share that looks

@@ -25,7 +25,7 @@ def write_run(folder, called: str, split: str = "test") -> None:
 def models(tmp_path):
     write_run(tmp_path / "max-0", "aabb")
     write_run(tmp_path / "max-1", "aaab")
-    write_run(tmp_path / "ljosa-0", "abab")
+    write_run(tmp_path / "rivals" / "ljosa-0", "abab")
     write_run(tmp_path / "noise20" / "max-0", "bbbb")
     write_run(tmp_path / "noise40" / "max-0", "bbba")
     write_run(tmp_path / "shuffled" / "max-0", "bbaa")
@@ -56,7 +56,7 @@ def test_conditions_are_the_folders_that_have_runs(models):
 
 
 def test_accuracy_under_conditions_by_hand(models):
-    write_run(models / "share50" / "ljosa-0", "aabb")
+    write_run(models / "share50" / "rivals" / "ljosa-0", "aabb")
     table = degradation.by_condition(models).set_index(["factor", "method", "level"])
     # the clean runs of max: fields right in 1, 1, ½, 1 of the seeds; they count once, though there are two conditions
     assert table["value"].to_dict() == {

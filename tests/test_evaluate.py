@@ -116,11 +116,21 @@ def test_runs_are_stacked_and_a_missing_one_is_named(tmp_path):
 
 
 def test_runs_of_rivals_and_of_changed_labels_have_names_of_their_own(tmp_path):
-    for run in ("max-0", "svm_vote-0", "shuffled/noisy_and-0"):
+    for run in ("max-0", "rivals/svm_vote-0", "shuffled/noisy_and-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
     table = evaluate.read_runs(tmp_path, ["max"], [0], "t.csv", ["svm_vote"], ["shuffled"])
     assert table["method"].tolist() == ["max", "svm_vote", "noisy_and_shuffled"]
+
+
+def test_a_rival_has_as_many_seeds_as_differ(tmp_path):
+    for run in ("max-0", "max-1", "rivals/svm_vote-0", "rivals/svm_vote-1", "rivals/sphered-0"):
+        (tmp_path / run).mkdir(parents=True)
+        pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
+    table = evaluate.read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["svm_vote", "sphered"])
+    assert table.groupby("method")["seed"].nunique().to_dict() == {"max": 2, "svm_vote": 2, "sphered": 1}
+    with pytest.raises(FileNotFoundError, match=r"rivals/ljosa-0/t\.csv"):
+        evaluate.read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["ljosa"])
 
 
 def test_only_the_fields_of_a_split_are_judged_and_all_runs_must_have_them(predictions):

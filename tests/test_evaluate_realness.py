@@ -98,7 +98,7 @@ def dealt_fields():
         ("P2", "A1", "S", "test"),
         ("P3", "A1", "S", "dose"),
     ]
-    rows += [("P1", "C1", "DMSO", "train"), ("P2", "C1", "DMSO", "test"), ("P2", "C2", "DMSO", "validation")]
+    rows += [("P1", "C1", "DMSO", "train"), ("P2", "C1", "DMSO", "test"), ("P3", "C1", "DMSO", "validation")]
     columns = [f"Metadata_{name}" for name in ("Plate", "Well", "Compound", "Split")]
     table = pd.DataFrame(rows, columns=columns).assign(Metadata_Site=1)
     return table.assign(Metadata_Control=table["Metadata_Compound"] == "DMSO")
@@ -121,3 +121,14 @@ def test_a_leak_is_counted_under_the_protocol_that_forbids_it():
     assert apart.index[apart].tolist() == ["field", "well", "compound"]
     batches = evaluate.shared_groups(leaky.assign(Metadata_Batch="b"), "compound_batch").set_index("group")
     assert batches.loc["batch", ["kept_apart", "shared"]].tolist() == [True, 1]
+
+
+def test_validation_may_share_plates_with_training_but_not_with_test():
+    fields = dealt_fields()
+    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P1", "C2"]  # validated on a plate that trains
+    table = evaluate.shared_groups(fields, "plate").set_index("group")
+    assert table.loc["plate", ["shared", "shared_with_validation"]].tolist() == [0, 1]
+    assert not table.loc[table["kept_apart"], "shared"].any()
+    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P2", "C2"]  # on one that tests
+    table = evaluate.shared_groups(fields, "plate").set_index("group")
+    assert table.loc["plate", ["shared", "shared_with_validation"]].tolist() == [1, 0]

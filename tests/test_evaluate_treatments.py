@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from milcnn import evaluate
-from milcnn.evaluate import nsc, treatment_profiles
+from milcnn.evaluate import neighbours, nsc, treatment_profiles
 
 # Thirteen treatments on the plane, told by the angle of their profile in degrees; worked out by hand:
 HAND = [  # angle, compound, batch, MoA, correct by NSC, correct by NSCB; None: cannot be scored
@@ -34,18 +34,24 @@ def hand():
 
 
 def test_nsc_and_nscb_are_the_count_by_hand(hand):
-    found = nsc(hand[["x", "y"]], hand["moa"], hand["compound"])
+    found = neighbours(hand[["x", "y"]], hand["moa"], hand["compound"])
     assert found.table["correct"].to_numpy() == pytest.approx(hand["nsc"].to_numpy(float), nan_ok=True)
     assert (found.accuracy, found.n_scored) == (pytest.approx(6.5 / 11), 11)
-    found = nsc(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"])
+    found = neighbours(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"])
     assert found.table["correct"].to_numpy() == pytest.approx(hand["nscb"].to_numpy(float), nan_ok=True)
     assert (found.accuracy, found.n_scored) == (pytest.approx(3 / 9), 9)
     assert found.table["predicted"].iloc[[0, 10]].tolist() == ["tubulin", "aurora"]
 
 
+def test_nsc_is_accuracy_and_number_and_nothing_else(hand):
+    accuracy, n_scored = nsc(hand[["x", "y"]], hand["moa"], hand["compound"])
+    assert (accuracy, n_scored) == (pytest.approx(6.5 / 11), 11)
+    assert nsc(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"]) == (pytest.approx(3 / 9), 9)
+
+
 def test_the_order_of_the_rows_changes_nothing(hand):
     turned = hand.sample(frac=1, random_state=3)
-    found = nsc(turned[["x", "y"]], turned["moa"], turned["compound"])
+    found = neighbours(turned[["x", "y"]], turned["moa"], turned["compound"])
     assert found.accuracy == pytest.approx(6.5 / 11)
     assert found.table["correct"].to_numpy() == pytest.approx(turned["nsc"].to_numpy(float), nan_ok=True)
 
@@ -64,23 +70,23 @@ def test_nsc_is_that_of_a_slow_loop(with_batch):
         near = [features[i] @ features[j] / c if c else 0 for j, c in zip(others, lengths, strict=True)]
         tied = [j for j, s in zip(others, near, strict=True) if np.isclose(s, max(near))]
         correct.append(np.mean([moa[j] == moa[i] for j in tied]))
-    found = nsc(features, moa, compound, batch if with_batch else None)
+    found = neighbours(features, moa, compound, batch if with_batch else None)
     assert found.n_scored == len(correct)
     assert found.accuracy == pytest.approx(np.mean(correct))
 
 
 def test_a_zero_profile_is_near_to_nothing():
     features = np.array([[0, 0], [1, 0], [-1, 0.0]])
-    found = nsc(features, ["a", "a", "b"], ["A", "B", "C"])
+    found = neighbours(features, ["a", "a", "b"], ["A", "B", "C"])
     # the zero profile ties with both others; to B it is nearer (0) than C is (−1)
     assert found.table["correct"].iloc[:2].tolist() == [0.5, 1]
 
 
 def test_nothing_to_score_and_what_is_refused():
-    found = nsc(np.eye(2), ["a", "b"], ["A", "B"])
+    found = neighbours(np.eye(2), ["a", "b"], ["A", "B"])
     assert found.n_scored == 0
     assert np.isnan(found.accuracy)
-    assert nsc(np.zeros((0, 2)), [], []).n_scored == 0
+    assert neighbours(np.zeros((0, 2)), [], []).n_scored == 0
     with pytest.raises(ValueError, match=r"features are \(2, 2\), names \[1, 2\]"):
         nsc(np.eye(2), ["a"], ["A", "B"])
     with pytest.raises(ValueError, match="not finite"):
@@ -151,6 +157,10 @@ def test_profiles_are_read_beside_the_metadata_of_their_fields(tmp_path):
     told = table.drop(columns=table.filter(like="feature_").columns).assign(method="max", seed=1)
     found = evaluate.read_profiles(tmp_path, told)["max", 1]
     assert found[table.columns].equals(table)
+    (tmp_path / "rivals").mkdir()
+    (tmp_path / "max-1").rename(tmp_path / "rivals" / "max-1")
+    assert evaluate.read_profiles(tmp_path, told, ["max"])["max", 1].equals(found)
+    (tmp_path / "rivals" / "max-1").rename(tmp_path / "max-1")
     assert evaluate.read_profiles(tmp_path, told.drop(columns=["Metadata_Compound", "Metadata_Control"])) == {}
     features[:-1].to_parquet(tmp_path / "max-1" / "features.parquet", index=False)
     with pytest.raises(ValueError, match="1 predicted fields have no features; run it again"):

@@ -31,6 +31,12 @@ def test_screen_settings_are_those_of_the_screen(path):
     settings(**values["screen_settings"])
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem == "compare"], ids=lambda path: path.parent.name)
+def test_the_protocol_is_what_the_split_keeps_apart(path):
+    kind = yaml.safe_load(path.with_name("prepare.yaml").read_text()).get("split", {}).get("kind", "given")
+    assert kind == "given" or yaml.safe_load(path.read_text())["protocol"] == kind
+
+
 def test_params_yaml_names_studies_and_poolings_that_exist():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for study in params["studies"]:
@@ -38,6 +44,11 @@ def test_params_yaml_names_studies_and_poolings_that_exist():
     for method in params["runs"]["poolings"]:
         name, settings = pooling.parse(method)
         pooling.make(name, 3, **settings)
+
+
+def test_rivals_learn_with_the_seeds_of_the_networks():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert params["rivals"]["seeds"] == params["runs"]["seeds"]
 
 
 def test_the_commented_line_switches_on_all_of_the_papers_table():

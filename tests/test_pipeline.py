@@ -47,7 +47,7 @@ def copy(tmp_path_factory):
     run(folder, "git", "init", "-q")
     for stage, changes in TINY.items():
         edit(folder / "params" / "digits" / f"{stage}.yaml", changes)
-    tiny = {"studies": ["digits"], "runs": {"poolings": ["noisy_and"], "seeds": [0]}}
+    tiny = {"studies": ["digits"], "runs": {"poolings": ["noisy_and"], "seeds": [0]}, "rivals": {"seeds": [0]}}
     edit(folder / "params.yaml", tiny | {"spoiled": {"studies": [], "conditions": []}})
     other = pd.DataFrame(
         [{"study": "elsewhere", "method": "max", "metric": "accuracy", "level": "field", "value": 0.5}]

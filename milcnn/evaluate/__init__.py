@@ -17,7 +17,7 @@ from milcnn.evaluate.runs import (
     with_errors,
 )
 from milcnn.evaluate.scores import METRICS, score_rows, summary_rows
-from milcnn.evaluate.treatments import neighbour_rows, nsc, treatment_profiles
+from milcnn.evaluate.treatments import neighbour_rows, neighbours, nsc, treatment_profiles
 
 __all__ = [
     "METRICS",
@@ -37,6 +37,7 @@ __all__ = [
     "merged_summary",
     "metrics",
     "neighbour_rows",
+    "neighbours",
     "nsc",
     "of_split",
     "probe_rows",

@@ -12,7 +12,7 @@ from milcnn.evaluate.runs import SUMMARY
 from milcnn.evaluate.scores import Calls, balanced_accuracy
 from milcnn.evaluate.treatments import feature_columns
 from milcnn.groups import GROUPS
-from milcnn.screens.columns import BATCH, PLATE, WELL
+from milcnn.screens.columns import BATCH, PLATE, SPLIT, WELL
 from milcnn.splits import leaks
 from milcnn.survey import is_control
 
@@ -24,9 +24,10 @@ def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """How many groups of fields training, validation and test share, and which the ``protocol`` keeps apart.
 
     ``fields`` is the table of a prepared study. Columns: ``group`` (see ``groups.GROUPS``; those whose columns
-    the study has), ``kept_apart`` (by the protocol, and fields by every one), ``groups`` (in all), and
-    ``shared`` and ``shared_with_validation``, the groups that training shares with the test and the
-    validation fields. Of compounds, negative controls do not count: they are on every plate.
+    the study has), ``kept_apart`` (by the protocol, and fields by every one), ``groups`` (in all), ``shared``, the
+    groups that the test fields share with training or with validation fields (these choose the epoch), and
+    ``shared_with_validation``, those that training shares with validation: no leak, for a study may validate by
+    less than it tests by. Of compounds, negative controls do not count: they are on every plate.
     """
     kept = {"field", protocol} | ({"compound", "well"} if protocol in ("compound", "compound_batch") else set())
     named = {"batch" if kind == "compound_batch" else kind: columns for kind, columns in GROUPS.items()}
@@ -35,7 +36,9 @@ def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
     for kind, columns in named.items():
         if set(columns) <= set(fields):
             members = fields[~is_control(fields)] if kind == "compound" else fields
-            shared = [len(leaks(members, columns, ["train", other])) for other in ("test", "validation")]
+            learnt = members.assign(**{SPLIT: members[SPLIT].replace("validation", "train")})
+            shared = [len(leaks(learnt, columns, ["train", "test"]))]
+            shared += [len(leaks(members, columns, ["train", "validation"]))]
             rows.append((kind, kind in kept, len(members[columns].drop_duplicates()), *shared))
     return pd.DataFrame(rows, columns=["group", "kept_apart", "groups", "shared", "shared_with_validation"])
 

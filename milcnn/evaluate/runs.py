@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from milcnn.files import read_table
+from milcnn.profiles.run import seeds_of
 from milcnn.screens.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds", "seconds_per_field"]
+RIVALS = "rivals"  # the folder, beside the runs of the MIL-CNNs, of those that segment first
 JUDGED = "noisy_and"  # the method that the checks and the comparison with the rivals are about
 
 
@@ -23,12 +25,12 @@ def read_runs(
 ) -> pd.DataFrame:
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
-    A run is the folder ``<pooling>-<seed>`` or ``<rival>-0``; under changed training labels it is
-    ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises FileNotFoundError when
-    one is missing.
+    A run is the folder ``<pooling>-<seed>`` or ``rivals/<rival>-<seed>``, one for each of ``seeds`` that the rival
+    has (``profiles.seeds_of``); under changed training labels it is ``<condition>/noisy_and-0``, and its method
+    ``noisy_and_<condition>``. Raises FileNotFoundError when one is missing.
     """
     runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
-    runs += [(f"{rival}-0", rival, 0) for rival in rivals]
+    runs += [(f"{RIVALS}/{rival}-{seed}", rival, seed) for rival in rivals for seed in seeds_of(rival, seeds)]
     runs += [(f"{condition}/{JUDGED}-0", f"{JUDGED}_{condition}", 0) for condition in conditions]
     tables = [
         read_table(folder / run / name, "train this run first").assign(method=method, seed=seed)
@@ -52,17 +54,21 @@ def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
     return with_errors(rows.reset_index(drop=True))
 
 
-def read_profiles(folder: Path, predictions: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+def read_profiles(
+    folder: Path, predictions: pd.DataFrame, rivals: Sequence[str] = ()
+) -> dict[tuple[str, int], pd.DataFrame]:
     """By method and seed, the profile of each field of ``predictions``: its Metadata and ``feature_0000`` ….
 
     Profiles tell of treatments and controls; a study that has neither need not hold ``features.parquet``, and
-    gets none. Raises FileNotFoundError when a run lacks the file, ValueError when that lacks a field.
+    gets none. Those of ``rivals`` lie where ``read_runs`` says. Raises FileNotFoundError when a run lacks the
+    file, ValueError when that lacks a field.
     """
     if not (predictions.get(CONTROL, pd.Series(dtype=bool)).any() or COMPOUND in predictions):
         return {}
     profiles = {}
     for (method, seed), run in predictions.groupby(["method", "seed"], sort=False):
-        path = folder / f"{method}-{seed}" / "features.parquet"
+        home = folder / RIVALS if method in rivals else folder
+        path = home / f"{method}-{seed}" / "features.parquet"
         fields = run.filter(regex="^Metadata_").merge(read_table(path, "train this run first"), on=FIELD_KEY)
         if len(fields) < len(run):
             raise ValueError(f"{path}: {len(run) - len(fields)} predicted fields have no features; run it again.")

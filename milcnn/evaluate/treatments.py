@@ -25,7 +25,7 @@ class Neighbours(NamedTuple):
     table: pd.DataFrame  # a row a treatment, as given: moa, predicted (A|B where tied), scored, correct (0 to 1)
 
 
-def nsc(features: ArrayLike, moa: ArrayLike, compound: ArrayLike, batch: ArrayLike | None = None) -> Neighbours:
+def neighbours(features: ArrayLike, moa: ArrayLike, compound: ArrayLike, batch: ArrayLike | None = None) -> Neighbours:
     """Does the nearest treatment of another compound share the mechanism of action? Not-same-compound, NSC.
 
     Similarity is the cosine. Candidates of treatment i are the treatments of other compounds; with
@@ -72,6 +72,15 @@ def nsc(features: ArrayLike, moa: ArrayLike, compound: ArrayLike, batch: ArrayLi
     return Neighbours(accuracy, int(scored.sum()), table)
 
 
+def nsc(features: ArrayLike, moa: ArrayLike, compound: ArrayLike, batch: ArrayLike | None = None) -> tuple[float, int]:
+    """Accuracy of not-same-compound (with ``batch``: and-batch) matching, and the number of treatments scored.
+
+    ``features`` (n, D), the others (n,) names of n treatments; rules, ties and errors are those of ``neighbours``.
+    """
+    found = neighbours(features, moa, compound, batch)
+    return found.accuracy, found.n_scored
+
+
 def feature_columns(table: pd.DataFrame) -> list[str]:
     """The columns ``feature_0000`` … of a table of profiles."""
     return [column for column in table if column.startswith("feature_")]
@@ -101,7 +110,7 @@ def neighbour_table(profiles: dict[str, pd.DataFrame]) -> pd.DataFrame:
     tables = []
     for metric, table in profiles.items():
         batch = table[BATCH] if metric.startswith("nscb") else None
-        found = nsc(table[feature_columns(table)], table[LABEL], table[COMPOUND], batch).table
+        found = neighbours(table[feature_columns(table)], table[LABEL], table[COMPOUND], batch).table
         told = table[[*FIELD_KEY, COMPOUND]].assign(metric=metric, correct=found["correct"])
         tables.append(told[found["scored"].to_numpy()])
     return pd.concat(tables, ignore_index=True)

@@ -6,7 +6,18 @@ the validation fields.
 """
 
 from milcnn.profiles.cells import Cells, ProfileSettings, masks_of, open_cells
-from milcnn.profiles.run import RIVALS, fit, predict, run
+from milcnn.profiles.run import RIVALS, fit, predict, run, seeds_of
 from milcnn.profiles.sphering import sphering
 
-__all__ = ["RIVALS", "Cells", "ProfileSettings", "fit", "masks_of", "open_cells", "predict", "run", "sphering"]
+__all__ = [
+    "RIVALS",
+    "Cells",
+    "ProfileSettings",
+    "fit",
+    "masks_of",
+    "open_cells",
+    "predict",
+    "run",
+    "seeds_of",
+    "sphering",
+]

@@ -23,6 +23,12 @@ RIVALS: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
     "cell_mean": cell_mean,
     "cell_attention": cell_attention,
 }
+DRAWN = ("ljosa", "boosting", "svm_vote", "cell_mean", "cell_attention")  # a fit that draws random numbers
+
+
+def seeds_of(name: str, seeds: list[int]) -> list[int]:
+    """Those of ``seeds`` that the rival ``name`` is run with: all, or the first where no number is drawn."""
+    return seeds if name in DRAWN else seeds[:1]
 
 
 def fit(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
