@@ -2,8 +2,9 @@
 
 It sees what the MIL-CNN never does, so it is no rival: its distance to the maps is what a label on the whole
 field costs. It tells three things of each pixel: whether it is of an object, whether it lies in the core of its
-object, away from the border, which parts objects that touch (after Caicedo 2019, doi 10.1002/cyto.a.23863), and
-the class of the object. The network is MONAI's ``BasicUNet`` (Falk 2019, doi 10.1038/s41592-018-0261-2).
+object, away from other objects, which parts objects that touch (after Caicedo 2019, doi 10.1002/cyto.a.23863), and
+the class of the object. Background breaks no core: a thin stroke, a ring, is one object as a disc is. The
+network is MONAI's ``BasicUNet`` (Falk 2019, doi 10.1038/s41592-018-0261-2).
 """
 
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from milcnn.fields import Prepared, first_label
 from milcnn.localise.found import Found, in_cells
 from milcnn.localise.scores import score_method
 from milcnn.screens.columns import FIELD_KEY
+from milcnn.segment import EVERYWHERE
 from milcnn.settings import Settings
 from milcnn.train import set_determinism
 
 FEATURES = (16, 24, 32, 64, 128, 16)  # channels of the five levels, and of the last
-CORE = 5  # px, side of the window that must lie in one object
+CORE = 5  # px, side of the window around a core pixel that must hold no other object
 
 
 class CeilingSettings(Settings):
@@ -92,15 +94,17 @@ def class_weights(prepared: Prepared, classes: list[str]) -> Tensor:
 def mask_targets(prepared: Prepared, rows: pd.DataFrame, classes: list[str]) -> np.ndarray:
     """What the U-Net learns of the fields of ``rows``: class and core of each pixel, (B, 2, H, W) uint8.
 
-    The class is 0 for background and k for the k-th of ``classes``; the core is 1 where the window
-    around a pixel lies in one object.
+    The class is 0 for background and k for the k-th of ``classes``; the core is 1 at pixels of an object in
+    whose window of ``CORE`` px there is no pixel of another.
     """
     objects = prepared.objects.merge(rows[FIELD_KEY].assign(row=range(len(rows))), on=FIELD_KEY)
     truth = prepared.truth(rows)
     codes = np.zeros((len(rows), int(truth.max()) + 1), np.uint8)  # class of each object of each field
     codes[objects["row"], objects["object"]] = pd.Categorical(objects["class"], classes).codes + 1
     window = (1, CORE, CORE)
-    uniform = ndimage.minimum_filter(truth, window) == ndimage.maximum_filter(truth, window)
+    numbers = truth.astype(np.int32)
+    least = ndimage.minimum_filter(np.where(numbers == 0, np.iinfo(np.int32).max, numbers), window)
+    uniform = least == ndimage.maximum_filter(numbers, window)  # of the objects there, background left out
     return np.stack([codes[np.arange(len(rows))[:, None, None], truth], uniform & (truth > 0)], axis=1)
 
 
@@ -112,22 +116,28 @@ def standardised(ceiling: Ceiling, pixels: np.ndarray) -> Tensor:
 def training_crops(
     prepared: Prepared, rows: pd.DataFrame, ceiling: Ceiling, draws: Tensor, settings: CeilingSettings
 ) -> tuple[Tensor, Tensor]:
-    """Random crops of the fields of ``rows``: pixels (B, C, h, w) and targets (B, 2, h, w), downscaled float32."""
+    """Random crops of the fields of ``rows``: pixels (B, C, h, w) and targets (B, 3, h, w), downscaled float32.
+
+    Of each block: its mean pixel, the shares of it that are object and core, and the class of its object,
+    0 for none. All are of the whole block, so that the masks lie where the pixels do.
+    """
     pixels = standardised(ceiling, prepared.pixels(rows))
     targets = torch.from_numpy(mask_targets(prepared, rows, ceiling.classes)).float()
     both = torch.cat([pixels, targets], dim=1)  # so that pixels and masks are cut and turned alike
     crops = augmented(both, draws, min(settings.crop, *pixels.shape[-2:]), settings.turned)
     step = ceiling.downscale
-    pixels, targets = F.avg_pool2d(crops[:, :-2], step), crops[:, -2:, ::step, ::step]
-    height, width = pixels.shape[-2:]  # a last block that is not whole is left out
-    return pixels.contiguous(memory_format=torch.channels_last), targets[..., :height, :width]
+    blocks = F.avg_pool2d(torch.cat([crops[:, :-2], (crops[:, -2:] > 0).float()], dim=1), step)
+    targets = torch.cat([blocks[:, -2:], F.max_pool2d(crops[:, -2:-1], step)], dim=1)
+    return blocks[:, :-2].contiguous(memory_format=torch.channels_last), targets
 
 
 def pixel_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of object or not, of core or not, and, on objects alone, of the class; mean over pixels each."""
-    classes = targets[:, 0].long()
-    inside = F.binary_cross_entropy_with_logits(outputs[:, 0], (classes > 0).float())
-    core = F.binary_cross_entropy_with_logits(outputs[:, 1], targets[:, 1])
+    """Cross-entropy of object or not, of core or not, and, on objects alone, of the class; mean over pixels each.
+
+    ``outputs`` (B, 2 + classes, h, w) and ``targets`` (B, 3, h, w) of ``training_crops``.
+    """
+    inside, core = (F.binary_cross_entropy_with_logits(outputs[:, index], targets[:, index]) for index in range(2))
+    classes = targets[:, 2].long()
     by_pixel = F.cross_entropy(outputs[:, 2:], classes - 1, weights, ignore_index=-1, reduction="sum")
     return inside + core + by_pixel / (classes > 0).sum().clamp(min=1)
 
@@ -145,8 +155,8 @@ def ceiling_found(ceiling: Ceiling, field: np.ndarray, class_name: str) -> Found
     outputs = F.interpolate(ceiling.network(seen), field.shape[1:], mode="bilinear")[0].cpu()
     inside, core = outputs[:2].sigmoid().numpy()
     shares = outputs[2:].softmax(dim=0).numpy()
-    seeds, _ = ndimage.label((core > 0.5) & (inside > 0.5))
-    cells = watershed(-core, seeds, mask=inside > 0.5)
+    seeds, _ = ndimage.label((core > 0.5) & (inside > 0.5), EVERYWHERE)
+    cells = watershed(-core, seeds, connectivity=EVERYWHERE, mask=inside > 0.5)
     numbers = np.arange(1, cells.max() + 1)
     means = np.stack([ndimage.mean(share, cells, numbers) for share in shares])
     wanted = ceiling.classes.index(class_name)

@@ -1,9 +1,13 @@
 """The U-Net learns squares from rings within seconds, and its targets are those of the truth."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 
 from milcnn import ceiling
 from milcnn.fields import Prepared
@@ -44,8 +48,49 @@ def test_targets_are_the_class_of_each_object_and_its_core(prepared):
     assert targets[0, 0, 10, 10] == 1  # object 1 of field 0 is a ring
     assert targets[1, 0, 10, 10] == 2  # of field 1 a square
     assert targets[:, 0].astype(bool).sum() == 2 * 4 * 16**2
-    inner = 16 - (ceiling.CORE - 1)
-    assert targets[:, 1].sum() == 2 * 4 * inner**2
+    assert np.array_equal(targets[:, 1], targets[:, 0] > 0)  # no two objects touch: all of each is core
+
+
+def touching_rings(prepared, folder):
+    """``prepared`` with a truth of pairs of rings, 3 px thick, that touch."""
+    y, x = np.mgrid[:64, :64]
+    truth = np.zeros((12, 64, 64), np.uint8)
+    for number, (row, column) in enumerate(((15, 15), (15, 36), (44, 20), (44, 41)), start=1):
+        distance = np.hypot(y - row, x - column)
+        truth[:, (distance < 10.6) & (distance > 7.6)] = number
+    shutil.copytree(prepared.folder, folder)
+    np.save(folder / "truth" / "P.npy", truth)
+    return dataclasses.replace(prepared, folder=folder)
+
+
+class Oracle(torch.nn.Module):
+    """Gives the targets of one field after another as the logits that a perfect network would have."""
+
+    def __init__(self, targets):
+        super().__init__()
+        self.parts = torch.nn.Parameter(targets)
+        self.seen = iter(self.parts)
+
+    def forward(self, pixels):
+        *shares, code = next(self.seen)
+        named = [20 * (code == number) for number in (1, 2)]
+        return torch.stack([*(share.clamp(0.01, 0.99).logit() for share in shares), *named])[None]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_perfect_outputs_find_every_thin_object_that_touches_others(prepared, step, tmp_path, monkeypatch):
+    rings = touching_rings(prepared, tmp_path / "rings")
+    rows, settings = rings.of("test"), ceiling.CeilingSettings(downscale=step, crop=64)
+    mean, std = torch.tensor(prepared.mean).view(-1, 1, 1), torch.tensor(prepared.std).view(-1, 1, 1)
+    blank = ceiling.Ceiling(torch.nn.Identity(), ["ring", "square"], mean, std, step)
+    monkeypatch.setattr(ceiling, "augmented", lambda both, *_: both)  # the whole field, upright
+    _, targets = ceiling.training_crops(rings, rows, blank, torch.zeros(len(rows), 4), settings)
+    perfect = dataclasses.replace(blank, network=Oracle(targets))
+    found = [ceiling.ceiling_found(perfect, field, "ring") for field in rings.pixels(rows)]
+    scores = score_method(rings, rows, found, "oracle")
+    assert scores["f1_at_0.5"].mean() >= 0.95
+    assert scores["iou_foreground"].mean() > 0.85
+    assert ndimage.label(rings.truth(rows)[0])[1] < 4  # they do touch
 
 
 def test_a_rare_class_weighs_more(prepared):
