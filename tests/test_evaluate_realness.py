@@ -16,7 +16,7 @@ def control_fields(shift=0.0, plates=2, wells=10, features=4, of_well=0.0, seed=
     values = rng.normal(0, 1, (len(table), features)) + shift * plate.to_numpy()[:, None]
     values += of_well * rng.normal(0, 1, (plates * wells, features))[well]
     table = table.assign(Metadata_Control=True, Metadata_Batch="b" + (plate // 2).astype(str))
-    return table.assign(**{f"feature_{k:04d}": values[:, k] for k in range(features)})
+    return table.join(pd.DataFrame(values, columns=[f"feature_{k:04d}" for k in range(features)]))
 
 
 def probed(fields, metric):
@@ -44,13 +44,23 @@ def test_a_probe_never_sees_the_well_that_it_guesses():
 
 
 def test_the_correction_is_not_fitted_on_the_wells_that_are_probed():
-    fields = control_fields(shift=5)
+    fields = control_fields(shift=5, wells=40)
     order = fields["Metadata_Well"].str[1:].astype(int)
     moved = fields.copy()
     reference = (order % 2 == 0) & (fields["Metadata_Plate"] == "P0")
     moved.loc[reference, "feature_0000"] += 1000
     assert probed(moved, "plate_probe")["value"] == probed(fields, "plate_probe")["value"]
     assert probed(moved, "plate_probe_corrected")["value"] == 1  # a wrong correction tells the plate
+
+
+def test_the_corrected_probe_is_at_chance_in_noise_and_under_a_plate_effect():
+    for shift, plain in ((0.0, 1 / 6), (3.0, 1.0)):
+        runs = {
+            ("max", seed): control_fields(shift=shift, plates=6, wells=12, features=128, seed=seed) for seed in range(6)
+        }
+        rows = evaluate.probe_rows(runs, "s", "plate").set_index("metric")["value"]
+        assert rows["plate_probe"] == pytest.approx(plain, abs=0.1)
+        assert rows["plate_probe_corrected"] == pytest.approx(1 / 6, abs=0.1)
 
 
 def test_a_probe_of_batches_needs_two_of_them():

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -16,7 +15,7 @@ from milcnn.screens.columns import BATCH, PLATE, SPLIT, WELL
 from milcnn.splits import leaks
 from milcnn.survey import is_control
 
-FOLDS = 5
+PROBED = (1, 3)  # the parts of ``dealt_wells`` that are guessed
 LEAST_SPREAD = 1e-6  # of a feature: a smaller standard deviation is rounding
 
 
@@ -58,50 +57,59 @@ def inflation(history: pd.DataFrame) -> pd.DataFrame:
     return table.assign(inflation=table["best"] - table["chosen"])
 
 
-def reference_wells(controls: pd.DataFrame) -> np.ndarray:
-    """Every second well of each plate, (n,) bool: what the correction is fitted on, and the probe never sees."""
+def dealt_wells(controls: pd.DataFrame) -> np.ndarray:
+    """Each well of a plate in turn to one of four parts, (n,) int: reference A, probe A, reference B, probe B."""
     wells = controls[[PLATE, WELL]].drop_duplicates().sort_values([PLATE, WELL])
-    chosen = wells[wells.groupby(PLATE).cumcount() % 2 == 0]
-    return pd.MultiIndex.from_frame(controls[[PLATE, WELL]]).isin(pd.MultiIndex.from_frame(chosen))
+    part = pd.Series(wells.groupby(PLATE).cumcount().to_numpy() % 4, pd.MultiIndex.from_frame(wells))
+    return part[pd.MultiIndex.from_frame(controls[[PLATE, WELL]])].to_numpy()
 
 
-def standardised_by_plate(controls: pd.DataFrame, reference: np.ndarray) -> pd.DataFrame:
-    """``controls`` with features in standard deviations from the mean of the ``reference`` fields of their plate."""
+def standardised_by_plate(controls: pd.DataFrame, part: np.ndarray) -> pd.DataFrame:
+    """``controls`` with features in standard deviations from the mean of the reference wells of plate and side.
+
+    ``part`` (n,) as ``dealt_wells``: side A holds 0 and 1, side B 2 and 3; the reference is the first of each.
+    """
     names = feature_columns(controls)
-    known = controls[reference].groupby(PLATE)[names]
-    mean, std = (table.reindex(controls[PLATE]).to_numpy() for table in (known.mean(), known.std(ddof=0)))
+    side = pd.Series(part // 2, controls.index, name="side")
+    known = controls[part % 2 == 0].groupby([PLATE, side])[names]
+    place = pd.MultiIndex.from_arrays([controls[PLATE], side])
+    mean, std = (table.reindex(place).to_numpy() for table in (known.mean(), known.std(ddof=0)))
     values = (controls[names] - mean) / np.where(std > LEAST_SPREAD, std, 1)  # a constant feature is only centred
     return controls.drop(columns=names).join(values)
 
 
-def probe(controls: pd.DataFrame, column: str) -> Calls | None:
-    """Cross-validated guesses of ``column`` (plate or batch) from the features of control fields.
+def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> Calls | None:
+    """Guesses of ``column`` (plate or batch) from the features of the probe wells: learnt on side A, and on side B.
 
-    Logistic regression on standardised features, five folds (fewer where a group has fewer wells) between which no
-    well is shared. None where there are fewer than two groups of at least two wells: nothing to tell apart.
+    Logistic regression on standardised features, trained on the probe wells of one side, which guesses those of
+    the other. ``part`` (n,) as ``dealt_wells``. None where fewer than two groups have probe wells on both sides.
     """
-    wells = controls.groupby([PLATE, WELL], sort=False).ngroup()
-    counts = wells.groupby(controls[column]).nunique()
-    members = controls[column].isin(counts.index[counts >= 2])
-    if controls[members][column].nunique() < 2:
+    sides = [set(controls.loc[part == own, column]) for own in PROBED]
+    names = np.array(sorted(map(str, set.intersection(*sides))))
+    if len(names) < 2:
         return None
-    told, groups = controls[members], wells[members]
-    names, truth = np.unique(told[column].astype(str), return_inverse=True)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
-    folds = StratifiedGroupKFold(min(FOLDS, int(counts[counts >= 2].min())), shuffle=True, random_state=0)
-    values = told[feature_columns(told)].to_numpy(float)
-    y = cross_val_predict(model, values, truth, groups=groups, cv=folds, method="predict_proba")
-    one_hot = np.eye(len(names))
-    return Calls(one_hot[truth], one_hot[y.argmax(axis=1)], y)
+    label = controls[column].astype(str)
+    values = controls[feature_columns(controls)].to_numpy(float)
+    truth, found = [], []
+    for learnt, guessed in (PROBED, PROBED[::-1]):
+        train, test = ((part == own) & label.isin(names) for own in (learnt, guessed))
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
+        model.fit(values[train], label[train])
+        found.append(model.predict_proba(values[test]))
+        truth.append(np.searchsorted(names, label[test]))
+    y, one_hot = np.concatenate(found), np.eye(len(names))
+    return Calls(one_hot[np.concatenate(truth)], one_hot[y.argmax(axis=1)], y)
 
 
 def probes(fields: pd.DataFrame) -> dict[str, Calls]:
     """``plate_probe``, ``batch_probe`` and each ``_corrected`` of one run's ``fields``, where they are defined."""
     controls = fields[is_control(fields)].reset_index(drop=True)
-    reference = reference_wells(controls)
-    tables = {"": controls, "_corrected": standardised_by_plate(controls, reference)}
+    part = dealt_wells(controls)
+    whole = controls.groupby(PLATE)[WELL].transform("nunique").to_numpy() >= 4  # all four parts have a well
+    controls, part = controls[whole].reset_index(drop=True), part[whole]
+    tables = {"": controls, "_corrected": standardised_by_plate(controls, part)}
     found = {
-        name + suffix: probe(table[~reference], column)
+        name + suffix: probe(table, part, column)
         for name, column in (("plate_probe", PLATE), ("batch_probe", BATCH))
         for suffix, table in tables.items()
         if column in fields
@@ -114,10 +122,13 @@ def probe_rows(profiles: dict[tuple[str, int], pd.DataFrame], study: str, protoc
 
     Chance is one over the number of plates or batches; above it, features carry what no biology explains.
     ``plate_probe`` and ``batch_probe`` see the features as they are, ``…_corrected`` after standardisation by
-    plate. That is fitted on every second control well of the plate, and both look at the others: on the wells
-    that it was fitted on, a correction leaves nothing to find, whatever it does to all others. What it adds to
-    those is the error of a mean over few wells, and that can be told too. Seeds are averaged, fields drawn. One
-    plate or batch, or no controls: no row. ``profiles`` as in ``neighbour_rows``.
+    plate. The control wells of a plate are dealt in turn to reference A, probe A, reference B and probe B; a probe
+    well is corrected by the reference of its own side, the probe learns on one side and guesses the other, both
+    ways. With one reference for both sides, the error of its mean would be a mark of the plate that the probe
+    finds again, in pure noise. A plate with fewer than four control wells is left out. The features of the rivals
+    are standardised by plate already (``profiles.open_cells``): their plain probes are after a correction, too.
+    Seeds are averaged, fields drawn. One plate or batch, or no controls: no row. ``profiles`` as in
+    ``neighbour_rows``.
     """
     draws: dict[tuple[str, str], list[np.ndarray]] = {}
     counts = {}
