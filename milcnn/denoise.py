@@ -28,7 +28,10 @@ from milcnn.settings import Settings
 RHO = 0.5  # of the rows and the columns, the share that a pair of pixels belongs to
 SURE = 1e-6  # a map of 0 or 1 is as sure as this: −log 0 has no finite energy
 LOOK = 5  # iterations between two looks at the mask
-SETTLED = 1e-5  # change of a message, in nats, below which it has converged; 1e-3 still moved labels
+STILL = 1e-5  # change of a message, in nats, below which nothing moves any more
+# share of all that its energy has fallen, by which it may still fall between two looks and be settled: messages of
+# large fields change by a hundredth of a nat for hundreds of iterations more, in which single pixels flip
+SETTLED = 1e-3
 
 
 class DenoiseSettings(Settings):
@@ -46,6 +49,8 @@ class Denoised(NamedTuple):
     mask: Tensor  # (B, H, W) bool
     energy_before: Tensor  # (B,), of the map above one half
     energy_after: Tensor  # (B,), of ``mask``, never above ``energy_before``
+    settled: Tensor  # (B,) bool, whether the energy had stopped falling, see SETTLED
+    iterations: int
 
 
 class Grid(NamedTuple):
@@ -69,8 +74,8 @@ def denoise(maps: Tensor, fields: Tensor, settings: DenoiseSettings | None = Non
     probability = maps.float().clamp(SURE, 1 - SURE)
     grid = Grid(probability.logit(), *weights(fields.to(maps.device), settings))
     constant = -torch.log1p(-probability).sum(dim=(1, 2), dtype=torch.float64)  # the energy of an empty mask
-    mask, before, after = min_sum(grid, settings)
-    return Denoised(mask, constant + before, constant + after)
+    mask, before, after, settled, iterations = min_sum(grid, settings)
+    return Denoised(mask, constant + before, constant + after, settled, iterations)
 
 
 def weights(fields: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
@@ -89,25 +94,27 @@ def weights(fields: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
     return settings.smoothness * torch.exp(-across / scale), settings.smoothness * torch.exp(-down / scale)
 
 
-def min_sum(grid: Grid, settings: DenoiseSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """The best mask (B, H, W) on the way of the messages, and the energies (B,) before and after.
+def min_sum(grid: Grid, settings: DenoiseSettings) -> Denoised:
+    """What ``denoise`` gives, with energies less that of the empty mask.
 
-    Ends when no message changes by more than ``SETTLED``, or after ``settings.iterations``.
+    Ends when no message changes by more than ``STILL``, or after ``settings.iterations``.
     """
     messages = [torch.zeros_like(weight) for weight in (grid.across, grid.across, grid.down, grid.down)]
     best = grid.theta > 0
     before = least = energy(grid, best)
+    settled = torch.zeros_like(before, dtype=torch.bool)
     for iteration in range(1, settings.iterations + 1):
-        last, messages = messages, pass_messages(grid, messages, settings.damping)
+        old, messages = messages, pass_messages(grid, messages, settings.damping)
         if iteration % LOOK and iteration < settings.iterations:
             continue
         mask = belief(grid, messages) > 0
         found = energy(grid, mask)
-        best = torch.where((found < least)[:, None, None], mask, best)
-        least = torch.minimum(found, least)
-        if all(torch.allclose(new, old, rtol=0, atol=SETTLED) for new, old in zip(messages, last, strict=True)):
+        last, least = least, torch.minimum(found, least)
+        best = torch.where((found < last)[:, None, None], mask, best)
+        settled = last - least <= SETTLED * (before - least)
+        if all(torch.allclose(*pair, rtol=0, atol=STILL) for pair in zip(messages, old, strict=True)):
             break
-    return best, before, least
+    return Denoised(best, before, least, settled, iteration)
 
 
 def belief(grid: Grid, messages: list[Tensor]) -> Tensor:

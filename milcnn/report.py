@@ -26,6 +26,9 @@ TABLES: dict[str, dict[tuple[str, str], str]] = {
         ("mean_average_precision", "field"): "Field mAP",
         ("roc_auc", "field"): "Field AUC",
     },
+    "Is it better than the rival that was best on validation?": {
+        ("accuracy_difference", "field"): "Accuracy of Noisy-AND less that of the rival",
+    },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",
         ("iou_foreground", "pixel"): "Foreground IoU",

@@ -74,7 +74,7 @@ def test_a_tree_is_solved_exactly():
     across, down = 2 * torch.rand(20, 3, 3, generator=generator), 2 * torch.rand(20, 2, 4, generator=generator)
     across[:, 1:] = 0  # a comb: the first row, and columns that hang from it
     comb = Grid(theta, across, down)
-    _, _, found = min_sum(comb, DenoiseSettings(iterations=500))
+    found = min_sum(comb, DenoiseSettings(iterations=500)).energy_after
     masks_there = torch.from_numpy(np.stack(every_mask((3, 4))))
     best = torch.stack([energy(comb, mask.expand(20, 3, 4)) for mask in masks_there]).min(dim=0).values
     torch.testing.assert_close(found, best, rtol=1e-5, atol=1e-5)
@@ -118,6 +118,17 @@ def drawn():
     return np.stack([screen.read(row) for row in rows]), np.stack([screen.truth(row) for row in rows])
 
 
+def test_the_energy_settles_and_the_default_iterations_are_near_to_where_it_does(drawn):
+    maps, fields = torch.from_numpy(masks.foreground_probability(drawn[0])), torch.from_numpy(drawn[0])
+    found, long = denoise(maps, fields), denoise(maps, fields, DenoiseSettings(iterations=400))
+    assert long.settled.all()
+    assert (found.iterations, long.iterations) == (60, 400)
+    assert not denoise(maps, fields, DenoiseSettings(iterations=5)).settled.any()
+    fallen = found.energy_before - long.energy_after
+    assert (found.energy_after - long.energy_after <= 0.01 * fallen).all()
+    assert (found.mask != long.mask).float().mean() < 1e-3
+
+
 def test_energy_is_within_one_percent_of_graph_cut_on_simulated_fields(drawn):
     maps = torch.from_numpy(masks.foreground_probability(drawn[0]))
     assert_close_to_graph_cut(maps, torch.from_numpy(drawn[0]), DenoiseSettings())
@@ -145,7 +156,7 @@ def test_the_best_mask_is_kept_however_early_the_end_and_though_messages_swing(d
     theta = torch.rand(4, 128, 128, generator=torch.Generator().manual_seed(1)).logit().clamp(-9, 9)
     settings = DenoiseSettings(smoothness=8.0, damping=0.0, iterations=iterations)
     grid = Grid(theta, *weights(torch.from_numpy(drawn[0]), settings))
-    mask, before, after = min_sum(grid, settings)
+    mask, before, after, *_ = min_sum(grid, settings)
     assert (after < before).all()
     torch.testing.assert_close(energy(grid, mask), after)  # at 60 the last mask is worse than the best
 

@@ -91,6 +91,9 @@ def blank_fields():
     yield "black", np.zeros((2, 128, 128), np.uint8)
     yield "noise", rng.normal(200, 10, (2, 128, 128))
     yield "shot noise", rng.exponential(10, (1, 128, 128))
+    yield "few photons", rng.poisson(0.1, (1, 128, 128)).astype(np.uint16)
+    yield "more photons", rng.poisson(0.3, (1, 128, 128)).astype(np.uint16)
+    yield "clipped noise", rng.normal(0, 10, (1, 128, 128)).clip(0)
     yield "uneven light", rng.poisson(400 * light, (3, 128, 128)).astype(np.uint16)
 
 

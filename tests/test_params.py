@@ -37,6 +37,12 @@ def test_the_protocol_is_what_the_split_keeps_apart(path):
     assert kind == "given" or yaml.safe_load(path.read_text())["protocol"] == kind
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem == "localise"], ids=lambda path: path.parent.name)
+def test_the_classical_floor_is_the_segmentation_of_the_rivals(path):
+    own, rivals = (yaml.safe_load(p.read_text()) for p in (path, path.with_stem("baselines")))
+    assert own["segmentation"] == rivals["segmentation"]
+
+
 def test_params_yaml_names_studies_and_poolings_that_exist():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for study in params["studies"]:

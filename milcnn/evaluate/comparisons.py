@@ -36,7 +36,7 @@ def differences(predictions: pd.DataFrame, first: str = JUDGED) -> pd.DataFrame:
     own = predictions[predictions["method"] == first]
     facts = {"first": first, "n": len(own.drop_duplicates(FIELD_KEY)), "seeds": own["seed"].nunique()}
     rows = [
-        facts | {"second": second} | spread(draws[first] - draws[second])
+        facts | {"second": second} | spread((draws[first] - draws[second]).round(12))
         for second in draws
         if first in draws and second != first
     ]

@@ -9,6 +9,7 @@ from milcnn.localise.dense import dense_map, multi_scale, sharp_map, shift_avera
 from milcnn.localise.found import Found, cut_fields, evident_cells, floors, in_cells, network_found
 from milcnn.localise.geometry import instance_centres
 from milcnn.localise.maps import class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
+from milcnn.localise.rules import score_rules
 from milcnn.localise.sanity import cascade, cascade_scores
 from milcnn.localise.scores import (
     cell_average_precision,
@@ -46,6 +47,7 @@ __all__ = [
     "score_maps",
     "score_method",
     "score_network",
+    "score_rules",
     "score_runs",
     "scored_fields",
     "sharp_map",

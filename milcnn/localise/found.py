@@ -78,7 +78,7 @@ def in_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Those of ``cells`` (H, W) that carry the label by a map (H, W) ≥ 0; none where the map is constant over cells.
+    """Those of ``cells`` (H, W) that carry the label by a map (H, W) ≥ 0; none where the map is constant over several.
 
     The mean of the map over each cell is held against Otsu's threshold of the means of the field. It is taken of
     their logarithm, with a hundredth of the largest added: of the means themselves, which are skewed, it
@@ -87,6 +87,8 @@ def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """
     means = cell_means(cells, values[None])[:, 0]
     shift = means.max(initial=0) / 100
+    if len(means) == 1 and shift > 0:
+        return cells.copy()  # one cell alone: there is nothing to hold it against
     if shift == 0 or np.ptp(means) == 0:
         return np.zeros_like(cells)
     return labelled_cells(cells, values, np.exp(otsu_threshold(np.log(means + shift))) - shift)
@@ -123,13 +125,17 @@ def classical(field: np.ndarray, channels: list[str], settings: SegmentSettings)
     return Found((cells > 0).astype(np.float32), cells, cells)
 
 
-def floors(prepared: Prepared, fields: CutFields, seed: int = 0) -> dict[str, list[Found]]:
-    """What is found in each of ``fields`` without a network, by the name of each floor."""
+def floors(
+    prepared: Prepared, fields: CutFields, segmentation: SegmentSettings, seed: int = 0
+) -> dict[str, list[Found]]:
+    """What is found in each of ``fields`` without a network, by the name of each floor.
+
+    ``segmentation`` is how the rivals of the study find cells.
+    """
     rng = np.random.default_rng(seed)
-    settings = SegmentSettings()
     return {
         "random_map": [random_map(*pair, rng) for pair in zip(fields.pixels, fields.cells, strict=True)],
         "all_foreground": [all_foreground(field) for field in fields.pixels],
         "otsu": [otsu(field) for field in fields.pixels],
-        "classical": [classical(field, prepared.channels, settings) for field in fields.pixels],
+        "classical": [classical(field, prepared.channels, segmentation) for field in fields.pixels],
     }
