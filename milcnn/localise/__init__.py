@@ -5,7 +5,7 @@ Jacobian map of Kraus 2016 among them; ``dense`` what sharpens any map; ``geomet
 ``found`` makes cells of maps, ``scores`` holds them against the truth, ``sanity`` asks what the maps depend on.
 """
 
-from milcnn.localise.dense import dense_map, multi_scale, sharp_map, shift_averaged
+from milcnn.localise.dense import dense_map, evidence_map, multi_scale, sharp_map, shift_averaged
 from milcnn.localise.found import Found, cut_fields, evident_cells, floors, in_cells, network_found
 from milcnn.localise.geometry import instance_centres
 from milcnn.localise.maps import class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
@@ -31,6 +31,7 @@ __all__ = [
     "class_map",
     "cut_fields",
     "dense_map",
+    "evidence_map",
     "evident_cells",
     "floors",
     "grad_cam",

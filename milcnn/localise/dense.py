@@ -85,13 +85,18 @@ def multi_scale(
 
 
 def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
-    """√(Jacobian map · LayerCAM), each smoothed by a Gaussian, on the foreground; (B, H, W) float32, ≥ 0.
+    """``evidence_map`` on the foreground (``masks.foreground``, which knows no label), (B, H, W) float32, ≥ 0."""
+    bright = torch.from_numpy(foreground(fields.cpu().numpy())).to(model.mean.device)
+    return evidence_map(model, fields, class_index, pad=pad) * bright
 
-    The Jacobian map is sharp but lights up edges, LayerCAM fills cells but spills over: a pixel needs
-    both, and to be foreground (``masks.foreground``, which knows no label). Recipe and σ were chosen on
+
+def evidence_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
+    """√(Jacobian map · LayerCAM), each smoothed by a Gaussian, (B, H, W) float32, ≥ 0.
+
+    For means over cells, which are foreground already; elsewhere ``sharp_map``. The Jacobian map is sharp but lights up edges, LayerCAM fills cells but spills over: a pixel needs
+    both. Recipe and σ were chosen on
     the truth of validation fields of ``simulated`` and ``digits``; no test field was looked at.
     """
     jacobian = smoothed(jacobian_map(model, fields, class_index, pad=pad), SMOOTHING)
     evidence = smoothed(layer_cam(model, fields, class_index, pad=pad), SMOOTHING)
-    bright = torch.from_numpy(foreground(fields.cpu().numpy())).to(jacobian.device)
-    return (jacobian * evidence).sqrt() * bright
+    return (jacobian * evidence).sqrt()
