@@ -4,7 +4,7 @@
 
 The network is the paper's at full width with batch normalisation, of three channels and twelve classes, with
 weights as they start: time does not depend on them. The field is of drawn cells, about a hundred. One class, no shift
-averaging. ``cells`` is what ``05_localise`` does of a field: the map, the foreground denoised and parted into cells, and
+averaging. ``cells`` is what ``05_localise`` does of a field: the map, the foreground denoised and parted into cells,
 the evident ones of them; ``class_mask`` is the class map, denoised; the others are maps alone. Each keeps its best
 time; ``memory_GB`` is the most that the process ever held, of all up to there. ``--cpu-time`` counts processor seconds
 of all threads instead, which other load on the machine hardly touches. Writes ``benchmarks/results/maps.json``.

@@ -93,9 +93,9 @@ def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: 
 def evidence_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """√(Jacobian map · LayerCAM), each smoothed by a Gaussian, (B, H, W) float32, ≥ 0.
 
-    For means over cells, which are foreground already; elsewhere ``sharp_map``. The Jacobian map is sharp but lights up edges, LayerCAM fills cells but spills over: a pixel needs
-    both. Recipe and σ were chosen on
-    the truth of validation fields of ``simulated`` and ``digits``; no test field was looked at.
+    For means over cells, which are foreground already; elsewhere ``sharp_map``. The Jacobian map is sharp but lights
+    up edges, LayerCAM fills cells but spills over: a pixel needs both. Recipe and σ were chosen on the truth of
+    validation fields of ``simulated`` and ``digits``; no test field was looked at.
     """
     jacobian = smoothed(jacobian_map(model, fields, class_index, pad=pad), SMOOTHING)
     evidence = smoothed(layer_cam(model, fields, class_index, pad=pad), SMOOTHING)
