@@ -29,7 +29,8 @@ from milcnn.evaluate import label_matrix, with_errors
 from milcnn.fields import Prepared
 from milcnn.figures.gallery import RANKS, class_colour, composite, display_range, scale_bar
 from milcnn.files import written_whole
-from milcnn.localise import class_map, otsu_mask, sharp_map
+from milcnn.localise import class_map, instance_centres, otsu_mask, sharp_map
+from milcnn.localise.geometry import enlarged
 from milcnn.model import MILCNN, STRIDE
 from milcnn.paths import ROOT
 from milcnn.screens.columns import LABEL
@@ -83,10 +84,13 @@ def class_masks(network: MILCNN, pixels: torch.Tensor, wanted: list[list[int]]) 
     return masks
 
 
+@torch.inference_mode()
 def all_class_maps(network: MILCNN, pixels: torch.Tensor) -> np.ndarray:
-    """The map of every class of fields (B, C, H, W), (B, classes, H, W) in [0, 1]."""
-    maps = [class_map(network, pixels, index).cpu() for index in range(len(network.settings.classes))]
-    return torch.stack(maps, dim=1).numpy()
+    """The map of every class of fields (B, C, H, W), (B, classes, H, W) in [0, 1]: each as ``class_map``."""
+    size = pixels.shape[-2:]
+    instances = network.eval()(pixels.to(network.mean.device)).instances
+    maps = enlarged(instances.flatten(0, 1), *instance_centres(network, size), size)
+    return maps.unflatten(0, instances.shape[:2]).cpu().numpy()
 
 
 def range_of(prepared: Prepared, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +197,8 @@ def likeliest(peaks: pd.DataFrame, classes: list[str], n: int) -> pd.DataFrame:
 def cut_cells(network: MILCNN, prepared: Prepared, table: pd.DataFrame, cells: pd.DataFrame) -> np.ndarray:
     """The crop around each of ``cells``, (n, side, side, 3) in [0, 1].
 
-    The map of a class is coarse, so that its highest place may lie beside a cell: the crop is centred
-    where class map times smoothed sharp map is highest.
+    The map of a class is coarse, so that its highest place may lie beside a cell: the crop is centred where, no
+    more than a stride from there, class map times smoothed sharp map is highest; there, where that is nothing.
     """
     low, high = range_of(prepared, table)
     crops = []
@@ -202,9 +206,12 @@ def cut_cells(network: MILCNN, prepared: Prepared, table: pd.DataFrame, cells: p
         field = prepared.pixels(table.iloc[[cell["field"]]])
         pixels = torch.from_numpy(field)
         evidence = gaussian(sharp_map(network, pixels, index)[0].cpu().numpy(), SMOOTHING)
-        place = (class_map(network, pixels, index)[0].cpu().numpy() * evidence).argmax()
-        rgb = composite(field[0], low, high)
-        crops.append(window(rgb, *np.unravel_index(place, evidence.shape)))
+        top, left = (max(0, cell[axis] - STRIDE) for axis in ("y", "x"))
+        near = np.s_[top : cell["y"] + STRIDE + 1, left : cell["x"] + STRIDE + 1]
+        shown = class_map(network, pixels, index)[0].cpu().numpy()[near] * evidence[near]
+        y, x = np.unravel_index(shown.argmax(), shown.shape)
+        centre = (top + y, left + x) if shown.any() else (cell["y"], cell["x"])
+        crops.append(window(composite(field[0], low, high), *centre))
     return np.stack(crops)
 
 

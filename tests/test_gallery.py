@@ -173,7 +173,9 @@ def test_sheets_put_each_field_under_its_class_and_rank():
 
 def test_cells_of_a_class_are_cut_around_its_true_objects(sample):
     ready, network, table = sample
-    own = pd.DataFrame({"class": table["Metadata_Label"], "p": 1.0, "field": range(len(table))})
+    maps = gallery.all_class_maps(network, torch.from_numpy(ready.pixels(table)))
+    peaks = pd.concat([gallery.class_peaks(one, ready.classes).assign(field=i) for i, one in enumerate(maps)])
+    own = peaks[peaks["class"].to_numpy() == np.repeat(table["Metadata_Label"].to_numpy(), len(ready.classes))]
     shown = gallery.cut_cells(network, ready, table, own)
     assert shown.shape == (len(table), gallery.CROP, gallery.CROP, 3)
     objects = ready.labelled_mask(table)
@@ -185,6 +187,24 @@ def test_cells_of_a_class_are_cut_around_its_true_objects(sample):
         (y, x), *_ = corners
         hits += true[y + 16 : y + 48, x + 16 : x + 48].any()
     assert hits >= 8  # of nine, although half the digits of a field are others
+
+
+def test_a_crop_without_evidence_is_centred_at_the_peak_of_the_class_map(sample, monkeypatch):
+    ready, network, table = sample
+    monkeypatch.setattr(gallery, "sharp_map", lambda network, pixels, index: torch.zeros(1, *pixels.shape[-2:]))
+    cells = pd.DataFrame({"class": [ready.classes[0]], "p": [1.0], "field": [2], "y": [50], "x": [44]})
+    low, high = gallery.range_of(ready, table)
+    rgb = figures.composite(ready.pixels(table.iloc[[2]])[0], low, high)
+    (crop,) = gallery.cut_cells(network, ready, table, cells)
+    np.testing.assert_array_equal(crop, gallery.window(rgb, 50, 44))
+
+
+def test_all_class_maps_are_those_of_each_class(sample):
+    ready, network, table = sample
+    pixels = torch.from_numpy(ready.pixels(table.head(2)))
+    maps = gallery.all_class_maps(network, pixels)
+    for index in range(len(ready.classes)):
+        np.testing.assert_allclose(maps[:, index], gallery.class_map(network, pixels, index).numpy(), atol=1e-6)
 
 
 def test_page_of_the_sample_has_every_picture_it_names_and_no_old_ones(sample, drawn):
