@@ -242,6 +242,20 @@ def test_padding_adds_nothing_to_a_bag(prepared):
     np.testing.assert_allclose(profile[4], scorer(alone)[1][0], rtol=1e-4, atol=1e-6)
 
 
+def test_the_learning_rate_is_the_one_best_on_validation(prepared):
+    """At a rate near 0 nothing is learnt: it must lose, wherever it stands."""
+    cells = profiles.open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+    cells = cells.where(cells.counts > 0)
+    good = profiles.fit("cell_mean", cells, replaced(learning_rates=(3e-3,)))(cells)[0]
+    for rates in ((1e-9, 3e-3), (3e-3, 1e-9)):
+        found = profiles.fit("cell_mean", cells, replaced(learning_rates=rates))(cells)[0]
+        np.testing.assert_array_equal(found, good)
+
+
+def replaced(**changes) -> profiles.ProfileSettings:
+    return SETTINGS.model_copy(update=changes)
+
+
 def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepared):
     """Cells without any signal: votes of seen fields would remember their labels."""
     cells = profiles.open_cells(prepared, made_cells(prepared.fields, shift=0), SETTINGS)

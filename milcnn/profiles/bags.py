@@ -57,11 +57,20 @@ def cell_attention(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def fit_bags(cells: Cells, settings: ProfileSettings, name: str) -> Scorer:
-    """Train as the MIL-CNN is: two-headed loss, balanced classes, weights of the epoch best on validation."""
+    """Of the networks of all learning rates the one with the lowest validation loss, see ``trained``."""
+    found = [trained(cells, settings, name, rate) for rate in settings.learning_rates]
+    return partial(score_bags, min(found, key=lambda one: one[0])[1])
+
+
+def trained(cells: Cells, settings: ProfileSettings, name: str, rate: float) -> tuple[float, CellMIL]:
+    """Train as the MIL-CNN is: two-headed loss, balanced classes, weights of the epoch best on validation.
+
+    Gives the validation loss of that epoch and the network, in evaluation mode.
+    """
     torch.manual_seed(settings.seed)
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     network = CellMIL(len(cells.names), len(cells.classes), settings.hidden, name)
-    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
     bags, targets = padded(training), torch.from_numpy(training.targets)
     best, weights = math.inf, network.state_dict()
     for epoch in range(1, settings.epochs + 1):
@@ -72,7 +81,7 @@ def fit_bags(cells: Cells, settings: ProfileSettings, name: str) -> Scorer:
         if loss < best:
             best, weights = loss, copy.deepcopy(network.state_dict())
     network.load_state_dict(weights)
-    return partial(score_bags, network.eval())
+    return best, network.eval()
 
 
 def train_epoch(
