@@ -30,7 +30,7 @@ from milcnn.fields import Prepared
 from milcnn.figures.gallery import RANKS, class_colour, composite, display_range, scale_bar
 from milcnn.files import written_whole
 from milcnn.localise import class_map, instance_centres, otsu_mask, sharp_map
-from milcnn.localise.geometry import enlarged
+from milcnn.localise.geometry import enlarged, large_enough
 from milcnn.model import MILCNN, STRIDE
 from milcnn.paths import ROOT
 from milcnn.screens.columns import LABEL
@@ -87,6 +87,7 @@ def class_masks(network: MILCNN, pixels: torch.Tensor, wanted: list[list[int]]) 
 @torch.inference_mode()
 def all_class_maps(network: MILCNN, pixels: torch.Tensor) -> np.ndarray:
     """The map of every class of fields (B, C, H, W), (B, classes, H, W) in [0, 1]: each as ``class_map``."""
+    pixels, _ = large_enough(network, pixels, pad=False)
     size = pixels.shape[-2:]
     instances = network.eval()(pixels.to(network.mean.device)).instances
     maps = enlarged(instances.flatten(0, 1), *instance_centres(network, size), size)

@@ -207,6 +207,16 @@ def test_all_class_maps_are_those_of_each_class(sample):
         np.testing.assert_allclose(maps[:, index], gallery.class_map(network, pixels, index).numpy(), atol=1e-6)
 
 
+def test_a_field_without_an_instance_is_refused_as_by_class_map(sample):
+    _, network, _ = sample
+    small = torch.zeros(1, 1, 16, 16)
+    with pytest.raises(ValueError, match="px") as told:
+        gallery.all_class_maps(network, small)
+    with pytest.raises(ValueError, match="px") as expected:
+        gallery.class_map(network, small, 0)
+    assert str(told.value) == str(expected.value)
+
+
 def test_page_of_the_sample_has_every_picture_it_names_and_no_old_ones(sample, drawn):
     _, _, table = sample
     folder, cells, _ = drawn

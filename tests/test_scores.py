@@ -49,6 +49,9 @@ def test_evident_cells_are_those_above_the_gap_whatever_the_unit():
         assert set(np.unique(finding.evident_cells(unit * values, labels))) == {0, 1, 4}
     assert not finding.evident_cells(np.zeros(labels.shape), labels).any()
     assert not finding.evident_cells(values, np.zeros_like(labels)).any()
+    one = (labels == 1).astype(labels.dtype)
+    assert (finding.evident_cells(np.ones(labels.shape), one) == one).all()  # alone, and nothing to hold it against
+    assert not finding.evident_cells(np.zeros(labels.shape), one).any()
 
 
 def test_in_cells_is_the_mean_over_each_and_nothing_between():

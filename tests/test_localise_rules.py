@@ -1,0 +1,48 @@
+"""Threshold rules: chosen on labels of validation fields alone, scored as their masks are."""
+
+import numpy as np
+import pytest
+
+from milcnn import fields, localise, masks, model
+from milcnn.agreement import dice
+from milcnn.localise import rules
+from milcnn.localise.found import maps_of
+from milcnn.masks import CellSettings
+from milcnn.paths import ROOT
+from milcnn.predict import outputs
+
+SAMPLE = ROOT / "data" / "sample"
+
+
+@pytest.fixture(scope="module")
+def sample():
+    ready = fields.load(SAMPLE / "prepared")
+    network = model.load(SAMPLE / "models" / "noisy_and-0" / "model.safetensors")
+    return ready, network, localise.cut_fields(ready, ready.of("test"), CellSettings(radius=12, smallest=20))
+
+
+def test_a_threshold_tells_validation_fields_of_the_class_from_the_others_best_of_all(sample):
+    """Against every threshold, one by one; test fields may change their labels as they like."""
+    ready, network, _ = sample
+    rows = ready.of("validation")
+    (output,) = outputs(network, ready, rows)
+    found = rules.validation_thresholds(network, ready)
+    for index, threshold in enumerate(found):
+        p, own = output.instances[:, index].flatten(1).numpy(), ready.targets(rows) == index
+        told = [(p[own] > t).mean() - (p[~own] > t).mean() for t in [*np.unique(p), threshold]]
+        assert told[-1] == pytest.approx(max(told)) if np.isfinite(threshold) else max(told) <= 0
+    table = ready.fields.copy()
+    test = table["Metadata_Split"] == "test"
+    table.loc[test, "Metadata_Label"] = table.loc[test, "Metadata_Label"].to_numpy()[::-1]
+    np.testing.assert_array_equal(rules.validation_thresholds(network, ready.with_fields(table)), found)
+
+
+def test_scores_are_those_of_the_masks_and_denoising_never_adds_energy(sample):
+    ready, network, test = sample
+    table = localise.score_rules(network, ready, test)
+    assert table["rule"].value_counts().to_dict() == dict.fromkeys(rules.RULES, len(test.rows))
+    maps, truth = maps_of(localise.class_map, network, test, test.targets), ready.labelled_mask(test.rows)
+    fixed = masks.class_mask(maps, test.pixels, np.full(len(maps), 0.5))
+    expected = [dice(*pair) for pair in zip(truth, fixed, strict=True)]
+    np.testing.assert_allclose(table.loc[table["rule"] == "fixed", "dice_class"], expected)
+    assert (table["energy_after"] <= table["energy_before"]).all()
