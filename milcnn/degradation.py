@@ -18,7 +18,7 @@ from milcnn.screens.columns import CONTROL, SPLIT
 
 FACTORS = {"noise": "label_noise", "share": "train_share"}  # what a condition's name starts with
 CLEAN = {"label_noise": 0.0, "train_share": 1.0}  # where the runs without a condition stand
-COLUMNS = ["method", "factor", "level", "value", "low", "high", "n"]
+COLUMNS = ["method", "factor", "level", "value", "low", "high", "n", "seeds"]
 
 
 def read_methods(folder: Path) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def by_condition(folder: Path) -> pd.DataFrame:
     clean, tables = read_methods(folder), []
     for name, (factor, level) in conditions(folder).items():
         spoiled = read_methods(folder / name)
-        at_start = clean[clean["method"].isin(spoiled["method"])]
+        at_start = clean.merge(spoiled[["method", "seed"]].drop_duplicates())  # the same seeds on clean labels
         tables += [spoiled.assign(factor=factor, level=level), at_start.assign(factor=factor, level=CLEAN[factor])]
     if not tables:
         return pd.DataFrame(columns=COLUMNS)

@@ -29,8 +29,7 @@ from milcnn.evaluate import label_matrix, with_errors
 from milcnn.fields import Prepared
 from milcnn.figures.gallery import RANKS, class_colour, composite, display_range, scale_bar
 from milcnn.files import written_whole
-from milcnn.localise import class_map, instance_centres, otsu_mask, sharp_map
-from milcnn.localise.geometry import enlarged, large_enough
+from milcnn.localise import all_class_maps, class_map, otsu_mask, sharp_map
 from milcnn.model import MILCNN, STRIDE
 from milcnn.paths import ROOT
 from milcnn.screens.columns import LABEL
@@ -84,16 +83,6 @@ def class_masks(network: MILCNN, pixels: torch.Tensor, wanted: list[list[int]]) 
     return masks
 
 
-@torch.inference_mode()
-def all_class_maps(network: MILCNN, pixels: torch.Tensor) -> np.ndarray:
-    """The map of every class of fields (B, C, H, W), (B, classes, H, W) in [0, 1]: each as ``class_map``."""
-    pixels, _ = large_enough(network, pixels, pad=False)
-    size = pixels.shape[-2:]
-    instances = network.eval()(pixels.to(network.mean.device)).instances
-    maps = enlarged(instances.flatten(0, 1), *instance_centres(network, size), size)
-    return maps.unflatten(0, instances.shape[:2]).cpu().numpy()
-
-
 def range_of(prepared: Prepared, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """One ``display_range`` for all ``rows``, from some of them: a dim field looks dim beside a bright one."""
     some = prepared.pixels(rows.iloc[:: -(-len(rows) // RANGE_FIELDS)])
@@ -111,7 +100,7 @@ def looks(
     fields = prepared.pixels(rows)
     pixels = torch.from_numpy(fields)
     masks = class_masks(network, pixels, shown_classes(rows, prepared.classes))
-    return [composite(field, low, high) for field in fields], masks, all_class_maps(network, pixels)
+    return [composite(field, low, high) for field in fields], masks, all_class_maps(network, pixels).cpu().numpy()
 
 
 def resized(image: np.ndarray, side: int) -> Image.Image:
@@ -172,7 +161,7 @@ def draw_fields(network: MILCNN, prepared: Prepared, table: pd.DataFrame, folder
         fields = prepared.pixels(table.iloc[part])
         pixels = torch.from_numpy(fields)
         masks = class_masks(network, pixels, wanted[part])
-        maps = all_class_maps(network, pixels)
+        maps = all_class_maps(network, pixels).cpu().numpy()
         for number, (field, own, stack) in enumerate(zip(fields, masks, maps, strict=True), start):
             rgb = composite(field, low, high)
             save_picture(outlined(rgb, own, THUMB), folder / "thumbs", number)

@@ -41,6 +41,7 @@ class TrainSettings(Settings):
     """How a MIL-CNN is trained, by AdamW. All values are our choice."""
 
     epochs: int = Field(20, ge=1)
+    passes: int = Field(1, ge=1)  # over the training fields in an epoch, before the validation fields are looked at
     batch_size: int = Field(16, ge=1)  # of all processes together
     learning_rate: float = Field(3e-3, gt=0)  # the largest of the schedule
     schedule: Literal["one_cycle", "cosine"] = "one_cycle"
@@ -119,7 +120,7 @@ def epoch_batches(
 
 
 def steps_per_epoch(n_fields: int, settings: TrainSettings) -> int:
-    return -(-n_fields // settings.batch_size)
+    return -(-n_fields * settings.passes // settings.batch_size)
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerato
 
 
 def train_epoch(run: Run, bags: Bags, settings: TrainSettings, accelerator: Accelerator, epoch: int) -> float:
-    """One pass over the training fields; their mean loss. Raises FloatingPointError when it is not finite."""
+    """``passes`` over the training fields; their mean loss. Raises FloatingPointError when it is not finite."""
     run.model.train()
     steps = steps_per_epoch(len(bags), settings)
     process, processes = accelerator.process_index, accelerator.num_processes

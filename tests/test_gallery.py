@@ -173,7 +173,7 @@ def test_sheets_put_each_field_under_its_class_and_rank():
 
 def test_cells_of_a_class_are_cut_around_its_true_objects(sample):
     ready, network, table = sample
-    maps = gallery.all_class_maps(network, torch.from_numpy(ready.pixels(table)))
+    maps = gallery.all_class_maps(network, torch.from_numpy(ready.pixels(table))).numpy()
     peaks = pd.concat([gallery.class_peaks(one, ready.classes).assign(field=i) for i, one in enumerate(maps)])
     own = peaks[peaks["class"].to_numpy() == np.repeat(table["Metadata_Label"].to_numpy(), len(ready.classes))]
     shown = gallery.cut_cells(network, ready, table, own)

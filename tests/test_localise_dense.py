@@ -77,8 +77,19 @@ def test_multi_scale_averages_over_scales(model):
     def brighter_where_larger(model, fields, class_index):
         return fields[:, 0] + fields.shape[-2] / 160
 
-    found = dense.multi_scale(brighter_where_larger, model, ramp, 0, scales=(0.5, 1))
-    torch.testing.assert_close(found[..., 3:-3], (0.75 + ramp[:, 0])[..., 3:-3], rtol=0, atol=2e-3)
+    found = dense.multi_scale(brighter_where_larger, model, ramp, 0, scales=(0.9, 1))
+    torch.testing.assert_close(found[..., 3:-3], (0.95 + ramp[:, 0])[..., 3:-3], rtol=0, atol=2e-3)
+
+
+def test_multi_scale_continues_a_field_that_gets_too_small_but_refuses_one_that_is(model):
+    fields = torch.rand(1, 2, 136, 150, generator=torch.Generator().manual_seed(0))
+    found = dense.multi_scale(maps.class_map, model, fields, 0, scales=(0.5,))
+    half = torch.nn.functional.interpolate(fields, [68, 75], mode="bilinear", antialias=True)
+    expected = maps.class_map(model, half, 0, pad=True)
+    expected = torch.nn.functional.interpolate(expected[:, None], [136, 150], mode="bilinear", antialias=True)[:, 0]
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="give pad=True"):
+        dense.multi_scale(maps.class_map, model, fields[..., :60], 0)
 
 
 @pytest.fixture
@@ -104,6 +115,6 @@ def test_the_sharp_map_is_bright_on_foreground_alone_and_a_blank_field_is_dark(m
 def test_the_sharp_map_of_a_small_field_is_refused_or_padded(cells):
     settings = ModelSettings(study="s", channels=["a", "b"], classes=["x", "y"], width=0.1)
     small = cells[0][:, :, :100]
-    with pytest.raises(ValueError, match="fields: 100 × 224 px, less than the 135 px"):
+    with pytest.raises(ValueError, match="fields: 100 × 224 px, but one instance takes 135 px"):
         dense.sharp_map(MILCNN(settings), small, 0)
     assert dense.sharp_map(MILCNN(settings), small, 0, pad=True).shape == (1, 100, 224)

@@ -82,7 +82,7 @@ def test_least_side_is_the_smallest_field_with_an_instance(padding, least):
 
 def test_a_field_smaller_than_an_instance_is_refused_or_padded():
     fields = torch.arange(40.0 * 150).view(1, 1, 40, 150)
-    with pytest.raises(ValueError, match=r"fields: 40 × 150 px, less than the 135 px an instance sees; give pad=True"):
+    with pytest.raises(ValueError, match=r"fields: 40 × 150 px, but one instance takes 135 px; give pad=True"):
         geometry.large_enough(network(), fields)
     padded, inside = geometry.large_enough(network(), fields, pad=True)
     assert padded.shape == (1, 1, 135, 150)

@@ -136,7 +136,7 @@ def test_frozen_weights_and_images_as_the_camera_gives_them(mapping, model, fiel
 @pytest.mark.parametrize("mapping", MAPS)
 def test_a_small_field_is_refused_or_padded(mapping, model, fields):
     small = fields[:, :, :50, :90]
-    with pytest.raises(ValueError, match="fields: 50 × 90 px, less than the 63 px an instance sees"):
+    with pytest.raises(ValueError, match="fields: 50 × 90 px, but one instance takes 63 px"):
         mapping(model, small, 1)
     assert mapping(model, small, 1, pad=True).shape == (2, 50, 90)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from milcnn.files import read_table
-from milcnn.profiles.run import seeds_of
 from milcnn.screens.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds", "seconds_per_field"]
@@ -25,18 +24,24 @@ def read_runs(
 ) -> pd.DataFrame:
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
-    A run is the folder ``<pooling>-<seed>`` or ``rivals/<rival>-<seed>``, one for each of ``seeds`` that the rival
-    has (``profiles.seeds_of``); under changed training labels it is ``<condition>/noisy_and-0``, and its method
-    ``noisy_and_<condition>``. Raises FileNotFoundError when one is missing.
+    A run is the folder ``<pooling>-<seed>`` or ``rivals/<rival>-<seed>``, see ``seeds_of``; under changed training
+    labels it is ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises FileNotFoundError
+    when one is missing.
     """
     runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
-    runs += [(f"{RIVALS}/{rival}-{seed}", rival, seed) for rival in rivals for seed in seeds_of(rival, seeds)]
+    runs += [(f"{RIVALS}/{rival}-{seed}", rival, seed) for rival in rivals for seed in seeds_of(folder, rival, seeds)]
     runs += [(f"{condition}/{JUDGED}-0", f"{JUDGED}_{condition}", 0) for condition in conditions]
     tables = [
         read_table(folder / run / name, "train this run first").assign(method=method, seed=seed)
         for run, method, seed in runs
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def seeds_of(folder: Path, rival: str, seeds: list[int]) -> list[int]:
+    """All of ``seeds``, or the first alone where ``rival`` has a run of no other: it draws no random numbers."""
+    others = any((folder / RIVALS / f"{rival}-{seed}").exists() for seed in seeds[1:])
+    return seeds if others else seeds[:1]
 
 
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from milcnn.figures.fields import show_field
+from milcnn.figures.gallery import add_scale_bar
 from milcnn.figures.labels import label
 from milcnn.figures.style import OVERLAY, TRUTH
 
@@ -38,10 +39,12 @@ def localisation_gallery(
     jacobians: np.ndarray,
     masks: np.ndarray,
     titles: Iterable[str],
+    pixel_size: float | None = None,
 ) -> Figure:
     """One row a field: field with true contours, class map, Jacobian map, mask on the field.
 
-    ``pixels`` (B, C, H, W); ``truth`` and ``masks`` (B, H, W) bool; the maps (B, H, W).
+    ``pixels`` (B, C, H, W); ``truth`` and ``masks`` (B, H, W) bool; the maps (B, H, W); ``pixel_size`` in µm,
+    for the scale bar.
     """
     fig, axes = plt.subplots(len(pixels), 4, figsize=(6.9, 1.78 * len(pixels)), squeeze=False)
     heads = ["field, truth in blue", "class map p", "Jacobian map", "mask"]
@@ -49,6 +52,7 @@ def localisation_gallery(
         axes, titles, pixels, truth, class_maps, jacobians, masks, strict=True
     ):
         show_field(row[0], field)
+        add_scale_bar(row[0], field.shape[1:], pixel_size)
         show_map(row[1], class_map, 1)
         show_map(row[2], jacobian, np.quantile(jacobian, 0.998))
         show_field(row[3], field)
@@ -67,11 +71,12 @@ def localisation_panel(
     maps: dict[str, np.ndarray],
     mask: np.ndarray,
     truth: np.ndarray,
+    pixel_size: float | None = None,
 ) -> Figure:
     """The paper's kind of panel of one field (C, H, W): its class maps, maps of its label, its mask.
 
     ``class_maps`` (K, H, W), one of each of ``classes``; ``maps`` by title, (H, W) each; ``mask`` and
-    ``truth`` (H, W) bool, both drawn on the field.
+    ``truth`` (H, W) bool, both drawn on the field; ``pixel_size`` in µm, for the scale bar.
     """
     columns = 6
     rows = -(-(len(classes) + len(maps) + 2) // columns)
@@ -81,6 +86,7 @@ def localisation_panel(
     places = iter(axes.flat)
     show_field(first := next(places), field, "field, truth in blue")
     outline(first, truth, TRUTH)
+    add_scale_bar(first, field.shape[1:], pixel_size)
     for name, values in zip(classes, class_maps, strict=True):
         show_map(next(places), values, 1, f"p of {name}")
     for name, values in maps.items():

@@ -6,9 +6,9 @@ Jacobian map of Kraus 2016 among them; ``dense`` what sharpens any map; ``geomet
 """
 
 from milcnn.localise.dense import dense_map, evidence_map, multi_scale, sharp_map, shift_averaged
-from milcnn.localise.found import Found, cut_fields, evident_cells, floors, in_cells, network_found
+from milcnn.localise.found import FINDERS, Found, class_maps_of, cut_fields, evident_cells, floors, in_cells, maps_of
 from milcnn.localise.geometry import instance_centres
-from milcnn.localise.maps import class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
+from milcnn.localise.maps import all_class_maps, class_map, grad_cam, gradient_map, guided, jacobian_map, layer_cam
 from milcnn.localise.rules import score_rules
 from milcnn.localise.sanity import cascade, cascade_scores
 from milcnn.localise.scores import (
@@ -24,11 +24,14 @@ from milcnn.localise.scores import (
 from milcnn.masks import otsu_mask
 
 __all__ = [
+    "FINDERS",
     "Found",
+    "all_class_maps",
     "cascade",
     "cascade_scores",
     "cell_average_precision",
     "class_map",
+    "class_maps_of",
     "cut_fields",
     "dense_map",
     "evidence_map",
@@ -41,8 +44,8 @@ __all__ = [
     "instance_centres",
     "jacobian_map",
     "layer_cam",
+    "maps_of",
     "multi_scale",
-    "network_found",
     "otsu_mask",
     "pixel_average_precision",
     "score_maps",

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from milcnn.localise.geometry import enlarged, instance_centres, least_side, reflected, smoothed, stride_of
+from milcnn.localise.geometry import (
+    enlarged,
+    instance_centres,
+    large_enough,
+    least_side,
+    reflected,
+    smoothed,
+    stride_of,
+)
 from milcnn.localise.maps import Mapping, classes_of, jacobian_map, layer_cam
 from milcnn.masks import foreground
 from milcnn.model import MILCNN
@@ -73,13 +81,17 @@ def multi_scale(
     class_index: int | Tensor,
     scales: Sequence[float] = (0.8, 1.0, 1.25),
 ) -> Tensor:
-    """Mean of the maps of a field at ``scales``, each brought back to the size of the field, (B, H, W)."""
+    """Mean of the maps of a field at ``scales``, each brought back to the size of the field, (B, H, W).
+
+    A field that is too small for an instance once it is made smaller is continued by reflection there.
+    """
     size = fields.shape[-2:]
     maps = []
     for scale in scales:
         zoomed = [round(scale * side) for side in size]
         scaled = F.interpolate(fields.float(), zoomed, mode="bilinear", antialias=True)
-        found = mapping(model, scaled, class_index)
+        scaled, inside = large_enough(model, scaled, pad=scale < 1)
+        found = mapping(model, scaled, class_index)[:, *inside]
         maps.append(F.interpolate(found[:, None], size, mode="bilinear", antialias=True)[:, 0])
     return torch.stack(maps).mean(dim=0)
 

@@ -4,6 +4,7 @@ The cells come from the image, by ``masks``; which of them carry the label the m
 No truth is used.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import torch
 from skimage.measure import label
 
 from milcnn.fields import Prepared
-from milcnn.localise.maps import Mapping
+from milcnn.localise.dense import evidence_map
+from milcnn.localise.maps import Mapping, all_class_maps, jacobian_map
 from milcnn.masks import (
     CellSettings,
     brightness,
@@ -66,8 +68,19 @@ def maps_of(mapping: Mapping, model: MILCNN, fields: CutFields, classes: int | n
     """The map of one class, or of one class a field (B,), for each of ``fields``, (B, H, W) float32."""
     keep_freed_memory()
     targets = torch.as_tensor(classes).expand(len(fields.pixels))
-    parts = zip(torch.from_numpy(fields.pixels).split(BATCH), targets.split(BATCH), strict=True)
+    parts = zip(batches(fields), targets.split(BATCH), strict=True)
     return np.concatenate([mapping(model, *part).cpu().numpy() for part in parts])
+
+
+def class_maps_of(model: MILCNN, fields: CutFields) -> np.ndarray:
+    """The class map of every class for each of ``fields``, (B, classes, H, W) float32."""
+    keep_freed_memory()
+    return np.concatenate([all_class_maps(model, part).cpu().numpy() for part in batches(fields)])
+
+
+def batches(fields: CutFields) -> tuple[torch.Tensor, ...]:
+    """The pixels of ``fields``, ``BATCH`` fields at a time."""
+    return torch.from_numpy(fields.pixels).split(BATCH)
 
 
 def in_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -94,10 +107,20 @@ def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return labelled_cells(cells, values, np.exp(otsu_threshold(np.log(means + shift))) - shift)
 
 
-def network_found(mapping: Mapping, model: MILCNN, fields: CutFields) -> list[Found]:
-    """What a network finds of the label of each of ``fields``: its map, cell by cell, and the evident cells."""
-    pairs = zip(maps_of(mapping, model, fields, fields.targets), fields.cells, strict=True)
+def cells_found(model: MILCNN, fields: CutFields) -> list[Found]:
+    """The cells that carry the label of each of ``fields``: ``evidence_map``, averaged over each cell."""
+    pairs = zip(maps_of(evidence_map, model, fields, fields.targets), fields.cells, strict=True)
     return [Found(in_cells(one, cells), cells, evident_cells(one, cells)) for one, cells in pairs]
+
+
+def parts_found(model: MILCNN, fields: CutFields) -> list[Found]:
+    """As ``cells_found`` for what is smaller than a cell, as a micronucleus: the Jacobian map, pixel by pixel."""
+    pairs = zip(maps_of(jacobian_map, model, fields, fields.targets), fields.cells, strict=True)
+    return [Found(one, cells, evident_cells(one, cells)) for one, cells in pairs]
+
+
+Finder = Callable[[MILCNN, CutFields], list[Found]]
+FINDERS: dict[str, Finder] = {"cells": cells_found, "parts": parts_found}  # by what carries the label
 
 
 def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Found:

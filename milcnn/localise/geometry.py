@@ -70,7 +70,7 @@ def large_enough(model: MILCNN, fields: Tensor, pad: bool = False) -> tuple[Tens
     size = fields.shape[-2:]
     missing = [max(0, least - side) for side in size]
     if any(missing) and not pad:
-        raise ValueError(f"fields: {size[0]} × {size[1]} px, less than the {least} px an instance sees; give pad=True.")
+        raise ValueError(f"fields: {size[0]} × {size[1]} px, but one instance takes {least} px; give pad=True.")
     before = [short // 2 for short in missing]
     (top, left), (bottom, right) = before, [short - start for short, start in zip(missing, before, strict=True)]
     inside = tuple(slice(start, start + side) for start, side in zip(before, size, strict=True))

@@ -38,6 +38,15 @@ def class_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: 
     return enlarged(chosen, *instance_centres(model, size), size)[:, *inside]
 
 
+@torch.inference_mode()
+def all_class_maps(model: MILCNN, fields: Tensor) -> Tensor:
+    """``class_map`` of every class in one pass, (B, classes, H, W)."""
+    fields, _ = large_enough(model, fields)
+    instances = model.eval()(fields.to(model.mean.device)).instances
+    size = fields.shape[-2:]
+    return enlarged(instances.flatten(0, 1), *instance_centres(model, size), size).unflatten(0, instances.shape[:2])
+
+
 def start_signal(output: Output, chosen: tuple[Tensor, Tensor]) -> Tensor:
     """P_i · p_ij at the instances of class i, 0 elsewhere, (B, C, h, w); a constant for autograd."""
     start = torch.zeros_like(output.scores)

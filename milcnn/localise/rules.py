@@ -8,7 +8,7 @@ from milcnn.agreement import dice, iou
 from milcnn.fields import Prepared
 from milcnn.localise.found import CutFields, maps_of
 from milcnn.localise.maps import class_map
-from milcnn.masks import Rule, class_denoised, label_threshold, thresholds
+from milcnn.masks import EMPTY, Rule, class_denoised, label_threshold, thresholds
 from milcnn.model import MILCNN
 from milcnn.predict import outputs
 from milcnn.screens.columns import FIELD_KEY, LABEL
@@ -17,12 +17,19 @@ RULES: tuple[Rule, ...] = ("otsu", "fixed", "validation")
 
 
 def validation_thresholds(model: MILCNN, prepared: Prepared) -> np.ndarray:
-    """``masks.label_threshold`` of each class (C,), from the instances and labels of the validation fields alone."""
+    """``masks.label_threshold`` of each class (C,), from the instances and labels of the validation fields alone.
+
+    ``EMPTY`` for a class that all of them carry, or none.
+    """
     rows = prepared.of("validation")
     instances = torch.cat([output.instances for output in outputs(model, prepared, rows)]).flatten(2).cpu().numpy()
     targets, size = prepared.targets(rows), instances.shape[2]
     values = instances.transpose(1, 0, 2).reshape(len(prepared.classes), -1)
-    return np.array([label_threshold(one, np.repeat(targets == i, size)) for i, one in enumerate(values)])
+    limits = np.full(len(values), EMPTY)
+    for index, own in enumerate(np.repeat(targets == index, size) for index in range(len(values))):
+        if own.any() and not own.all():
+            limits[index] = label_threshold(values[index], own)
+    return limits
 
 
 def score_rules(model: MILCNN, prepared: Prepared, fields: CutFields) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from milcnn import model as models
 from milcnn.agreement import aggregated_jaccard, count_error, dice, iou, object_f1
 from milcnn.evaluate import summary_rows
 from milcnn.fields import Prepared, first_label
-from milcnn.localise.found import CutFields, Found, in_cells, maps_of, network_found
+from milcnn.localise.found import CutFields, Finder, Found, in_cells, maps_of
 from milcnn.localise.maps import Mapping
 from milcnn.screens.columns import CONTROL, FIELD_KEY, LABEL
 
@@ -118,17 +118,17 @@ def score_method(
 
 
 def score_network(
-    network: models.MILCNN, prepared: Prepared, fields: CutFields, mapping: Mapping, method: str, seed: int = 0
+    network: models.MILCNN, prepared: Prepared, fields: CutFields, find: Finder, method: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores of what one network finds in ``fields``, as ``score_method``."""
-    return score_method(prepared, fields.rows, network_found(mapping, network, fields), method, seed)
+    """Scores of what ``find`` makes of one network's maps of ``fields``, as ``score_method``."""
+    return score_method(prepared, fields.rows, find(network, fields), method, seed)
 
 
 def score_runs(
     runs: Path,
     prepared: Prepared,
     fields: CutFields,
-    mapping: Mapping,
+    find: Finder,
     poolings: list[str],
     seeds: list[int],
     device: torch.device,
@@ -137,7 +137,7 @@ def score_runs(
     tables = []
     for pooling, seed in tqdm(list(product(poolings, seeds)), desc="localise", unit="network"):
         network = models.load(runs / f"{pooling}-{seed}" / "model.safetensors", prepared.study, device)
-        tables.append(score_network(network, prepared, fields, mapping, pooling, seed))
+        tables.append(score_network(network, prepared, fields, find, pooling, seed))
     return pd.concat(tables, ignore_index=True)
 
 

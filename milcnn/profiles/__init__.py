@@ -6,7 +6,7 @@ the validation fields.
 """
 
 from milcnn.profiles.cells import Cells, ProfileSettings, masks_of, open_cells
-from milcnn.profiles.run import RIVALS, fit, predict, run, seeds_of
+from milcnn.profiles.run import RIVALS, fit, predict, run, run_all, seeds_of
 from milcnn.profiles.sphering import sphering
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "open_cells",
     "predict",
     "run",
+    "run_all",
     "seeds_of",
     "sphering",
 ]

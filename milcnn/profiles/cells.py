@@ -27,7 +27,7 @@ class ProfileSettings(Settings):
     regularisations: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)  # sphered: λ, see sphering
     svm_components: int = Field(300, ge=2)  # svm_vote: landmarks of the approximate RBF kernel
     svm_folds: int = Field(3, ge=2)  # svm_vote: members of the ensemble
-    boosting_rounds: int = Field(150, ge=1)  # boosting: at most; as many as are best on validation
+    boosting_rounds: int = Field(75, ge=1)  # boosting: at most; as many as are best on validation
     epochs: int = Field(40, ge=1)  # cell_mean, cell_attention: the epoch that is best on validation
     hidden: int = Field(64, ge=1)  # cell_mean, cell_attention: width of the cell's layer
     learning_rates: tuple[float, ...] = (1e-3, 3e-3)  # cell_mean, cell_attention

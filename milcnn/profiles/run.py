@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from milcnn.files import write_table
 from milcnn.profiles.bags import cell_attention, cell_mean
@@ -23,7 +24,8 @@ RIVALS: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
     "cell_mean": cell_mean,
     "cell_attention": cell_attention,
 }
-DRAWN = ("ljosa", "boosting", "svm_vote", "cell_mean", "cell_attention")  # a fit that draws random numbers
+# a fit whose outcome depends on the random numbers it draws: that of factor analysis does not, beyond the third digit
+DRAWN = ("boosting", "svm_vote", "cell_mean", "cell_attention")
 
 
 def seeds_of(name: str, seeds: list[int]) -> list[int]:
@@ -78,6 +80,26 @@ def prediction_table(cells: Cells, y: np.ndarray) -> pd.DataFrame:
 def feature_table(fields: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
     names = [f"feature_{index:04d}" for index in range(features.shape[1])]
     return pd.concat([fields[FIELD_KEY], pd.DataFrame(features, columns=names)], axis=1)
+
+
+def run_all(
+    runs: list[tuple[str, int]],
+    cells: Cells,
+    settings: ProfileSettings,
+    folder: Path,
+    seconds_before: float,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """``run`` of each rival and seed of ``runs``, ``workers`` at once, in ``<folder>/<rival>-<seed>``.
+
+    Gives the predictions of all, stacked, with columns ``method`` and ``seed``.
+    """
+    tables = Parallel(n_jobs=workers)(
+        delayed(run)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}", seconds_before)
+        for name, seed in runs
+    )
+    told = [table.assign(method=name, seed=seed) for table, (name, seed) in zip(tables, runs, strict=True)]
+    return pd.concat(told, ignore_index=True)
 
 
 def run(name: str, cells: Cells, settings: ProfileSettings, folder: Path, seconds_before: float) -> pd.DataFrame:
