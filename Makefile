@@ -10,9 +10,10 @@ export DVC_NO_ANALYTICS := 1
 # DVC runs one stage at a time. Stages that need nothing of each other, JOBS at once with one thread each, take a
 # third less CPU time than one after the other on all cores.
 JOBS ?= 2
-at_once = dvc stage list --name-only | grep -E '^($(1))@' | OMP_NUM_THREADS=1 xargs -P $(JOBS) -n 1 dvc repro
+at_once = dvc stage list --name-only | grep -E '^($(1))@' | OMP_NUM_THREADS=1 xargs -P $(JOBS) -n 1 dvc repro -s
 
 study: $(READY)
+	dvc repro clean
 	$(call at_once,prepare)
 	$(call at_once,train|shuffled)
 	$(call at_once,baselines)
