@@ -131,6 +131,8 @@ def test_a_rival_has_as_many_seeds_as_differ(tmp_path):
     assert table.groupby("method")["seed"].nunique().to_dict() == {"max": 2, "svm_vote": 2, "sphered": 1}
     with pytest.raises(FileNotFoundError, match=r"rivals/ljosa-0/t\.csv"):
         evaluate.read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["ljosa"])
+    with pytest.raises(FileNotFoundError, match=r"rivals/svm_vote-2/t\.csv"):
+        evaluate.read_runs(tmp_path, [], [0, 1, 2], "t.csv", ["svm_vote"])
 
 
 def test_only_the_fields_of_a_split_are_judged_and_all_runs_must_have_them(predictions):

@@ -37,6 +37,29 @@ def test_a_threshold_tells_validation_fields_of_the_class_from_the_others_best_o
     np.testing.assert_array_equal(rules.validation_thresholds(network, ready.with_fields(table)), found)
 
 
+def test_a_class_that_no_validation_field_carries_or_that_all_do_has_an_empty_mask(sample):
+    ready, network, _ = sample
+    table = ready.fields.copy()
+    table.loc[table["Metadata_Split"] == "validation", "Metadata_Label"] = ready.classes[0]
+    assert (rules.validation_thresholds(network, ready.with_fields(table)) == masks.EMPTY).all()
+
+
+def test_parts_of_cells_are_ranked_by_the_jacobian_map_itself(sample):
+    _, network, test = sample
+    maps = maps_of(localise.jacobian_map, network, test, test.targets)
+    for one, found in zip(maps, localise.FINDERS["parts"](network, test), strict=True):
+        np.testing.assert_array_equal(found.map, one)
+        np.testing.assert_array_equal(found.labelled, localise.evident_cells(one, found.cells))
+
+
+def test_class_maps_of_many_fields_are_those_of_each_class(sample):
+    ready, network, test = sample
+    maps = localise.class_maps_of(network, test)
+    for index in range(len(ready.classes)):
+        expected = maps_of(localise.class_map, network, test, index)
+        np.testing.assert_allclose(maps[:, index], expected, atol=1e-6)
+
+
 def test_scores_are_those_of_the_masks_and_denoising_never_adds_energy(sample):
     ready, network, test = sample
     table = localise.score_rules(network, ready, test)

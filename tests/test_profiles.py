@@ -267,6 +267,17 @@ def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepar
     assert seen[own].mean() > shares[own].mean() + 0.03
 
 
+def test_rivals_side_by_side_are_those_one_by_one(prepared, tmp_path):
+    cells = profiles.open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+    runs = [("mean_profile", 0), ("boosting", 0), ("boosting", 1)]
+    together = profiles.run_all(runs, cells, SETTINGS, tmp_path, 2.0, workers=2)
+    for name, seed in runs:
+        alone = profiles.run(name, cells, replaced(seed=seed), tmp_path / "alone", 2.0)
+        told = together[(together["method"] == name) & (together["seed"] == seed)]
+        pd.testing.assert_frame_equal(told.drop(columns=["method", "seed"]).reset_index(drop=True), alone)
+        assert (tmp_path / f"{name}-{seed}" / "timing.csv").exists()
+
+
 def test_masks_are_those_of_the_rows_in_their_order(prepared, tmp_path):
     (tmp_path / "masks").mkdir()
     for plate in range(3):

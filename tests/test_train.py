@@ -162,6 +162,14 @@ def test_processes_share_a_batch(prepared, data):
             assert torch.equal(part[2], targets[process::2])
 
 
+def test_an_epoch_of_two_passes_sees_every_field_twice(prepared):
+    opened = bags.open_bags(prepared, "train", False, torch.device("cpu"), "device")
+    batches = list(train.epoch_batches(opened, settings(passes=2), epoch=1))
+    seen = torch.cat([rows for rows, _, _ in batches])
+    assert seen.bincount().tolist() == [2] * len(opened)
+    assert len(batches) == 2 * len(list(train.epoch_batches(opened, settings(), epoch=1)))
+
+
 def test_targets_of_several_labels(prepared):
     rows = prepared.of("train").iloc[:4].assign(**{LABEL: ["left|right", "dark", "", "right"]})
     targets = bags.targets_of(prepared, rows, multilabel=True)
