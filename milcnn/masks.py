@@ -29,10 +29,13 @@ from milcnn.settings import Settings
 Rule = Literal["otsu", "fixed", "validation"]
 EMPTY = float("inf")  # the threshold of a map that nothing is above
 BACKGROUND = 5  # percentile of the pixels of a channel that is taken as its background
-# Mean of the bright pixels less that of the dark ones, in standard deviations of the dark ones, below which a field
-# is blank. The field is smoothed by SOFT px first: where few photons fall the dark ones are all 0, and any photon
-# would pass. Noise, few photons and uneven light alone stay below 4.2, fields of cells above 6.2
-BLANK, SOFT = 6.0, 1.5
+# A field is blank unless its bright pixels stand out from the dark ones twice: the mean of the bright less that of the
+# dark by BLANK standard deviations of the dark, and less their median by CALM root mean squares of the darker half of
+# them. Where cells crowd, their dim rims spread the dark pixels upwards alone, and the darker half stays calm; under
+# uneven light it does not; where few photons fall it is calm, for it is all 0. The field is smoothed by SOFT px first.
+# Noise, few photons and uneven light stay below 3.3 or below 6.1; fields of cells are above 4.2 and above 13, but for
+# those that cells cover by more than three quarters
+BLANK, CALM, SOFT = 3.7, 9.0, 1.5
 
 
 class CellSettings(Settings):
@@ -107,8 +110,11 @@ def brightness_threshold(bright: np.ndarray) -> float:
     threshold = float(threshold_li(bright))
     inside = bright > threshold
     soft = gaussian_filter(bright, SOFT)
-    dark = soft[~inside]
-    return threshold if soft[inside].mean() - dark.mean() > BLANK * dark.std() else EMPTY
+    dark, bright_mean = soft[~inside], soft[inside].mean()
+    middle = np.median(dark)
+    calm = np.sqrt(np.mean((dark[dark <= middle] - middle) ** 2))
+    stands_out = bright_mean - dark.mean() > BLANK * dark.std() and bright_mean - middle > CALM * calm
+    return threshold if stands_out else EMPTY
 
 
 def foreground_probability(fields: np.ndarray) -> np.ndarray:

@@ -94,7 +94,19 @@ def blank_fields():
     yield "few photons", rng.poisson(0.1, (1, 128, 128)).astype(np.uint16)
     yield "more photons", rng.poisson(0.3, (1, 128, 128)).astype(np.uint16)
     yield "clipped noise", rng.normal(0, 10, (1, 128, 128)).clip(0)
+    yield "very few photons", rng.poisson(0.02, (1, 128, 128)).astype(np.uint16)
     yield "uneven light", rng.poisson(400 * light, (3, 128, 128)).astype(np.uint16)
+
+
+def test_a_crowded_field_is_not_blank():
+    """Dim rims of cells that crowd spread the dark pixels, but upwards alone."""
+    settings = SimulatedSettings(size=192, cells=60, plates={"train": 1, "validation": 1, "test": 1}, sites=1)
+    screen = simulated_screen(settings)
+    for index in (7, 28):
+        row = screen.fields.iloc[index]
+        truth = screen.truth(row) > 0
+        assert truth.mean() > 0.6
+        assert iou(truth, masks.foreground(screen.read(row)[None])[0]) > 0.5
 
 
 @pytest.mark.parametrize("blank", [pytest.param(field, id=name) for name, field in blank_fields()])
