@@ -47,6 +47,7 @@ class CellSettings(Settings):
 
 def otsu_threshold(values: np.ndarray) -> float:
     """Otsu's threshold of a map or of scores of any shape; ``EMPTY`` where they are constant."""
+    values = np.asarray(values, np.float64)  # 256 bins do not fit between neighbouring numbers of float32
     return float(threshold_otsu(values)) if np.ptp(values) > 0 else EMPTY
 
 

@@ -64,6 +64,14 @@ def test_thresholds_by_rule():
         masks.thresholds(maps, "validation")
 
 
+@pytest.mark.parametrize("low", [1.0, 1e-38, 0.0])
+def test_otsu_parts_neighbouring_numbers(low):
+    """A saturated map holds hardly more than two."""
+    high = np.nextafter(np.float32(low), np.float32(2))
+    mask = masks.otsu_mask(np.array([[low, high], [high, low]], np.float32))
+    np.testing.assert_array_equal(mask, [[False, True], [True, False]])
+
+
 def test_as_probability_is_one_half_at_the_threshold():
     maps = np.array([[[0.0, 2.0, 6.0]], [[0.0, 2.0, 6.0]]])
     found = masks.as_probability(maps, np.array([2.0, masks.EMPTY]))
