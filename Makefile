@@ -5,7 +5,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: study test lab lint notebooks sample readme lock
+.PHONY: study stages test lab lint notebooks sample readme lock
 
 # DVC runs one stage at a time. Stages that need nothing of each other, JOBS at once with one thread each, take a
 # third less CPU time than one after the other on all cores.
@@ -13,6 +13,10 @@ JOBS ?= 2
 at_once = dvc stage list --name-only | grep -E '^($(1))@' | OMP_NUM_THREADS=1 xargs -P $(JOBS) -n 1 dvc repro -s
 
 study: $(READY)
+	dvc status -q || $(MAKE) stages
+	@echo "The report: file://$(CURDIR)/reports/html/index.html"
+
+stages:
 	dvc repro clean
 	$(call at_once,prepare)
 	$(call at_once,train|shuffled)
@@ -20,7 +24,6 @@ study: $(READY)
 	$(call at_once,spoiled)
 	$(call at_once,compare|localise|explore)
 	dvc repro
-	@echo "The report: file://$(CURDIR)/reports/html/index.html"
 
 test: $(READY) lint
 	pytest -q
