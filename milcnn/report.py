@@ -86,7 +86,8 @@ def scores_table(rows: pd.DataFrame, metrics: dict[tuple[str, str], str]) -> pd.
     columns, order = {}, []
     for (metric, level), title in metrics.items():
         chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
-        chosen = chosen.sort_values("value", ascending=False)
+        # a score under a second protocol is left to summary.csv
+        chosen = chosen.sort_values("protocol").drop_duplicates("method").sort_values("value", ascending=False)
         if chosen.empty:
             continue
         names = chosen["method"].map(label)

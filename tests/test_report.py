@@ -41,6 +41,10 @@ def test_scores_tables_have_the_best_method_first_and_a_dash_where_nothing_was_m
     more = summary.iloc[:1].assign(level="well", method="max", value=0.25)
     table = report.scores_tables(pd.concat([summary, more]), "digits")["Which class?"]
     assert table["Well accuracy"].tolist() == ["–", "0.250 (0.100–0.900)"]
+    again = summary.assign(protocol="field, half of it", value=0.0)
+    pd.testing.assert_frame_equal(
+        report.scores_tables(pd.concat([again, summary]), "digits")["Which class?"], tables["Which class?"]
+    )
 
 
 @pytest.fixture
