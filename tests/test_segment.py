@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
@@ -211,3 +212,20 @@ def test_weights_that_cannot_be_had_are_told_in_a_sentence(monkeypatch, no_netwo
     stub(monkeypatch, "cellpose.models", CellposeModel=offline)
     with pytest.raises(OSError, match=r"^method 'cellpose': its weights are not here .*no route to host"):
         segment.segment(drawn()[0], CHANNELS, SegmentSettings(method="cellpose"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
+def test_holes_and_distances_are_scipys(share):
+    mask = np.random.default_rng(2).random((60, 70)) < share
+    np.testing.assert_array_equal(segment.without_holes(mask), ndimage.binary_fill_holes(mask))
+    if mask.any():
+        np.testing.assert_array_equal(segment.distance_to(mask), ndimage.distance_transform_edt(~mask))
+    else:
+        assert np.isinf(segment.distance_to(mask)).all()
+
+
+def test_a_nucleus_that_fills_the_field_is_one_object():
+    frame = np.full((40, 40), 900, np.uint16)
+    frame[5:-5, 5:-5] = np.random.default_rng(0).normal(100, 5, (30, 30))
+    nuclei, _ = segment.segment(frame[None], ["DNA"], SegmentSettings())
+    assert nuclei.min() == nuclei.max() == 1
