@@ -208,7 +208,8 @@ def measure_study(prepared: Prepared, settings: MeasureSettings, folder: Path, n
     Writes to ``folder``, which is there whole or not at all:
 
     - ``cells.parquet``: one row a cell, ``Metadata_Plate``, ``_Well``, ``_Site`` and the columns of ``measure_field``;
-    - ``masks/<plate>.npy``: (N, 2, H, W) uint16, nuclei and cells, with the ``index`` of the prepared plates;
+    - ``masks/<plate>.npy``: (N, 2, H, W) uint16, nuclei and cells, with the ``index`` of the prepared plates; empty
+      where ``prepared`` has been left with fewer fields;
     - ``timing.csv``: ``seconds_per_field``, segmentation and features on one core.
     """
     part = folder.with_name(f".{folder.name}.part")
@@ -219,7 +220,7 @@ def measure_study(prepared: Prepared, settings: MeasureSettings, folder: Path, n
     task = partial(measure_row, replace(prepared), settings, white_values(prepared))
     pool = Parallel(n_jobs=n_jobs, return_as="generator")
     results = pool(delayed(task)(rows.iloc[[place]]) for place in range(len(rows)))
-    numbers, stacks, tables, times = rows[PLATE].value_counts(), {}, [], []
+    numbers, stacks, tables, times = rows.groupby(PLATE)["index"].max() + 1, {}, [], []
     for plate, index, (masks, table, seconds) in zip(
         rows[PLATE], rows["index"], tqdm(results, desc="measure", unit="field", total=len(rows)), strict=True
     ):

@@ -306,7 +306,7 @@ def test_a_rival_with_one_seed_has_one_outcome(prepared, name):
     cells = profiles.open_cells(prepared, table, SETTINGS)
     settings = [SETTINGS.model_copy(update={"seed": seed}) for seed in (0, 1)]
     first, second = (profiles.predict(profiles.fit(name, cells, one), cells)[0].filter(like="y_") for one in settings)
-    if profiles.seeds_of(name, [3, 4]) == [3]:
+    if profiles.drawn_seeds(name, [3, 4]) == [3]:
         tolerance = {"rtol": 0, "atol": 0.01} if name == "ljosa" else {}  # its factors move in the third digit
         pd.testing.assert_frame_equal(first, second, **tolerance)
     else:

@@ -5,20 +5,21 @@ probabilities y (N, C) and a profile (N, K) of their fields. All learn from the 
 the validation fields.
 """
 
-from milcnn.profiles.cells import Cells, ProfileSettings, masks_of, open_cells
-from milcnn.profiles.run import RIVALS, fit, predict, run, run_all, seeds_of
+from milcnn.profiles.cells import Cells, ProfileSettings, judged_fields, masks_of, open_cells
+from milcnn.profiles.run import RIVALS, drawn_seeds, fit, predict, run, run_all
 from milcnn.profiles.sphering import sphering
 
 __all__ = [
     "RIVALS",
     "Cells",
     "ProfileSettings",
+    "drawn_seeds",
     "fit",
+    "judged_fields",
     "masks_of",
     "open_cells",
     "predict",
     "run",
     "run_all",
-    "seeds_of",
     "sphering",
 ]

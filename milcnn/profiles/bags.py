@@ -72,12 +72,13 @@ def trained(cells: Cells, settings: ProfileSettings, name: str, rate: float) -> 
     network = CellMIL(len(cells.names), len(cells.classes), settings.hidden, name)
     optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
     bags, targets = padded(training), torch.from_numpy(training.targets)
+    held_out, told = padded(validation), torch.from_numpy(validation.targets)
     best, weights = math.inf, network.state_dict()
     for epoch in range(1, settings.epochs + 1):
         generator = torch.Generator().manual_seed(seed_of(settings.seed, epoch))
         order = epoch_order(targets, len(targets), True, generator)
         train_epoch(network, optimiser, bags, targets, order)
-        loss = mean_loss(network, validation)
+        loss = mean_loss(network, held_out, told)
         if loss < best:
             best, weights = loss, copy.deepcopy(network.state_dict())
     network.load_state_dict(weights)
@@ -91,17 +92,17 @@ def train_epoch(
     network.train()
     features, mask = bags
     for batch in order.split(BATCH):
-        output = network(features[batch], mask[batch])
+        longest = int(mask[batch].sum(dim=1).max())  # what is behind it is padding of all fields of the batch
+        output = network(features[batch, :, :longest], mask[batch, :longest])
         optimiser.zero_grad()
         two_headed_loss(output, targets[batch]).mean().backward()
         optimiser.step()
 
 
 @torch.inference_mode()
-def mean_loss(network: CellMIL, cells: Cells) -> float:
-    """Mean two-headed loss over all fields, in evaluation mode."""
-    output = network.eval()(*padded(cells))
-    return two_headed_loss(output, torch.from_numpy(cells.targets)).mean().item()
+def mean_loss(network: CellMIL, bags: tuple[Tensor, Tensor], targets: Tensor) -> float:
+    """Mean two-headed loss over all of ``bags``, as ``train_epoch``, in evaluation mode."""
+    return two_headed_loss(network.eval()(*bags), targets).mean().item()
 
 
 @torch.inference_mode()

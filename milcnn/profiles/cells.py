@@ -74,6 +74,14 @@ class Cells:
         )  # fmt: skip
 
 
+def judged_fields(prepared: Prepared) -> Prepared:
+    """``prepared`` without the fields that are in no set, controls excepted: no rival learns from them or is judged by
+    them, and cells are costly to measure. Fields of weak doses are such, which a MIL-CNN has dose curves for.
+    """
+    fields = prepared.fields
+    return prepared.with_fields(fields[fields[SPLIT].isin(SETS) | is_control(fields)].reset_index(drop=True))
+
+
 def reference_fields(fields: pd.DataFrame) -> np.ndarray:
     """True for the fields that tell what is normal, (N,) bool: the training controls.
 

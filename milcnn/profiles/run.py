@@ -28,7 +28,7 @@ RIVALS: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
 DRAWN = ("boosting", "svm_vote", "cell_mean", "cell_attention")
 
 
-def seeds_of(name: str, seeds: list[int]) -> list[int]:
+def drawn_seeds(name: str, seeds: list[int]) -> list[int]:
     """Those of ``seeds`` that the rival ``name`` is run with: all, or the first where no number is drawn."""
     return seeds if name in DRAWN else seeds[:1]
 
