@@ -64,10 +64,10 @@ def label_threshold(values: np.ndarray, carries: np.ndarray) -> float:
     the two kinds of fields are mixtures of the same two kinds of cells, in other shares, TPR − FPR shrinks by
     one factor at all thresholds (Menon et al. 2015, "Learning from corrupted binary labels"), so
     that its best threshold is the one that labels of cells would give. Half-way to the next lower value.
-    ``EMPTY`` where no threshold tells one kind from the other. Raises ValueError when there is one kind of field only.
+    ``EMPTY`` where no threshold tells one kind from the other, as where there is one kind only.
     """
     if carries.all() or not carries.any():
-        raise ValueError("label_threshold: needs fields that carry the label and fields that do not; add some of both.")
+        return EMPTY
     false, true, thresholds = roc_curve(carries, values, drop_intermediate=False)
     best = int(np.argmax(true - false))
     if true[best] <= false[best]:

@@ -48,7 +48,7 @@ def test_labels_tell_the_setting():
     assert figures.label("noisy_and-a7.5") == "Noisy-AND, a = 7.5"
     assert figures.label("top_k-share0.2") == "top-k mean, share = 0.2"
     assert figures.label("some_rival") == "some_rival"
-    assert figures.label("noisy_and-best_rival") == "noisy_and-best_rival"
+    assert figures.label("noisy_and-best_rival") == "Noisy-AND less the best rival"
 
 
 def test_a_figure_is_saved_with_the_same_bytes_twice(tmp_path):

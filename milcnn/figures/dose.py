@@ -21,7 +21,7 @@ PANELS = {
     "label_noise": ("Label noise", "training fields with a wrong label (share)"),
     "train_share": ("Training fields", "share of them that is used"),
 }
-MARKERS = "os^Dv<>PX*"
+MARKERS = "os^Dv<>PX*d"  # one more than there are colours, so that no pair of the two comes back soon
 
 
 def colours_of(names: list[str]) -> dict[str, str]:

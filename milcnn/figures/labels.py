@@ -19,6 +19,15 @@ LABELS = {
     "svm_vote": "SVM vote",
     "cell_mean": "cells, mean",
     "cell_attention": "cells, attention",
+    "noisy_and-best_rival": "Noisy-AND less the best rival",
+    "noisy_and_shuffled": "Noisy-AND, shuffled labels",
+    "unet": "U-Net",
+    "random_weights": "random weights",
+    "shuffled_labels": "shuffled labels",
+    "random_map": "random map",
+    "all_foreground": "all foreground",
+    "otsu": "Otsu",
+    "classical": "classical segmentation",
 }
 
 

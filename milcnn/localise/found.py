@@ -6,6 +6,7 @@ No truth is used.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -107,20 +108,20 @@ def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return labelled_cells(cells, values, np.exp(otsu_threshold(np.log(means + shift))) - shift)
 
 
-def cells_found(model: MILCNN, fields: CutFields) -> list[Found]:
-    """The cells that carry the label of each of ``fields``: ``evidence_map``, averaged over each cell."""
-    pairs = zip(maps_of(evidence_map, model, fields, fields.targets), fields.cells, strict=True)
-    return [Found(in_cells(one, cells), cells, evident_cells(one, cells)) for one, cells in pairs]
-
-
-def parts_found(model: MILCNN, fields: CutFields) -> list[Found]:
-    """As ``cells_found`` for what is smaller than a cell, as a micronucleus: the Jacobian map, pixel by pixel."""
-    pairs = zip(maps_of(jacobian_map, model, fields, fields.targets), fields.cells, strict=True)
-    return [Found(one, cells, evident_cells(one, cells)) for one, cells in pairs]
+def found_by(mapping: Mapping, whole_cells: bool, model: MILCNN, fields: CutFields) -> list[Found]:
+    """The cells that carry the label of ``fields``, by a kind of map: averaged over ``whole_cells``, or as it is."""
+    pairs = zip(maps_of(mapping, model, fields, fields.targets), fields.cells, strict=True)
+    return [
+        Found(in_cells(one, cells) if whole_cells else one, cells, evident_cells(one, cells)) for one, cells in pairs
+    ]
 
 
 Finder = Callable[[MILCNN, CutFields], list[Found]]
-FINDERS: dict[str, Finder] = {"cells": cells_found, "parts": parts_found}  # by what carries the label
+# by what carries the label: cells, or what is smaller than a cell, as a micronucleus, pixel by pixel
+FINDERS: dict[str, Finder] = {
+    "cells": partial(found_by, evidence_map, True),
+    "parts": partial(found_by, jacobian_map, False),
+}
 
 
 def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Found:

@@ -8,7 +8,7 @@ from milcnn.agreement import dice, iou
 from milcnn.fields import Prepared
 from milcnn.localise.found import CutFields, maps_of
 from milcnn.localise.maps import class_map
-from milcnn.masks import EMPTY, Rule, class_denoised, label_threshold, thresholds
+from milcnn.masks import Rule, class_denoised, label_threshold, thresholds
 from milcnn.model import MILCNN
 from milcnn.predict import outputs
 from milcnn.screens.columns import FIELD_KEY, LABEL
@@ -25,11 +25,7 @@ def validation_thresholds(model: MILCNN, prepared: Prepared) -> np.ndarray:
     instances = torch.cat([output.instances for output in outputs(model, prepared, rows)]).flatten(2).cpu().numpy()
     targets, size = prepared.targets(rows), instances.shape[2]
     values = instances.transpose(1, 0, 2).reshape(len(prepared.classes), -1)
-    limits = np.full(len(values), EMPTY)
-    for index, own in enumerate(np.repeat(targets == index, size) for index in range(len(values))):
-        if own.any() and not own.all():
-            limits[index] = label_threshold(values[index], own)
-    return limits
+    return np.array([label_threshold(own, np.repeat(targets == index, size)) for index, own in enumerate(values)])
 
 
 def score_rules(model: MILCNN, prepared: Prepared, fields: CutFields) -> pd.DataFrame:
