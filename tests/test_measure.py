@@ -215,6 +215,16 @@ def test_processes_do_not_change_a_number(prepared, measured, tmp_path):
     pd.testing.assert_frame_equal(cells, measured[1])
 
 
+def test_fields_that_are_left_out_leave_empty_masks_and_the_others_as_they_are(prepared, measured, tmp_path):
+    fewer = prepared.with_fields(prepared.fields[prepared.fields["index"] > 0])
+    measure.measure_study(fewer, MeasureSettings(), tmp_path / "toy", n_jobs=1)
+    for plate in ("P1", "P2"):
+        whole, part = (np.load(folder / "masks" / f"{plate}.npy") for folder in (measured[0], tmp_path / "toy"))
+        np.testing.assert_array_equal(part[1:], whole[1:])
+        assert not part[0].any()
+        assert whole[0].any()
+
+
 def test_what_was_measured_before_stays_until_all_is_there(prepared, tmp_path):
     folder = tmp_path / "toy"
     folder.mkdir()

@@ -229,6 +229,15 @@ def test_distribution_is_that_of_numpy(prepared):
     np.testing.assert_allclose(learners.distribution(cells)[3], np.concatenate(parts), rtol=1e-4, atol=1e-5)
 
 
+def test_fields_in_no_set_are_left_out_unless_they_are_controls(prepared):
+    table = prepared.fields.copy()
+    weak = table.index[(table["Metadata_Label"] == "large") & (table["Metadata_Split"] == "train")][:2]
+    control = table.index[(table["Metadata_Label"] == "DMSO") & (table["Metadata_Split"] == "train")][:2]
+    table.loc[[*weak, *control], "Metadata_Split"] = "dose"
+    left = profiles.judged_fields(prepared.with_fields(table)).fields
+    pd.testing.assert_frame_equal(left, table.drop(index=weak).reset_index(drop=True))
+
+
 def test_padding_adds_nothing_to_a_bag(prepared):
     """A short bag scores the same alone as beside a long one, and in any order of its cells."""
     cells = profiles.open_cells(prepared, made_cells(prepared.fields), SETTINGS)
