@@ -4,7 +4,7 @@ Every random choice is a function of (seed, epoch, step) alone, never of what wa
 the process that draws: so a run can be resumed exactly, and several processes share one batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from milcnn.fields import Prepared
 from milcnn.screens.columns import LABEL, LABEL_MARK
+
+CHUNK = 64  # fields made ready at once
 
 
 def seed_of(*key: int) -> int:
@@ -54,34 +56,46 @@ class Plates(Dataset):
 class Bags:
     """The fields of a split.
 
-    ``targets`` is on the CPU. ``resident`` holds all raw pixels (N, channels, H, W) on ``device``; it
-    is None when they did not fit, and every batch is then read from the plates.
+    ``targets`` is on the CPU. ``first`` is done to raw pixels (B, channels, H, W) before they are drawn from:
+    what a network does to every field in the same way is done once. ``resident`` holds all fields behind it on
+    ``device``; it is None when they did not fit, and every batch is then read from the plates.
     """
 
     plates: Plates
     targets: Tensor
     device: torch.device
+    first: Callable[[Tensor], Tensor]
     resident: Tensor | None
 
     def __len__(self) -> int:
         return len(self.targets)
 
+    def side(self, pixels: int) -> int:
+        """How many elements ``first`` makes of so many raw pixels of a row."""
+        return self.first(torch.zeros(1, 1, pixels, pixels)).shape[-1]
+
     def batches(self, indices: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw pixels (B, channels, H, W) and targets, on the device, for each tensor of row indices."""
+        """Fields (B, channels, H, W) behind ``first`` and targets, on the device, for each tensor of row indices."""
         if self.resident is not None:
-            pixels = (self.resident[batch.to(self.device)] for batch in indices)
+            fields = (self.resident[batch.to(self.device)] for batch in indices)
         else:
             on_gpu = self.device.type == "cuda"
             workers = min(8, psutil.cpu_count() or 1) if on_gpu else 0  # on a CPU they would only compete
-            pixels = DataLoader(
+            loader = DataLoader(
                 self.plates, batch_size=None, sampler=indices, num_workers=workers, pin_memory=on_gpu
             )  # fmt: skip
-        for batch, raw in zip(indices, pixels, strict=True):
-            yield raw.to(self.device, non_blocking=True), self.targets[batch].to(self.device)
+            fields = (self.first(raw.to(self.device, non_blocking=True)) for raw in loader)
+        for batch, found in zip(indices, fields, strict=True):
+            yield found, self.targets[batch].to(self.device)
 
 
 def open_bags(
-    prepared: Prepared, split: str, multilabel: bool, device: torch.device, data: Literal["auto", "device", "stream"]
+    prepared: Prepared,
+    split: str,
+    multilabel: bool,
+    device: torch.device,
+    data: Literal["auto", "device", "stream"],
+    first: Callable[[Tensor], Tensor],
 ) -> Bags:
     """The fields of ``split``: on the device when ``data`` is device, or auto and they fill at most half
     of its free memory. Raises ValueError when the split has no field.
@@ -92,8 +106,9 @@ def open_bags(
     plates = Plates(prepared, rows)
     needed = prepared.pixels(rows.iloc[:1]).nbytes * len(rows)
     fits = data == "device" or (data == "auto" and needed <= free_memory(device) / 2)
-    resident = torch.from_numpy(prepared.pixels(rows)).to(device) if fits else None
-    return Bags(plates, targets_of(prepared, rows, multilabel), device, resident)
+    chunks = torch.arange(len(rows)).split(CHUNK)  # ``first`` may make more of a pixel than it keeps
+    resident = torch.cat([first(plates[chunk].to(device)) for chunk in chunks]) if fits else None
+    return Bags(plates, targets_of(prepared, rows, multilabel), device, first, resident)
 
 
 def free_memory(device: torch.device) -> int:

@@ -49,7 +49,13 @@ def fit(dose: np.ndarray, effect: np.ndarray) -> Hill:
         bottom, top, middle, slope = values
         return bottom + (top - bottom) / (1 + np.exp(slope * (middle - x))) - effect
 
-    found = least_squares(residuals, start, bounds=(low, high))
+    def slopes(values: np.ndarray) -> np.ndarray:
+        bottom, top, middle, slope = values
+        share = 1 / (1 + np.exp(slope * (middle - x)))
+        steep = (top - bottom) * share * (1 - share)
+        return np.stack([1 - share, share, -slope * steep, (x - middle) * steep], axis=1)
+
+    found = least_squares(residuals, start, slopes, bounds=(low, high))
     bottom, top, middle, slope = found.x
     if not found.success or top - bottom < LEAST_RISE:
         return Hill(effect.mean(), effect.mean(), np.nan, np.nan)

@@ -112,23 +112,30 @@ class MILCNN(nn.Module):
         """y (B, C) as probabilities: a softmax over the classes, or a sigmoid each when multi-label."""
         return logits.sigmoid() if self.settings.multilabel else logits.softmax(dim=1)
 
-    def forward(self, fields: Tensor, mask: Tensor | None = None) -> Output:
-        features = self.features(fields)
+    def forward(self, fields: Tensor, mask: Tensor | None = None, *, averaged: bool = False) -> Output:
+        features = self.features(fields, averaged=averaged)
         return self.judged(features, self.scores(features), mask)
 
-    def features(self, fields: Tensor) -> Tensor:
+    def averaged(self, fields: Tensor) -> Tensor:
+        """``fields`` behind the average that the paper's trunk starts with, float32; as they are where it has none.
+
+        It learns nothing, so training takes it once a field and not once a step.
+        """
+        first = self.trunk[0]
+        return first(fields.float()) if isinstance(first, nn.AvgPool2d) else fields
+
+    def features(self, fields: Tensor, *, averaged: bool = False) -> Tensor:
         """The last features of the trunk, (B, D, h, w). Raises ValueError for another number of channels.
 
         Where the trunk starts with an average, pixels are standardised behind it: the same, on a quarter of them.
+        ``averaged`` tells that ``fields`` are what the method of this name gives.
         """
         if fields.shape[1] != len(self.settings.channels):
             names = ", ".join(self.settings.channels)
             raise ValueError(f"fields: {fields.shape[1]} channels; this network was made for {names}.")
-        first = self.trunk[0]
-        averaged = isinstance(first, nn.AvgPool2d)
-        pixels = first(fields.float()) if averaged else fields.float()
-        standardised = (pixels - self.mean) / self.std
-        layers = self.trunk[1:] if averaged else self.trunk
+        pixels = fields if averaged else self.averaged(fields)
+        standardised = (pixels.float() - self.mean) / self.std
+        layers = self.trunk[1:] if isinstance(self.trunk[0], nn.AvgPool2d) else self.trunk
         return layers(standardised.contiguous(memory_format=layout(fields.device, self.training)))
 
     def judged(self, features: Tensor, scores: Tensor, mask: Tensor | None = None) -> Output:
@@ -167,15 +174,17 @@ def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
             norm = [nn.GroupNorm(8 if outputs % 8 == 0 else 1, outputs)]
         padding = kernel // 2 if settings.padding == "same" else 0
         layer = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=not norm)
-        return [layer, *norm, nn.ReLU(inplace=True)]
+        return [layer, *norm]
 
     def pool() -> list[nn.Module]:
-        return [nn.MaxPool2d(3, 2), nn.Dropout(settings.dropout)]
+        # a maximum and a ReLU give the same in either order, and behind it the ReLU has a quarter to do
+        return [nn.MaxPool2d(3, 2), nn.ReLU(inplace=True), nn.Dropout(settings.dropout)]
 
     c1, c2, c3, c4 = wide(32), wide(64), wide(128), wide(1000)
-    layers = [nn.AvgPool2d(3, 2), *conv(len(settings.channels), c1, 3), *conv(c1, c2, 3), *pool()]
-    layers += [*conv(c2, c2, 5), *pool(), *conv(c2, c3, 3), *pool(), *conv(c3, c3, 3), *pool()]
-    layers += [*conv(c3, c4, 1), nn.Dropout(settings.dropout_dense)]
+    layers = [nn.AvgPool2d(3, 2), *conv(len(settings.channels), c1, 3), nn.ReLU(inplace=True)]
+    for inputs, outputs, kernel in ((c1, c2, 3), (c2, c2, 5), (c2, c3, 3), (c3, c3, 3)):
+        layers += [*conv(inputs, outputs, kernel), *pool()]
+    layers += [*conv(c3, c4, 1), nn.ReLU(inplace=True), nn.Dropout(settings.dropout_dense)]
     return nn.Sequential(*layers), c4
 
 

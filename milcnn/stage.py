@@ -13,6 +13,10 @@ import sys
 from pathlib import Path
 from typing import get_origin
 
+# ruff: noqa: E402
+# jsonschema, behind papermill, would make the grammar of an address format that no notebook has: 1.4 s of each stage
+sys.modules["rfc3987_syntax"] = None  # as if it were not installed
+
 import papermill
 import yaml
 from nbconvert import HTMLExporter

@@ -31,6 +31,7 @@ from milcnn.fields import Prepared
 from milcnn.files import write_table
 from milcnn.memory import keep_freed_memory
 from milcnn.model import MILCNN, ModelSettings, Output
+from milcnn.predict import scorer
 from milcnn.screens.screen import FIELD_KEY
 from milcnn.settings import Settings
 
@@ -105,7 +106,7 @@ def two_headed_loss(output: Output, targets: Tensor) -> Tensor:
 def epoch_batches(
     bags: Bags, settings: TrainSettings, epoch: int, process: int = 0, processes: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """This process's share of each batch of an epoch: row indices, augmented pixels, targets.
+    """This process's share of each batch of an epoch: row indices, augmented fields, targets.
 
     All batches are full: the last is filled up with fields drawn again.
     """
@@ -114,8 +115,9 @@ def epoch_batches(
     order = epoch_order(bags.targets, steps * settings.batch_size, settings.balanced, generator)
     draws = torch.rand(len(order), 4, generator=generator)
     mine = [batch[process::processes] for batch in torch.arange(len(order)).split(settings.batch_size)]
-    for places, (pixels, targets) in zip(mine, bags.batches([order[places] for places in mine]), strict=True):
-        fields = augmented(pixels, draws[places], settings.crop, settings.augment == "dihedral")
+    crop = settings.crop and bags.side(settings.crop)
+    for places, (found, targets) in zip(mine, bags.batches([order[places] for places in mine]), strict=True):
+        fields = augmented(found, draws[places], crop, settings.augment == "dihedral")
         yield order[places], fields, targets
 
 
@@ -174,7 +176,7 @@ def train_epoch(run: Run, bags: Bags, settings: TrainSettings, accelerator: Acce
     for step, (indices, fields, targets) in enumerate(epoch_batches(bags, settings, epoch, process, processes), 1):
         torch.manual_seed(seed_of(settings.seed, epoch, step, process))  # for dropout
         with accelerator.autocast():
-            output = run.model(fields)
+            output = run.model(fields, averaged=True)
         loss = two_headed_loss(output, targets)
         run.optimiser.zero_grad()
         accelerator.backward(loss.mean())
@@ -217,12 +219,12 @@ def validate(model: MILCNN, bags: Bags, batch_size: int, accelerator: Accelerato
     Accuracy is the share of fields whose class is right; for a multi-label study, the share of right
     decisions over fields and classes.
     """
-    model.eval()
+    model = scorer(model)
     mine = torch.arange(len(bags)).split(batch_size)[accelerator.process_index :: accelerator.num_processes]
     sums = torch.zeros(2, device=accelerator.device)
-    for pixels, targets in bags.batches(list(mine)):
+    for fields, targets in bags.batches(list(mine)):
         with accelerator.autocast():
-            output = model(pixels)
+            output = model(fields, averaged=True)
         single = targets.ndim == 1
         right = output.logits.argmax(1) == targets if single else ((output.logits > 0) == (targets > 0.5))
         sums += torch.stack(
@@ -251,11 +253,15 @@ def train(
     set_determinism(settings.seed)
     keep_freed_memory()
     accelerator = open_accelerator(settings)
+    network = MILCNN(model_settings, prepared.mean, prepared.std)
     training, validation, test = (
-        open_bags(prepared, split, model_settings.multilabel, accelerator.device, settings.data)
+        open_bags(prepared, split, model_settings.multilabel, accelerator.device, settings.data, network.averaged)
         for split in ("train", "validation", "test")
     )
-    run = open_run(MILCNN(model_settings, prepared.mean, prepared.std), settings, len(training), accelerator)
+    height, width = prepared.pixels(prepared.fields.iloc[:1]).shape[-2:]
+    if settings.crop > min(height, width):
+        raise ValueError(f"crop: {settings.crop} px is more than a field of {height} × {width} px.")
+    run = open_run(network, settings, len(training), accelerator)
     identity = checkpoint.fingerprint(prepared, model_settings, settings)
     progress = (checkpoint.restore(resume, identity, run.parts()) if resume else None) or {"history": [], "best": {}}
     history = progress["history"]

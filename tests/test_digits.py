@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from milcnn.screens import open_screen
 from milcnn.screens.digits import CLASSES, GLYPH, DigitsSettings, digits_screen, load_glyphs
+from milcnn.screens.kinds import open_screen
 from milcnn.screens.mnist import read_idx
 from milcnn.screens.screen import FIELD_KEY
 from milcnn.settings import SettingsError

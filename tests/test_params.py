@@ -7,7 +7,7 @@ import yaml
 from milcnn import pooling
 from milcnn.clean import clean
 from milcnn.paths import ROOT
-from milcnn.screens import SCREENS
+from milcnn.screens.kinds import SCREENS
 from milcnn.stage import checked
 
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))

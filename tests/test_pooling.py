@@ -71,11 +71,11 @@ def test_hand_computed(method):
 def test_attention_is_the_formula_of_its_paper(name):
     function = make(name, 2, n_features=3)
     p, h = uniform(1, 2, 4), uniform(1, 3, 4, seed=1)
-    V, d = function.content.weight[:, :, 0], function.content.bias[:, None]
-    v, e = function.weights.weight[:, :, 0], function.weights.bias[:, None]
+    V, d = function.content.weight, function.content.bias[:, None]
+    v, e = function.weights.weight, function.weights.bias[:, None]
     inside = torch.tanh(V @ h[0] + d)
     if name == "gated_attention":
-        inside = inside * torch.sigmoid(function.gate.weight[:, :, 0] @ h[0] + function.gate.bias[:, None])
+        inside = inside * torch.sigmoid(function.gate.weight @ h[0] + function.gate.bias[:, None])
     weights = torch.exp(v @ inside + e)
     expected = (weights * p[0]).sum(1) / weights.sum(1)
     torch.testing.assert_close(function(p, features=h)[0], expected)

@@ -10,8 +10,9 @@ import pytest
 import tifffile
 
 from milcnn.paths import ROOT
-from milcnn.screens import bbbc021, download, open_screen
+from milcnn.screens import bbbc021, download
 from milcnn.screens.images import ImageError
+from milcnn.screens.kinds import open_screen
 from milcnn.screens.screen import ScreenError
 
 PLATES = ["Week4_27481", "Week4_27521", "Week4_27542", "Week4_27801", "Week4_27821", "Week4_27861"]

@@ -13,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from milcnn.files import write_table
 from milcnn.paths import ROOT
-from milcnn.screens import SCREENS, composite, cut, open_screen
+from milcnn.screens import composite, cut
 from milcnn.screens.composite import CompositeSettings
+from milcnn.screens.kinds import SCREENS, open_screen
 from milcnn.screens.screen import FIELD_KEY, Screen
 
 CROP, EDGE = 20, 10  # px of the source, px of a composite

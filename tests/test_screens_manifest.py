@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from skimage.io import imsave
 
-from milcnn.screens import open_screen
+from milcnn.screens.kinds import open_screen
 from milcnn.screens.manifest import well_name
 from milcnn.screens.screen import ScreenError
 from milcnn.settings import SettingsError

@@ -7,9 +7,9 @@ import tifffile
 import yaml
 
 from milcnn.paths import ROOT
-from milcnn.screens import SCREENS, open_screen
 from milcnn.screens.columns import class_names, join_labels
 from milcnn.screens.images import read_field
+from milcnn.screens.kinds import SCREENS, open_screen
 from milcnn.screens.screen import Screen, ScreenError
 
 CHANNELS = ["DAPI", "Actin"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from milcnn.screens import open_screen
+from milcnn.screens.kinds import open_screen
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.yeast import LOCALISATIONS, opera_well
 

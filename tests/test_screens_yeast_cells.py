@@ -9,7 +9,7 @@ import pytest
 from skimage.filters import threshold_otsu
 
 from milcnn.paths import ROOT
-from milcnn.screens import open_screen
+from milcnn.screens.kinds import open_screen
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.yeast_cells import TERMS, mosaic
 

@@ -151,7 +151,9 @@ def test_a_field_that_is_not_square_keeps_its_shape():
 def test_processes_share_a_batch(prepared, data):
     """Two shares are the whole batch, and streamed fields are the resident ones, bit by bit."""
     wanted = settings(augment="dihedral", crop=64)
-    open_as = [bags.open_bags(prepared, "train", False, torch.device("cpu"), kind) for kind in ("device", data)]
+    averaged = model.MILCNN(network()).averaged
+    cpu = torch.device("cpu")
+    open_as = [bags.open_bags(prepared, "train", False, cpu, kind, averaged) for kind in ("device", data)]
     whole = list(train.epoch_batches(open_as[0], wanted, epoch=1))
     shares = [list(train.epoch_batches(open_as[1], wanted, 1, process, 2)) for process in (0, 1)]
     assert len(whole) == 3
@@ -163,7 +165,7 @@ def test_processes_share_a_batch(prepared, data):
 
 
 def test_an_epoch_of_two_passes_sees_every_field_twice(prepared):
-    opened = bags.open_bags(prepared, "train", False, torch.device("cpu"), "device")
+    opened = bags.open_bags(prepared, "train", False, torch.device("cpu"), "device", torch.nn.Identity())
     batches = list(train.epoch_batches(opened, settings(passes=2), epoch=1))
     seen = torch.cat([rows for rows, _, _ in batches])
     assert seen.bincount().tolist() == [2] * len(opened)
@@ -200,7 +202,7 @@ def test_overfits_a_handful_of_fields(prepared, tmp_path, changes):
 def test_the_lowest_validation_loss_is_kept(prepared, tmp_path):
     history = train.train(prepared, network(), settings(epochs=6, learning_rate=0.05), tmp_path)
     kept = model.load(tmp_path / "model.safetensors")
-    held = bags.open_bags(prepared, "validation", False, torch.device("cpu"), "auto")
+    held = bags.open_bags(prepared, "validation", False, torch.device("cpu"), "auto", kept.averaged)
     loss, accuracy = train.validate(kept, held, 6, train.open_accelerator(settings()))
     row = history.loc[history["validation_loss"].idxmin()]
     assert loss == pytest.approx(row["validation_loss"], rel=1e-6)
@@ -428,7 +430,7 @@ def test_unknown_settings_are_refused(changes, message):
 
 def test_an_empty_split_is_refused(prepared):
     with pytest.raises(ValueError, match=r"fields\.csv: no field in split 'held'"):
-        bags.open_bags(prepared, "held", False, torch.device("cpu"), "auto")
+        bags.open_bags(prepared, "held", False, torch.device("cpu"), "auto", torch.nn.Identity())
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -114,8 +114,8 @@ class Attention(Weighted):
     def __init__(self, n_classes: int, n_features: int, hidden: float = 64):
         super().__init__()
         self.n_features = n_features
-        self.content = nn.Conv1d(n_features, int(positive("hidden", hidden)), 1)
-        self.weights = nn.Conv1d(self.content.out_channels, n_classes, 1)
+        self.content = nn.Linear(n_features, int(positive("hidden", hidden)))
+        self.weights = nn.Linear(self.content.out_features, n_classes)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
 
@@ -124,7 +124,7 @@ class Attention(Weighted):
             raise ValueError(
                 f"features: {features.shape[1]} an instance; this attention was made for {self.n_features}."
             )
-        return self.weights(self.embed(features.to(p.dtype)))
+        return self.weights(self.embed(features.to(p.dtype).transpose(1, 2))).transpose(1, 2)
 
     def embed(self, features: Tensor) -> Tensor:
         return self.content(features).tanh()
@@ -135,7 +135,7 @@ class GatedAttention(Attention):
 
     def __init__(self, n_classes: int, n_features: int, hidden: float = 64):
         super().__init__(n_classes, n_features, hidden)
-        self.gate = nn.Conv1d(n_features, self.content.out_channels, 1)
+        self.gate = nn.Linear(n_features, self.content.out_features)
 
     def embed(self, features: Tensor) -> Tensor:
         return super().embed(features) * self.gate(features).sigmoid()

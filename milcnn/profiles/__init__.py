@@ -7,7 +7,6 @@ the validation fields.
 
 from milcnn.profiles.cells import Cells, ProfileSettings, judged_fields, masks_of, open_cells
 from milcnn.profiles.run import RIVALS, drawn_seeds, fit, predict, run, run_all
-from milcnn.profiles.sphering import sphering
 
 __all__ = [
     "RIVALS",
@@ -21,5 +20,4 @@ __all__ = [
     "predict",
     "run",
     "run_all",
-    "sphering",
 ]

@@ -22,14 +22,14 @@ BATCH = 16  # fields
 class CellMIL(nn.Module):
     """A hidden layer and a score a cell, then pooling and class layer as in ``model.MILCNN``.
 
-    ``forward`` takes standardised features (B, D, N) float32 and ``mask`` (B, N) bool, true where there
+    ``forward`` takes standardised features (B, N, D) float32 and ``mask`` (B, N) bool, true where there
     is a cell, and gives ``model.Output`` with maps (B, C, N); its profiles are the mean hidden features.
     """
 
     def __init__(self, n_features: int, n_classes: int, hidden: int, name: str):
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv1d(n_features, hidden, 1), nn.ReLU(), nn.Dropout(0.5))
-        self.scores = nn.Conv1d(hidden, n_classes, 1)
+        self.trunk = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Dropout(0.5))
+        self.scores = nn.Linear(hidden, n_classes)
         self.pooling = pooling.make(name, n_classes, hidden)
         self.head = nn.Linear(n_classes, n_classes)
         nn.init.constant_(self.scores.bias, self.pooling.start_bias)
@@ -38,8 +38,8 @@ class CellMIL(nn.Module):
             self.head.bias.zero_()
 
     def forward(self, features: Tensor, mask: Tensor) -> Output:
-        hidden = self.trunk(features)
-        scores = self.scores(hidden)
+        cells = self.trunk(features)
+        scores, hidden = self.scores(cells).transpose(1, 2), cells.transpose(1, 2)
         instances = scores.sigmoid()
         bags = self.pooling(instances, mask, hidden)
         profiles = instance_mean(hidden, mask[:, None].float())
@@ -70,7 +70,7 @@ def trained(cells: Cells, settings: ProfileSettings, name: str, rate: float) -> 
     torch.manual_seed(settings.seed)
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     network = CellMIL(len(cells.names), len(cells.classes), settings.hidden, name)
-    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2, fused=True)
     bags, targets = padded(training), torch.from_numpy(training.targets)
     held_out, told = padded(validation), torch.from_numpy(validation.targets)
     best, weights = math.inf, network.state_dict()
@@ -88,12 +88,12 @@ def trained(cells: Cells, settings: ProfileSettings, name: str, rate: float) -> 
 def train_epoch(
     network: CellMIL, optimiser: torch.optim.Optimizer, bags: tuple[Tensor, Tensor], targets: Tensor, order: Tensor
 ) -> None:
-    """One pass over ``bags``, features (N, D, J) and mask (N, J), in ``order``."""
+    """One pass over ``bags``, features (N, J, D) and mask (N, J), in ``order``."""
     network.train()
     features, mask = bags
     for batch in order.split(BATCH):
         longest = int(mask[batch].sum(dim=1).max())  # what is behind it is padding of all fields of the batch
-        output = network(features[batch, :, :longest], mask[batch, :longest])
+        output = network(features[batch, :longest], mask[batch, :longest])
         optimiser.zero_grad()
         two_headed_loss(output, targets[batch]).mean().backward()
         optimiser.step()
@@ -113,7 +113,7 @@ def score_bags(network: CellMIL, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded(cells: Cells) -> tuple[Tensor, Tensor]:
-    """Features (N, D, J) float32 and mask (N, J) bool of fields that all have cells; J is the most of one field."""
+    """Features (N, J, D) float32 and mask (N, J) bool of fields that all have cells; J is the most of one field."""
     order = np.argsort(cells.field, kind="stable")
     ends = np.cumsum(cells.counts)
     slot = np.arange(len(order)) - np.repeat(ends - cells.counts, cells.counts)
@@ -123,4 +123,4 @@ def padded(cells: Cells) -> tuple[Tensor, Tensor]:
     field = cells.field[order]
     features[field, slot] = torch.from_numpy(cells.features[order])
     mask[field, slot] = True
-    return features.transpose(1, 2).contiguous(), mask
+    return features, mask

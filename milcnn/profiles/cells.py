@@ -12,7 +12,7 @@ from milcnn.fields import Prepared
 from milcnn.measure import feature_names
 from milcnn.screens.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.settings import Settings
-from milcnn.splits import SETS
+from milcnn.splits import kept_out
 from milcnn.survey import is_control
 
 MAD_TO_SD = 1.4826  # of a normal distribution
@@ -75,11 +75,12 @@ class Cells:
 
 
 def judged_fields(prepared: Prepared) -> Prepared:
-    """``prepared`` without the fields that are in no set, controls excepted: no rival learns from them or is judged by
-    them, and cells are costly to measure. Fields of weak doses are such, which a MIL-CNN has dose curves for.
+    """``prepared`` without the fields that are in no set, controls excepted, such as those of weak doses.
+
+    Rivals neither learn from these nor are judged by them, and their cells would be costly to measure.
     """
     fields = prepared.fields
-    return prepared.with_fields(fields[fields[SPLIT].isin(SETS) | is_control(fields)].reset_index(drop=True))
+    return prepared.with_fields(fields[~kept_out(fields) | is_control(fields)].reset_index(drop=True))
 
 
 def reference_fields(fields: pd.DataFrame) -> np.ndarray:
@@ -88,10 +89,8 @@ def reference_fields(fields: pd.DataFrame) -> np.ndarray:
     Where there are none, the controls that are in no set, as where they are no class; where the study has no
     controls, all training fields.
     """
-    controls, split = is_control(fields), fields[SPLIT]
-    train = (split == "train").to_numpy()
-    outside = ~split.isin(SETS).to_numpy()
-    return next(mask for mask in (controls & train, controls & outside, train) if mask.any())
+    controls, train = is_control(fields), (fields[SPLIT] == "train").to_numpy()
+    return next(mask for mask in (controls & train, controls & kept_out(fields), train) if mask.any())
 
 
 def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSettings) -> Cells:

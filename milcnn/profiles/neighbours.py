@@ -10,8 +10,8 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.metrics.pairwise import cosine_similarity
 
 from milcnn.profiles.cells import Cells, ProfileSettings, field_means, means_of
-from milcnn.profiles.sphering import sphering
 from milcnn.screens.columns import COMPOUND, CONCENTRATION, LABEL
+from milcnn.sphering import sphering
 
 Profile = Callable[[Cells], np.ndarray]  # (N, K), one row a field
 Scorer = Callable[[Cells], tuple[np.ndarray, np.ndarray]]  # y (N, C) and profile (N, K)

@@ -65,7 +65,7 @@ class CompositeSettings(Settings):
 
 def composite_screen(settings: CompositeSettings) -> Screen:
     """The screen of composites; ``read`` gives (C, size, size) and ``truth`` the disc of each cell."""
-    from milcnn.screens import open_screen  # the table of screens there imports this module
+    from milcnn.screens.kinds import open_screen  # the table of screens there imports this module
 
     source = open_screen(settings.screen, **settings.screen_settings)
     cut = cut_cells(
