@@ -95,13 +95,14 @@ def test_seeds_of_a_field_are_averaged_before_the_interval(predictions):
     assert a[["value", "low", "high", "n"]].equals(b[["value", "low", "high", "n"]])
 
 
-def test_rows_of_other_studies_stay_and_those_of_this_run_are_replaced():
-    def rows(study, value):
-        return pd.DataFrame([{**dict.fromkeys(evaluate.SUMMARY, 0), "study": study, "method": "max", "value": value}])
+def test_rows_of_other_studies_and_methods_stay_and_those_of_this_run_are_replaced():
+    def rows(study, value, method="max"):
+        return pd.DataFrame([{**dict.fromkeys(evaluate.SUMMARY, 0), "study": study, "method": method, "value": value}])
 
-    old = pd.concat([rows("yeast", 0.1), rows("digits", 0.2)])
+    old = pd.concat([rows("yeast", 0.1), rows("digits", 0.2), rows("digits", 0.4, "mean")])
     merged = evaluate.merged_summary(old, rows("digits", 0.3))
-    assert merged[["study", "value"]].to_numpy().tolist() == [["digits", 0.3], ["yeast", 0.1]]
+    expected = [["digits", "max", 0.3], ["digits", "mean", 0.4], ["yeast", "max", 0.1]]
+    assert merged[["study", "method", "value"]].to_numpy().tolist() == expected
     empty = pd.DataFrame(columns=evaluate.SUMMARY)
     assert evaluate.merged_summary(empty, rows("digits", 0.3))["value"].tolist() == [0.3]
 

@@ -101,8 +101,13 @@ def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """``new`` and those rows of ``old`` that are of no study in ``new``, in a stable order."""
-    kept = old[~old["study"].isin(new["study"])] if len(old) else old
+    """``new`` and those rows of ``old`` that are of no method of a study in ``new``, in a stable order.
+
+    So a table grows run by run: a short run leaves the rows of methods that it does not have as an earlier one wrote
+    them.
+    """
+    done = pd.MultiIndex.from_frame(new[["study", "method"]])
+    kept = old[~pd.MultiIndex.from_frame(old[["study", "method"]]).isin(done)]
     merged = pd.concat([table for table in (kept, new) if len(table)], ignore_index=True)
     return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)[SUMMARY]
 
