@@ -76,12 +76,13 @@ def test_grad_cam_is_captums(model, fields, signal, pixels):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stride", "layer"), [(4, 8), (8, 12), (32, 20)])
+@pytest.mark.parametrize(("stride", "layer"), [(4, 7), (8, 11), (32, 20)])
 def test_layer_cam_is_positive_gradient_times_activation(model, fields, signal, pixels, stride, layer):
     part = signal.trunk[: layer + 1]
     product = LayerGradientXActivation(signal, part[-1]).attribute(pixels).detach()
     features = LayerActivation(signal, part[-1]).attribute(pixels).detach()
-    assert (features >= 0).all(), "so the sign of the product is that of the gradient"
+    # before a maximum and its ReLU features may be negative, and have no gradient there
+    assert (product[features < 0] == 0).all(), "so the sign of the product is that of the gradient"
     expected = product.clamp(min=0).sum(1) / stride**2
     assert expected.max() > 0
     found = maps.layer_cam(model, fields, CLASSES, strides=[stride])
