@@ -145,6 +145,12 @@ def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Genera
     return chosen[torch.randperm(n, generator=generator)]
 
 
+def check_crop(crop: int, height: int, width: int) -> None:
+    """Raise ValueError when a crop of ``crop`` px is larger than a field."""
+    if crop > min(height, width):
+        raise ValueError(f"crop: {crop} px is more than a field of {height} × {width} px.")
+
+
 def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
     """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 unless nothing is to do.
 
@@ -152,9 +158,8 @@ def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tenso
     choose the turn and the reflection. Raises ValueError when the crop is larger than the field.
     """
     height, width = fields.shape[-2:]
+    check_crop(crop, height, width)
     side_y, side_x = (crop, crop) if crop else (height, width)
-    if side_y > height or side_x > width:
-        raise ValueError(f"crop: {crop} px is more than a field of {height} × {width} px.")
     if not crop and not dihedral:
         return fields
     # a crop that is not square can only be turned by half a turn in a batch

@@ -45,13 +45,16 @@ def fit(dose: np.ndarray, effect: np.ndarray) -> Hill:
     low, high = np.array([BOTTOM, TOP, (x.min(), x.max() + 1e-9), SLOPE]).T  # one dose alone still has room
     start = np.clip([effect.min(), effect.max(), x.mean(), 1.5], low + 1e-6, high - 1e-10)
 
+    def rise(middle: float, slope: float) -> np.ndarray:
+        return 1 / (1 + np.exp(slope * (middle - x)))
+
     def residuals(values: np.ndarray) -> np.ndarray:
         bottom, top, middle, slope = values
-        return bottom + (top - bottom) / (1 + np.exp(slope * (middle - x))) - effect
+        return bottom + (top - bottom) * rise(middle, slope) - effect
 
     def slopes(values: np.ndarray) -> np.ndarray:
         bottom, top, middle, slope = values
-        share = 1 / (1 + np.exp(slope * (middle - x)))
+        share = rise(middle, slope)
         steep = (top - bottom) * share * (1 - share)
         return np.stack([1 - share, share, -slope * steep, (x - middle) * steep], axis=1)
 

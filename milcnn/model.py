@@ -117,17 +117,16 @@ class MILCNN(nn.Module):
         return self.judged(features, self.scores(features), mask)
 
     def averaged(self, fields: Tensor) -> Tensor:
-        """``fields`` behind the average that the paper's trunk starts with, float32; as they are where it has none.
+        """``fields`` behind the first part of the trunk: the paper's average, float32; another has none there.
 
         It learns nothing, so training takes it once a field and not once a step.
         """
-        first = self.trunk[0]
-        return first(fields.float()) if isinstance(first, nn.AvgPool2d) else fields
+        return self.trunk[0](fields)
 
     def features(self, fields: Tensor, *, averaged: bool = False) -> Tensor:
         """The last features of the trunk, (B, D, h, w). Raises ValueError for another number of channels.
 
-        Where the trunk starts with an average, pixels are standardised behind it: the same, on a quarter of them.
+        Pixels are standardised behind the trunk's first average: the same, on a quarter of them.
         ``averaged`` tells that ``fields`` are what the method of this name gives.
         """
         if fields.shape[1] != len(self.settings.channels):
@@ -135,8 +134,8 @@ class MILCNN(nn.Module):
             raise ValueError(f"fields: {fields.shape[1]} channels; this network was made for {names}.")
         pixels = fields if averaged else self.averaged(fields)
         standardised = (pixels.float() - self.mean) / self.std
-        layers = self.trunk[1:] if isinstance(self.trunk[0], nn.AvgPool2d) else self.trunk
-        return layers(standardised.contiguous(memory_format=layout(fields.device, self.training)))
+        in_memory = layout(fields.device, self.training, self.settings.width)
+        return self.trunk[1:](standardised.contiguous(memory_format=in_memory))
 
     def judged(self, features: Tensor, scores: Tensor, mask: Tensor | None = None) -> Output:
         """What follows the convolutions: ``features`` (B, D, h, w) and z (B, C, h, w) → the output."""
@@ -150,18 +149,32 @@ class MILCNN(nn.Module):
         return Output(scores, instances, bags, logits, profiles)
 
 
-def layout(device: torch.device, training: bool) -> torch.memory_format:
-    """The order in memory in which convolutions are fastest on ``device``.
+def layout(device: torch.device, training: bool, width: float) -> torch.memory_format:
+    """The order in memory in which a trunk of ``width`` is fastest on ``device``.
 
-    Channels last, but for training on a CPU without AVX-512, whose backward convolutions are slower
-    that way; ``benchmarks/throughput.py`` has the numbers.
+    Channels last, but for training from half the paper's width on a CPU without AVX-512, whose backward
+    convolutions are a third slower that way; ``benchmarks/throughput.py`` has the numbers. At a quarter they are as
+    fast, and normalisation and max pooling, of which a narrow network has more, take half the time.
     """
-    narrow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
-    return torch.contiguous_format if training and narrow else torch.channels_last
+    short_vectors = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
+    return torch.contiguous_format if training and short_vectors and width >= 0.5 else torch.channels_last
+
+
+class Average(nn.AvgPool2d):
+    """The average of windows of 3 px, 2 px apart, of fields (B, channels, H, W) in any dtype, float32."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        return super().forward(fields.float())
 
 
 def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
-    """The layers up to the 1000-wide one at ``width`` 1, and the number of its channels."""
+    """The layers up to the 1000-wide one at ``width`` 1, and the number of its channels.
+
+    The first does to every field the same, whatever is learnt, see ``MILCNN.averaged``.
+    """
 
     def wide(channels: int) -> int:
         return max(1, round(channels * settings.width))
@@ -181,7 +194,7 @@ def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
         return [nn.MaxPool2d(3, 2), nn.ReLU(inplace=True), nn.Dropout(settings.dropout)]
 
     c1, c2, c3, c4 = wide(32), wide(64), wide(128), wide(1000)
-    layers = [nn.AvgPool2d(3, 2), *conv(len(settings.channels), c1, 3), nn.ReLU(inplace=True)]
+    layers = [Average(), *conv(len(settings.channels), c1, 3), nn.ReLU(inplace=True)]
     for inputs, outputs, kernel in ((c1, c2, 3), (c2, c2, 5), (c2, c3, 3), (c3, c3, 3)):
         layers += [*conv(inputs, outputs, kernel), *pool()]
     layers += [*conv(c3, c4, 1), nn.ReLU(inplace=True), nn.Dropout(settings.dropout_dense)]
@@ -191,7 +204,8 @@ def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
 def residual_trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
     """MONAI's ResNet-18 up to its last block and a dropout, and the number of its channels.
 
-    Stride 32, 512 channels at ``width`` 1. Raises ImportError when MONAI is not installed.
+    Stride 32, 512 channels at ``width`` 1; as in ``trunk``, the first part learns nothing. Raises ImportError when
+    MONAI is not installed.
     """
     try:
         from monai.networks.nets.resnet import ResNet
@@ -204,7 +218,7 @@ def residual_trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
         conv1_t_stride=2, feed_forward=False, bias_downsample=False, norm=norm,
     )  # fmt: skip
     layers = [layer for name, layer in whole.named_children() if name != "avgpool"]
-    return nn.Sequential(*layers, nn.Dropout(settings.dropout_dense)), widths[-1]
+    return nn.Sequential(nn.Identity(), *layers, nn.Dropout(settings.dropout_dense)), widths[-1]
 
 
 def save(model: MILCNN, path: Path) -> None:

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from milcnn import checkpoint
 from milcnn import model as models
-from milcnn.bags import Bags, augmented, epoch_order, open_bags, seed_of
+from milcnn.bags import Bags, augmented, check_crop, epoch_order, open_bags, seed_of
 from milcnn.fields import Prepared
 from milcnn.files import write_table
 from milcnn.memory import keep_freed_memory
@@ -150,7 +150,8 @@ def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerato
     """A run at its start, on its device. Raises ValueError for batch normalisation in several CPU processes."""
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and network.settings.normalisation == "batch":
         raise ValueError("normalisation: 'batch' sees one process alone on CPUs; use 'group', 'none', or one process.")
-    network = network.to(accelerator.device, memory_format=models.layout(accelerator.device, training=True))
+    layout = models.layout(accelerator.device, True, network.settings.width)
+    network = network.to(accelerator.device, memory_format=layout)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     blend = get_ema_multi_avg_fn(settings.ema)
@@ -258,9 +259,7 @@ def train(
         open_bags(prepared, split, model_settings.multilabel, accelerator.device, settings.data, network.averaged)
         for split in ("train", "validation", "test")
     )
-    height, width = prepared.pixels(prepared.fields.iloc[:1]).shape[-2:]
-    if settings.crop > min(height, width):
-        raise ValueError(f"crop: {settings.crop} px is more than a field of {height} × {width} px.")
+    check_crop(settings.crop, *prepared.pixels(prepared.fields.iloc[:1]).shape[-2:])
     run = open_run(network, settings, len(training), accelerator)
     identity = checkpoint.fingerprint(prepared, model_settings, settings)
     progress = (checkpoint.restore(resume, identity, run.parts()) if resume else None) or {"history": [], "best": {}}

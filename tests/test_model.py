@@ -143,14 +143,14 @@ def test_residual_trunk_without_monai(monkeypatch):
         make(trunk="residual")
 
 
-@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
-def test_the_layout_in_memory_changes_the_time_and_nothing_else(monkeypatch, capability):
+@pytest.mark.parametrize(("capability", "width"), [("AVX2", 0.5), ("AVX2", 0.25), ("AVX512", 0.5)])
+def test_the_layout_in_memory_changes_the_time_and_nothing_else(monkeypatch, capability, width):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     cpu = torch.device("cpu")
-    assert model.layout(cpu, training=False) is torch.channels_last
-    trained = torch.channels_last if capability == "AVX512" else torch.contiguous_format
-    assert model.layout(cpu, training=True) is trained
-    network = make(dropout=0.0, dropout_dense=0.0)
+    assert model.layout(cpu, training=False, width=width) is torch.channels_last
+    trained = torch.contiguous_format if (capability, width) == ("AVX2", 0.5) else torch.channels_last
+    assert model.layout(cpu, training=True, width=width) is trained
+    network = make(dropout=0.0, dropout_dense=0.0, width=width)
     for found, true in zip(network.train()(fields()), network.eval()(fields()), strict=True):
         torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-5)
 

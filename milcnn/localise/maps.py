@@ -122,7 +122,8 @@ def layer_cam(
 
     The map of a stride s is divided by s², the pixels that one of its values stands for, which makes
     maps of several strides comparable; their mean is taken. (The fusion of Jiang 2021 divides by the
-    largest value of each field, and would light up a field without the class.)
+    largest value of each field, and would light up a field without the class.) Where a maximum ends a stride, the
+    features are those before the ReLU behind it: negative ones have no gradient, so the map is the same.
     """
     fields, inside = large_enough(model, fields, pad)
     depths = [depth_of(model.trunk, stride) for stride in strides]

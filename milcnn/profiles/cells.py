@@ -30,7 +30,7 @@ class ProfileSettings(Settings):
     boosting_rounds: int = Field(75, ge=1)  # boosting: at most; as many as are best on validation
     epochs: int = Field(40, ge=1)  # cell_mean, cell_attention: the epoch that is best on validation
     hidden: int = Field(64, ge=1)  # cell_mean, cell_attention: width of the cell's layer
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3)  # cell_mean, cell_attention
+    learning_rates: tuple[float, ...] = (3e-3, 1e-2)  # cell_mean, cell_attention
     seed: int = Field(0, ge=0)
 
 
