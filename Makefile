@@ -9,11 +9,12 @@ export DVC_NO_ANALYTICS := 1
 
 # DVC runs one stage at a time. Stages that need nothing of each other, JOBS at once with one thread each, take a
 # third less CPU time than one after the other on all cores. The cores are shared: a stage that starts processes has
-# cores / JOBS of them.
+# cores / JOBS of them. By itself dvc waits 3 s for another dvc to write what it has done; on a slow disk or
+# processor that is too short.
 JOBS ?= 2
 WORKERS = $$(( ($$(getconf _NPROCESSORS_ONLN) + $(JOBS) - 1) / $(JOBS) ))
 at_once = dvc stage list --name-only | grep -E '^($(1))@' \
-	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc repro -s
+	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc repro -s --wait-for-lock
 
 study: $(READY)
 	dvc status -q || $(MAKE) stages
