@@ -14,7 +14,7 @@ export DVC_NO_ANALYTICS := 1
 JOBS ?= 2
 WORKERS = $$(( ($$(getconf _NPROCESSORS_ONLN) + $(JOBS) - 1) / $(JOBS) ))
 at_once = dvc stage list --name-only | grep -E '^($(1))@' \
-	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc repro -s --wait-for-lock
+	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
 study: $(READY)
 	dvc status -q || $(MAKE) stages
