@@ -1,9 +1,9 @@
-"""Processor seconds of a training step, channel by channel and channels last, by the width of the trunk.
+"""Processor seconds of a training step, channel by channel and channels last, by field and width of the trunk.
 
     python benchmarks/layout.py [--out benchmarks/results/layout-<name>.json]
 
 Both layouts in turns, in one process and on one thread, each with its best time: what ``milcnn.model.layout``
-chooses by. The fields are of the default study's size.
+chooses by.
 """
 
 import argparse
@@ -26,18 +26,18 @@ CLASSES = [str(number) for number in range(12)]
 CPU = torch.device("cpu")
 
 
-def step(width: float, normalisation: str, layout: torch.memory_format):
-    """One step of a batch of 4 fields of 256 × 256 × 3."""
+def step(side: int, width: float, normalisation: str, layout: torch.memory_format):
+    """One step of a batch of 4 fields of ``side`` × ``side`` × 3."""
     settings = model.ModelSettings(
         study="benchmark", channels=["a", "b", "c"], classes=CLASSES, width=width, normalisation=normalisation,
         padding="same",
     )  # fmt: skip
     network = model.MILCNN(settings).to(memory_format=layout).train()
-    fields, targets = torch.rand(4, 3, 256, 256), torch.arange(4)
+    fields, targets = torch.rand(4, 3, side, side), torch.arange(4)
     take = training_step(network, lambda *batch: two_headed_loss(network(batch[0]), batch[1]).mean(), fields, targets)
 
     def in_layout() -> None:
-        with patch.object(model, "layout", lambda *_: layout):
+        with patch.object(model, "layout", lambda *_, **__: layout):
             take()
 
     return in_layout
@@ -51,10 +51,10 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     rows = []
-    for width, normalisation in product([0.25, 0.5, 1.0], ["none", "batch"]):
-        work = {name: step(width, normalisation, layout) for name, layout in LAYOUTS.items()}
+    for side, width, normalisation in product([256, 512], [0.25, 0.5, 1.0], ["none", "batch"]):
+        work = {name: step(side, width, normalisation, layout) for name, layout in LAYOUTS.items()}
         rows.append(
-            {"width": width, "normalisation": normalisation}
+            {"side": side, "width": width, "normalisation": normalisation}
             | best_times(work, arguments.repeats, CPU, time.process_time)
         )
     print(pd.DataFrame(rows).round(3).to_string(index=False))

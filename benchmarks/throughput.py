@@ -107,7 +107,7 @@ def programs(size: str, normalisation: str, phase: str, device: torch.device, ba
         score = scorer(ours)
         bare.eval()
         return {"plain": lambda: inferred(bare, fields), "ours": lambda: inferred(score, fields)}
-    ours = ours.to(memory_format=layout(device, True, ours.settings.width))
+    ours = ours.to(memory_format=layout(device, training=True, width=ours.settings.width))
 
     def our_loss(fields: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -152,12 +152,12 @@ class MILCNN(nn.Module):
 def layout(device: torch.device, training: bool, width: float) -> torch.memory_format:
     """The order in memory in which a trunk of ``width`` is fastest on ``device``.
 
-    Channels last, but for training from half the paper's width on a CPU without AVX-512, whose backward
-    convolutions are a third slower that way; ``benchmarks/throughput.py`` has the numbers. At a quarter they are as
-    fast, and normalisation and max pooling, of which a narrow network has more, take half the time.
+    Channels last, but for training more than half the paper's width on a CPU without AVX-512, whose backward
+    convolutions take up to twice as long that way on large fields. Normalisation and max pooling, most of the work
+    of a narrow network, take less; ``benchmarks/layout.py`` has the numbers.
     """
     short_vectors = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
-    return torch.contiguous_format if training and short_vectors and width >= 0.5 else torch.channels_last
+    return torch.contiguous_format if training and short_vectors and width > 0.5 else torch.channels_last
 
 
 class Average(nn.AvgPool2d):

@@ -150,7 +150,7 @@ def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerato
     """A run at its start, on its device. Raises ValueError for batch normalisation in several CPU processes."""
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and network.settings.normalisation == "batch":
         raise ValueError("normalisation: 'batch' sees one process alone on CPUs; use 'group', 'none', or one process.")
-    layout = models.layout(accelerator.device, True, network.settings.width)
+    layout = models.layout(accelerator.device, training=True, width=network.settings.width)
     network = network.to(accelerator.device, memory_format=layout)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
