@@ -1,4 +1,4 @@
-"""Processor seconds of a training step, channel by channel and channels last, by field and width of the trunk.
+"""Processor seconds of a training step, channel by channel and channels last, by size of field and width of trunk.
 
     python benchmarks/layout.py [--out benchmarks/results/layout-<name>.json]
 
@@ -37,7 +37,7 @@ def step(side: int, width: float, normalisation: str, layout: torch.memory_forma
     take = training_step(network, lambda *batch: two_headed_loss(network(batch[0]), batch[1]).mean(), fields, targets)
 
     def in_layout() -> None:
-        with patch.object(model, "layout", lambda *_, **__: layout):
+        with patch.object(model, "layout", lambda *_: layout):
             take()
 
     return in_layout
