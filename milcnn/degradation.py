@@ -3,7 +3,7 @@
 Four factors: the responding fraction and the number of cells of a test field, both told by the fields
 of one run; and wrong training labels and fewer training fields, told by runs of their own, in
 ``<models>/<condition>/``, where the condition ``noise20`` is 20 % of labels wrong and
-``share25`` a quarter of the fields.
+``share25`` a quarter of the fields, in as many steps of training.
 """
 
 import re

@@ -153,8 +153,8 @@ def layout(device: torch.device, training: bool, width: float) -> torch.memory_f
     """The order in memory in which a trunk of ``width`` is fastest on ``device``.
 
     Channels last, but for training more than half the paper's width on a CPU without AVX-512, whose backward
-    convolutions take up to twice as long that way on large fields. Normalisation and max pooling, most of the work
-    of a narrow network, take less; ``benchmarks/layout.py`` has the numbers.
+    convolutions take up to twice as long that way on large fields. Normalisation and max pooling, a third of the
+    work of a narrow network, take less; ``benchmarks/layout.py`` has the numbers.
     """
     short_vectors = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
     return torch.contiguous_format if training and short_vectors and width > 0.5 else torch.channels_last

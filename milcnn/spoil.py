@@ -22,24 +22,40 @@ def spoiled(prepared: Prepared, condition: str, seed: int = 0) -> Prepared:
 
     Raises ValueError for another one.
     """
-    match = re.fullmatch(r"(noise|share)(\d+)|shuffled|", condition)
-    share = int(match[2]) / 100 if match and match[2] else 0.0
-    if not match or share > 1 or condition == "share0":
-        raise ValueError(f"condition: '{condition}' is none; there are shuffled, noise20 and share25, of up to 100 %.")
+    kind, share = parsed(condition)
     rng = np.random.default_rng([seed, 11])
     fields = prepared.fields
-    if match[1] == "share":
+    if kind == "share":
         training = fields[fields[SPLIT] == "train"]
         kept = [drawn(labels, share, rng) for _, labels in training[LABEL].groupby(training[LABEL])]
         fields = fields[(fields[SPLIT] != "train") | fields.index.isin(np.concatenate(kept))]
     fields = fields.reset_index(drop=True)
     for split in ("train", "validation"):
         rows = fields.index[fields[SPLIT] == split]
-        if match[1] == "noise":
+        if kind == "noise":
             fields.loc[rows, LABEL] = noisy(fields.loc[rows, LABEL], share, rng)
-        elif condition == "shuffled":
+        elif kind == "shuffled":
             fields.loc[rows, LABEL] = rng.permutation(fields.loc[rows, LABEL])
     return prepared.with_fields(fields)
+
+
+def passes(condition: str, usual: int) -> int:
+    """How many passes over the training fields that ``condition`` keeps make as many steps as ``usual`` over all.
+
+    A network that learns from a quarter of the fields would else make a quarter of the steps, and its score tell
+    of both. Raises ValueError as ``spoiled``.
+    """
+    kind, share = parsed(condition)
+    return round(usual / share) if kind == "share" else usual
+
+
+def parsed(condition: str) -> tuple[str, float]:
+    """``noise``, ``share``, ``shuffled`` or nothing, and the share; see ``spoiled``."""
+    match = re.fullmatch(r"(noise|share)(\d+)|shuffled|", condition)
+    share = int(match[2]) / 100 if match and match[2] else 0.0
+    if not match or share > 1 or condition == "share0":
+        raise ValueError(f"condition: '{condition}' is none; there are shuffled, noise20 and share25, of up to 100 %.")
+    return match[1] or condition, share
 
 
 def drawn(labels: pd.Series, share: float, rng: np.random.Generator) -> np.ndarray:

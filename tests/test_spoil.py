@@ -5,7 +5,7 @@ import pytest
 
 from milcnn.fields import Prepared
 from milcnn.screens.columns import LABEL, SPLIT
-from milcnn.spoil import spoiled
+from milcnn.spoil import passes, spoiled
 
 
 @pytest.fixture
@@ -49,6 +49,18 @@ def test_a_share_of_the_training_fields_of_each_label_is_kept(prepared, percent,
     assert counts["c"] == max(1, left // 2)
     for split in ("validation", "test"):
         pd.testing.assert_frame_equal(other.of(split), prepared.of(split))
+
+
+@pytest.mark.parametrize("percent", [25, 50, 75, 100])
+def test_fewer_fields_are_seen_as_often_in_all(prepared, percent):
+    left = len(spoiled(prepared, f"share{percent}").of("train"))
+    shown = left * passes(f"share{percent}", 30)
+    assert shown == pytest.approx(30 * len(prepared.of("train")), rel=0.02)
+
+
+@pytest.mark.parametrize("condition", ["", "noise20", "shuffled"])
+def test_as_many_fields_are_seen_as_often_each(condition):
+    assert passes(condition, 7) == 7
 
 
 def test_another_seed_draws_others_and_the_study_stays_as_it_was(prepared):
