@@ -36,8 +36,8 @@ def openvino_scorer(
     - ``float32`` gives the same within rounding;
     - ``bfloat16`` the same labels, and instance probabilities up to 0.06 off; pays only on CPUs that multiply in
       it faster than in float32, which AVX-512 BF16 alone does not promise;
-    - ``int8`` nearly the same labels, some instances of p near 1/2 far off, and three times the speed. ``calibration``
-      (n, channels, H, W) are some training fields: the range of each layer is what it is on them.
+    - ``int8`` nearly the same labels, some instances of p near 1/2 far off, and two to three times the speed.
+      ``calibration`` (n, channels, H, W) are some training fields: the range of each layer is what it is on them.
 
     Fields of one shape are compiled for once, in seconds. Raises ImportError when OpenVINO, or for ``int8`` NNCF,
     is not installed, and ValueError for ``int8`` without ``calibration``.
