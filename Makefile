@@ -17,7 +17,8 @@ at_once = dvc stage list --name-only | grep -E '^($(1))@' \
 	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
 study: $(READY)
-	dvc status -q || $(MAKE) stages
+	dvc repro -q $$(dvc stage list --name-only | grep '^inventory@')
+	dvc status -q $$(dvc stage list --name-only | grep -v '^inventory@') || $(MAKE) stages
 	@echo "The report: file://$(CURDIR)/reports/html/index.html"
 
 stages:
@@ -25,7 +26,7 @@ stages:
 	$(call at_once,prepare)
 	$(call at_once,train|shuffled)
 	$(call at_once,baselines)
-	$(call at_once,spoiled)
+	$(call at_once,label_noise)
 	$(call at_once,compare|localise|explore)
 	dvc repro
 
@@ -47,12 +48,13 @@ notebooks: $(READY)
 # What is in data/sample, at most 1 MB: small prepared fields, and a slice of the default study after `make study`.
 sample: $(READY)
 	rm -rf data/sample
-	python -m milcnn.stage 01_prepare sample
-	python -m milcnn.sample
+	milcnn clean
+	milcnn run prepare sample
+	milcnn sample
 
 # The README's numbers and figure 1, from summary.csv and the figures of the last run.
 readme: $(READY)
-	python -m milcnn.report readme
+	milcnn results
 
 # A new lock, from what pyproject.toml asks for today.
 lock:

@@ -19,10 +19,10 @@ import torch
 from scipy.ndimage import zoom
 from throughput import machine
 
-from milcnn import measure
+from milcnn.baselines import measure
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.files import write_json
-from milcnn.screens.simulated import SimulatedSettings, simulated_screen
-from milcnn.segment import SegmentSettings, segment
+from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 
 RESULTS = Path(__file__).parent / "results" / "cells.json"
 LARGE = SegmentSettings(sigma=3, seed_distance=32, min_area=400)
@@ -53,7 +53,7 @@ def least(do: Callable[[], object], repeats: int) -> float:
 
 
 def group_options() -> dict[str, dict]:
-    return measure.SETS["full"] | measure.SETS["fast"]
+    return measure.FEATURE_GROUPS["full"] | measure.FEATURE_GROUPS["fast"]
 
 
 def rows_of(name: str, field: np.ndarray, channels: list[str], settings: SegmentSettings, repeats: int) -> list[dict]:

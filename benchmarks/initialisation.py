@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from milcnn import pooling
-from milcnn.model import HEAD_START, Output
-from milcnn.train import two_headed_loss
+from milcnn import columns
+from milcnn.network import pooling
+from milcnn.network.model import HEAD_START, Output
+from milcnn.network.train import two_headed_loss
 
 N_CLASSES, INSTANCES, BATCH = 9, 576, 16
 NOISE = 0.5  # standard deviation of an instance about its one-hot vector
@@ -59,7 +60,7 @@ def trained(method: str, bias: float, head_start: str, steps: int, seed: int) ->
     """P at the start, then loss and accuracy over the last quarter of ``steps``."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    name, settings = pooling.parse(method)
+    name, settings = columns.parse_method(method)
     function = pooling.make(name, N_CLASSES, 10, **settings)
     scores, head = nn.Conv1d(10, N_CLASSES, 1), nn.Linear(N_CLASSES, N_CLASSES)
     nn.init.xavier_normal_(scores.weight)

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from throughput import best_times, machine, training_step
 
-from milcnn import model
-from milcnn.memory import keep_freed_memory
-from milcnn.train import two_headed_loss
+from milcnn.network import model
+from milcnn.network.memory import keep_freed_memory
+from milcnn.network.train import two_headed_loss
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 CLASSES = [str(number) for number in range(12)]

@@ -19,17 +19,19 @@ import yaml
 from scipy.stats import binom
 from throughput import machine
 
-from milcnn import fields, pooling
+from milcnn import columns
 from milcnn.files import write_json
-from milcnn.model import ModelSettings
+from milcnn.network import pooling
+from milcnn.network.model import ModelSettings
+from milcnn.network.train import TrainSettings, train
 from milcnn.paths import ROOT
-from milcnn.train import TrainSettings, train
+from milcnn.prepare.prepared import load_prepared
 
 
 def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
     """One row of the table."""
     given = yaml.safe_load((ROOT / "params" / study / "train.yaml").read_text())
-    ready = fields.load(ROOT / given["prepared"], study)
+    ready = load_prepared(ROOT / given["prepared"], study)
     known = {key: given[key] for key in ModelSettings.model_fields.keys() & given.keys()}
     network = ModelSettings(study=study, channels=ready.channels, classes=ready.classes, pooling=method, **known)
     known = {key: given[key] for key in TrainSettings.model_fields.keys() & given.keys()} | given.get("more", {})
@@ -40,7 +42,7 @@ def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
     n, chance = len(ready.of("validation")), 1 / len(ready.classes)
     guessed = float(binom.sf(round(accuracy * n) - 1, n, chance))
     facts = {"accuracy": round(accuracy, 3), "chance": round(chance, 3), "p of guessing": guessed, "fields": n}
-    start = {"start": pooling.POOLINGS[pooling.parse(method)[0]].start_bias}
+    start = {"start": pooling.POOLINGS[columns.parse_method(method)[0]].start_bias}
     return {"study": study, "pooling": method, "seed": seed} | start | facts | {"left chance": guessed < 1e-3}
 
 

@@ -22,22 +22,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from milcnn import localise
 from milcnn.files import write_json
-from milcnn.localise.maps import Mapping
-from milcnn.masks import CellSettings, class_mask, foreground, split_cells, thresholds
-from milcnn.memory import keep_freed_memory
-from milcnn.model import MILCNN, ModelSettings
-from milcnn.screens.simulated import SimulatedSettings, simulated_screen
+from milcnn.localise.dense import evidence_map, sharp_map
+from milcnn.localise.found import evident_cells, in_cells
+from milcnn.localise.maps import Mapping, class_map, grad_cam, gradient_map, jacobian_map, layer_cam
+from milcnn.localise.masks import CellSettings, cell_foreground, class_mask, split_cells, thresholds
+from milcnn.network.memory import keep_freed_memory
+from milcnn.network.model import MILCNN, ModelSettings
+from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 
 RESULTS = Path(__file__).parent / "results" / "maps.json"
 MAPS: dict[str, Mapping] = {
-    "class_map": localise.class_map,
-    "grad_cam": localise.grad_cam,
-    "layer_cam": localise.layer_cam,
-    "gradient_map": localise.gradient_map,
-    "jacobian_map": localise.jacobian_map,
-    "sharp_map": localise.sharp_map,
+    "class_map": class_map,
+    "grad_cam": grad_cam,
+    "layer_cam": layer_cam,
+    "gradient_map": gradient_map,
+    "jacobian_map": jacobian_map,
+    "sharp_map": sharp_map,
 }
 
 
@@ -61,12 +62,12 @@ def drawn_field(height: int, width: int) -> torch.Tensor:
 
 def cells_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
     """The cells of class 0 in ``field``, as 05_localise finds them."""
-    found = split_cells(foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
-    return localise.evident_cells(localise.in_cells(localise.evidence_map(model, field, 0)[0].numpy(), found), found)
+    found = split_cells(cell_foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
+    return evident_cells(in_cells(evidence_map(model, field, 0)[0].numpy(), found), found)
 
 
 def mask_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
-    maps = localise.class_map(model, field, 0).numpy()
+    maps = class_map(model, field, 0).numpy()
     return class_mask(maps, field.numpy(), thresholds(maps, "otsu"))
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from skimage.io import imread
 
-from milcnn.agreement import object_f1
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.evaluate.intervals import interval
 from milcnn.files import write_json
-from milcnn.segment import SegmentSettings, segment
+from milcnn.localise.agreement import object_f1
 
 RESULTS = Path(__file__).parent / "results" / "nuclei.json"
 

@@ -25,11 +25,11 @@ import psutil
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from milcnn import fields
 from milcnn.files import write_json
+from milcnn.prepare import fields
+from milcnn.prepare.preprocessing import PrepareSettings
+from milcnn.prepare.splits import SplitSettings
 from milcnn.screens.screen import Screen
-from milcnn.splits import SplitSettings
-from milcnn.survey import PrepareSettings
 
 RESULTS = Path(__file__).parent / "results" / "prepare.json"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]

@@ -17,11 +17,12 @@ import pandas as pd
 import torch
 from throughput import SIZES, Plain, best_times, machine, network
 
-from milcnn import fields, model
-from milcnn.fast import Precision, openvino_scorer
-from milcnn.memory import keep_freed_memory
+from milcnn.network import model
+from milcnn.network.fast import Precision, openvino_scorer
+from milcnn.network.memory import keep_freed_memory
+from milcnn.network.predict import inference_copy
 from milcnn.paths import ROOT
-from milcnn.predict import scorer
+from milcnn.prepare.prepared import load_prepared
 
 SIZE = "900 × 900 × 3"
 CALIBRATION = 64  # training fields
@@ -36,7 +37,7 @@ def speed(repeats: int) -> dict[str, float]:
     with torch.inference_mode():
         plain = best_times({"plain": lambda model=Plain(net): model(field)}, *clock)  # noqa: B008
     keep_freed_memory()
-    programs = {"ours": scorer(net)} | {name: openvino_scorer(net, name, field) for name in get_args(Precision)}
+    programs = {"ours": inference_copy(net)} | {name: openvino_scorer(net, name, field) for name in get_args(Precision)}
     with torch.inference_mode():
         work = {name: lambda program=program: program(field) for name, program in programs.items()}
         return plain | best_times(work, *clock)
@@ -44,8 +45,8 @@ def speed(repeats: int) -> dict[str, float]:
 
 def agreement(study: str, run: str) -> list[dict[str, object]]:
     """How far the test fields of a trained run are from what PyTorch says of them."""
-    ready = fields.load(ROOT / "data" / "prepared" / study, study)
-    net = model.load(ROOT / "models" / study / run / "model.safetensors", study)
+    ready = load_prepared(ROOT / "data" / "prepared" / study, study)
+    net = model.load_model(ROOT / "models" / study / run / "model.safetensors", study)
     training, pixels = (torch.from_numpy(ready.pixels(ready.of(split))) for split in ("train", "test"))
     with torch.inference_mode():
         true = net(pixels)

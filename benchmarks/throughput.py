@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from milcnn.memory import keep_freed_memory
-from milcnn.model import MILCNN, ModelSettings, layout
-from milcnn.predict import scorer
-from milcnn.train import two_headed_loss
+from milcnn.network.memory import keep_freed_memory
+from milcnn.network.model import MILCNN, ModelSettings, memory_layout
+from milcnn.network.predict import inference_copy
+from milcnn.network.train import two_headed_loss
 
 SIZES = {"900 × 900 × 3": (3, 900), "512 × 512 × 1": (1, 512)}
 CLASSES = [str(number) for number in range(12)]
@@ -104,10 +104,10 @@ def programs(size: str, normalisation: str, phase: str, device: torch.device, ba
     targets = torch.arange(batch, device=device) % len(CLASSES)
     ours, bare = network(channels, normalisation).to(device), Plain(network(channels, normalisation).to(device))
     if phase == "scoring":
-        score = scorer(ours)
+        score = inference_copy(ours)
         bare.eval()
         return {"plain": lambda: inferred(bare, fields), "ours": lambda: inferred(score, fields)}
-    ours = ours.to(memory_format=layout(device, training=True, width=ours.settings.width))
+    ours = ours.to(memory_format=memory_layout(device, training=True, width=ours.settings.width))
 
     def our_loss(fields: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -4,15 +4,15 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from milcnn import figures
-from milcnn.model import MILCNN, ModelSettings
+from milcnn.figures.style import use_style
+from milcnn.network.model import MILCNN, ModelSettings
 
 
 @pytest.fixture
 def style():
     """The style of the study, and no figure left open."""
     with plt.rc_context():
-        figures.use_style()
+        use_style()
         yield
         plt.close("all")
 

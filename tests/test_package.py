@@ -1,26 +1,20 @@
-"""What `import milcnn` alone gives."""
+"""How the rooms of the package stand to each other."""
 
 import subprocess
 import sys
 
 import pytest
 
-import milcnn
 
-
-def test_modules_are_there_after_import_milcnn_and_not_before_they_are_asked_for():
-    program = """
-import sys, milcnn
+@pytest.mark.parametrize("room", ["evaluate", "figures", "prepare", "screens"])
+def test_a_room_that_needs_no_network_does_not_load_torch(room):
+    """Every module of the room, imported in a fresh process."""
+    program = f"""
+import importlib, pkgutil, sys
+import milcnn.{room}
+for module in pkgutil.walk_packages(milcnn.{room}.__path__, "milcnn.{room}."):
+    importlib.import_module(module.name)
 assert "torch" not in sys.modules
-acc, n = milcnn.evaluate.nsc([[1, 0], [1, 0]], ["a", "a"], ["A", "B"])
-assert (acc, n) == (1.0, 2)
-assert callable(milcnn.localise.jacobian_map) and callable(milcnn.model.load)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_name_that_is_no_module_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        milcnn.nothing  # noqa: B018
-    assert not hasattr(milcnn, "_pytestfixturefunction")

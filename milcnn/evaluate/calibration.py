@@ -5,8 +5,8 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
-from milcnn.evaluate.scores import bin_of, calls_of, classes_of, confidences, falling, one_label, score_rows
-from milcnn.screens.columns import FIELD_KEY
+from milcnn.columns import FIELD_KEY
+from milcnn.evaluate.scores import bin_of, calls_of, confidences, descending, one_label, score_rows, y_classes
 
 LEAST = 1e-7  # a probability of 0, as a vote without a voice gives, has no logarithm
 
@@ -44,7 +44,7 @@ def temperatures(validation: pd.DataFrame) -> pd.DataFrame:
 
 def rescaled(predictions: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
     """``predictions`` with the y of each run at its temperature in ``fitted``; calls stay as they are."""
-    y = [f"y_{name}" for name in classes_of(predictions)]
+    y = [f"y_{name}" for name in y_classes(predictions)]
     runs = []
     for _, row in fitted.iterrows():
         run = predictions[(predictions["method"] == row["method"]) & (predictions["seed"] == row["seed"])]
@@ -89,7 +89,7 @@ def risk_coverage(predictions: pd.DataFrame, points: int = 20) -> pd.DataFrame:
         risks = []
         for _, run in runs.groupby("seed"):
             calls = calls_of(run.sort_values(FIELD_KEY))
-            order, ends = falling(confidences(calls)[0].mean(axis=1))
+            order, ends = descending(confidences(calls)[0].mean(axis=1))
             errors = (calls.truth != calls.called).any(axis=1)[order].cumsum()[ends]
             risks.append((errors / (ends + 1))[np.searchsorted(ends + 1, coverage * len(run) - 1e-9)])
         tables.append(pd.DataFrame({"method": method, "coverage": coverage, "risk": np.mean(risks, axis=0)}))

@@ -1,12 +1,11 @@
 """Methods against each other, and against what makes a field hard."""
 
-import numpy as np
 import pandas as pd
 
-from milcnn.evaluate.intervals import mean_with_interval, spread
-from milcnn.evaluate.runs import JUDGED, SUMMARY
+from milcnn.columns import FIELD_KEY
+from milcnn.evaluate.intervals import mean_with_interval, summarise_draws
+from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY
 from milcnn.evaluate.scores import score_draws
-from milcnn.screens.columns import FIELD_KEY
 
 
 def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFrame:
@@ -25,7 +24,7 @@ def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFram
     return mean_with_interval(table, ["method", "fraction"], "error")
 
 
-def differences(predictions: pd.DataFrame, first: str = JUDGED) -> pd.DataFrame:
+def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataFrame:
     """Accuracy of ``first`` minus that of each other method, on the same fields and the same draws.
 
     The interval is that of the difference, and narrower than those of its two sides suggest where both
@@ -36,24 +35,24 @@ def differences(predictions: pd.DataFrame, first: str = JUDGED) -> pd.DataFrame:
     own = predictions[predictions["method"] == first]
     facts = {"first": first, "n": len(own.drop_duplicates(FIELD_KEY)), "seeds": own["seed"].nunique()}
     rows = [
-        facts | {"second": second} | spread((draws[first] - draws[second]).round(12))
+        facts | {"second": second} | summarise_draws((draws[first] - draws[second]).round(12))
         for second in draws
         if first in draws and second != first
     ]
     return pd.DataFrame(rows, columns=["first", "second", "value", "low", "high", "n", "seeds"])
 
 
-def best_on_validation(validation: pd.DataFrame, rivals: list[str]) -> str | None:
-    """The rival with the best accuracy on the validation fields, the first of equals; None of none.
+def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:
+    """The baseline with the best accuracy on the validation fields, the first of equals; None of none.
 
     It is chosen before the test fields are looked at: the best of seven on the test fields would be lucky.
     """
     accuracy = validation.groupby("method")["correct"].mean()
-    return max(rivals, key=accuracy.get, default=None)
+    return max(baselines, key=accuracy.get, default=None)
 
 
-def best_rival_row(compared: pd.DataFrame, rival: str | None, study: str, protocol: str) -> pd.DataFrame:
-    """The row of the summary of ``differences`` against the ``rival``; empty where there is none."""
-    row = compared[compared["second"] == rival]
-    facts = {"study": study, "method": f"{JUDGED}-best_rival", "protocol": protocol, "level": "field"}
-    return row.assign(**facts, metric="accuracy_difference", seconds_per_field=np.nan)[SUMMARY]
+def best_baseline_row(compared: pd.DataFrame, baseline: str | None, study: str, protocol: str) -> pd.DataFrame:
+    """The row of the summary of ``differences`` against the ``baseline``; empty where there is none."""
+    row = compared[compared["second"] == baseline]
+    facts = {"study": study, "method": f"{MAIN_METHOD}-best_baseline", "protocol": protocol, "level": "field"}
+    return row.assign(**facts, metric="accuracy_difference")[SUMMARY]

@@ -8,13 +8,13 @@ groups of fields are drawn, by the rule of ``clusters``, and every method and me
 import numpy as np
 import pandas as pd
 
-from milcnn.screens.columns import COMPOUND, FIELD_KEY, PLATE, WELL
+from milcnn.columns import COMPOUND, FIELD_KEY, PLATE, WELL
 
 RESAMPLES = 2000
 LEAST_GROUPS = 10  # fewer have too few different draws, and too few tails, for a 95 % interval
 
 
-def clusters(table: pd.DataFrame) -> np.ndarray:
+def resampling_groups(table: pd.DataFrame) -> np.ndarray:
     """The group that each row is drawn with, (n,) int from 0.
 
     The first of compound (DMSO counts as one), plate and well of which there are at least ten; else every
@@ -28,7 +28,7 @@ def clusters(table: pd.DataFrame) -> np.ndarray:
     return table.groupby(FIELD_KEY, sort=False).ngroup().to_numpy()
 
 
-def weights(groups: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each of n fields is drawn, (1 + ``resamples``, n); ``groups`` (n,) int from 0.
 
     The first row is 1: the fields as they are. Each other row draws as many groups as there are, with
@@ -40,7 +40,7 @@ def weights(groups: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     return np.vstack([np.ones(len(groups)), counts[:, groups]])
 
 
-def spread(draws: np.ndarray) -> dict[str, float]:
+def summarise_draws(draws: np.ndarray) -> dict[str, float]:
     """``value``, ``low`` and ``high``: the first of ``draws`` and the 2.5 and 97.5 % quantiles of the others.
 
     Widened to the value itself, where few fields, drawn twice, score better or worse than the whole. A draw
@@ -59,7 +59,7 @@ def interval(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[floa
     """95 % percentile bootstrap interval of the mean of ``values`` (n,), drawn by ``groups`` or one by one."""
     values = np.asarray(values, float)
     groups = np.arange(len(values)) if groups is None else groups
-    told = spread(mean_draws(values, weights(groups)))
+    told = summarise_draws(mean_draws(values, draw_counts(groups)))
     return told["low"], told["high"]
 
 
@@ -72,7 +72,7 @@ def mean_with_interval(table: pd.DataFrame, by: list[str], column: str) -> pd.Da
     for group, members in table.groupby(by, sort=False):
         fields = members.drop_duplicates(FIELD_KEY).sort_values(FIELD_KEY)
         values = members.groupby(FIELD_KEY)[column].mean().to_numpy()  # in the same order
-        told = spread(mean_draws(values, weights(clusters(fields))))
+        told = summarise_draws(mean_draws(values, draw_counts(resampling_groups(fields))))
         told |= {"n": len(fields), "seeds": members["seed"].nunique()}
         rows.append(dict(zip(by, group, strict=True)) | told)
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n", "seeds"])

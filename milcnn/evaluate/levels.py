@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from milcnn.columns import COMPOUND, CONCENTRATION, FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT, WELL
 from milcnn.evaluate.runs import with_errors
-from milcnn.evaluate.scores import classes_of, one_label, score_rows
-from milcnn.screens.columns import COMPOUND, CONCENTRATION, FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT, WELL
+from milcnn.evaluate.scores import one_label, score_rows, y_classes
 
 TREATMENT = [COMPOUND, CONCENTRATION]
-LEVELS = {"well": [PLATE, WELL, *TREATMENT], "treatment": TREATMENT}
+LEVEL_KEYS = {"well": [PLATE, WELL, *TREATMENT], "treatment": TREATMENT}
 
 
 def has_treatments(fields: pd.DataFrame) -> bool:
@@ -25,16 +25,18 @@ def at_level(predictions: pd.DataFrame, level: str, how: str = "mean") -> pd.Dat
     """
     if not has_treatments(predictions):
         return predictions.iloc[:0]
-    y = [f"y_{name}" for name in classes_of(predictions)]
-    kept = ["method", "seed", *FIELD_KEY, *TREATMENT, LABEL, SPLIT, "seconds_per_field"]
+    y = [f"y_{name}" for name in y_classes(predictions)]
+    kept = ["method", "seed", *FIELD_KEY, *TREATMENT, LABEL, SPLIT]
     told = dict.fromkeys([column for column in kept if column in predictions], "first") | dict.fromkeys(y, how)
-    groups = predictions.groupby(["method", "seed", *LEVELS[level], LABEL], sort=False, dropna=False)
+    groups = predictions.groupby(["method", "seed", *LEVEL_KEYS[level], LABEL], sort=False, dropna=False)
     table = groups.agg(told).reset_index(drop=True)
     single = one_label(predictions[y].to_numpy(float))
-    return with_errors(table.assign(predicted=called(table[y].to_numpy(float), classes_of(predictions), single)))
+    return with_errors(
+        table.assign(predicted=predicted_classes(table[y].to_numpy(float), y_classes(predictions), single))
+    )
 
 
-def called(y: np.ndarray, classes: list[str], single: bool) -> list[str]:
+def predicted_classes(y: np.ndarray, classes: list[str], single: bool) -> list[str]:
     """The class with the largest of ``y`` (n, C); where a field has several labels, those above 0.5, as ``A|B``."""
     names = np.array(classes)
     return list(names[y.argmax(axis=1)]) if single else [LABEL_MARK.join(names[row > 0.5]) for row in y]
@@ -44,7 +46,7 @@ def level_rows(predictions: pd.DataFrame, study: str, protocol: str) -> pd.DataF
     """Rows of the summary: ``accuracy`` of wells and treatments by mean y, ``accuracy_median`` by median y."""
     tables = [
         score_rows(at_level(predictions, level, how), ["accuracy"], study, protocol, level).assign(metric=metric)
-        for level in LEVELS
+        for level in LEVEL_KEYS
         for how, metric in (("mean", "accuracy"), ("median", "accuracy_median"))
         if has_treatments(predictions)
     ]

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
 from milcnn.files import read_table
-from milcnn.screens.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
 
-SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds", "seconds_per_field"]
-RIVALS = "rivals"  # the folder, beside the runs of the MIL-CNNs, of those that segment first
-JUDGED = "noisy_and"  # the method that the checks and the comparison with the rivals are about
+SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds"]
+BASELINE_FOLDER = "baselines"  # the folder, beside the runs of the MIL-CNNs, of those that segment first
+MAIN_METHOD = "noisy_and"  # the method that the checks and the comparison with the baselines are about
 
 
 def read_runs(
@@ -19,18 +19,22 @@ def read_runs(
     poolings: list[str],
     seeds: list[int],
     name: str,
-    rivals: Sequence[str] = (),
+    baselines: Sequence[str] = (),
     conditions: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
-    A run is the folder ``<pooling>-<seed>`` or ``rivals/<rival>-<seed>``, see ``seeds_of``; under changed training
-    labels it is ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises FileNotFoundError
-    when one is missing.
+    A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``, see ``seeds_of``; under changed
+    training labels it is ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises
+    FileNotFoundError when one is missing.
     """
     runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
-    runs += [(f"{RIVALS}/{rival}-{seed}", rival, seed) for rival in rivals for seed in seeds_of(folder, rival, seeds)]
-    runs += [(f"{condition}/{JUDGED}-0", f"{JUDGED}_{condition}", 0) for condition in conditions]
+    runs += [
+        (f"{BASELINE_FOLDER}/{baseline}-{seed}", baseline, seed)
+        for baseline in baselines
+        for seed in seeds_of(folder, baseline, seeds)
+    ]
+    runs += [(f"{condition}/{MAIN_METHOD}-0", f"{MAIN_METHOD}_{condition}", 0) for condition in conditions]
     tables = [
         read_table(folder / run / name, "train this run first").assign(method=method, seed=seed)
         for run, method, seed in runs
@@ -38,9 +42,9 @@ def read_runs(
     return pd.concat(tables, ignore_index=True)
 
 
-def seeds_of(folder: Path, rival: str, seeds: list[int]) -> list[int]:
-    """All of ``seeds``, or the first alone where ``rival`` has a run of no other: it draws no random numbers."""
-    others = any((folder / RIVALS / f"{rival}-{seed}").exists() for seed in seeds[1:])
+def seeds_of(folder: Path, baseline: str, seeds: list[int]) -> list[int]:
+    """All of ``seeds``, or the first alone where ``baseline`` has a run of no other: it draws no random numbers."""
+    others = any((folder / BASELINE_FOLDER / f"{baseline}-{seed}").exists() for seed in seeds[1:])
     return seeds if others else seeds[:1]
 
 
@@ -60,19 +64,19 @@ def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def read_profiles(
-    folder: Path, predictions: pd.DataFrame, rivals: Sequence[str] = ()
+    folder: Path, predictions: pd.DataFrame, baselines: Sequence[str] = ()
 ) -> dict[tuple[str, int], pd.DataFrame]:
     """By method and seed, the profile of each field of ``predictions``: its Metadata and ``feature_0000`` ….
 
     Profiles tell of treatments and controls; a study that has neither need not hold ``features.parquet``, and
-    gets none. Those of ``rivals`` lie where ``read_runs`` says. Raises FileNotFoundError when a run lacks the
+    gets none. Those of ``baselines`` lie where ``read_runs`` says. Raises FileNotFoundError when a run lacks the
     file, ValueError when that lacks a field.
     """
     if not (predictions.get(CONTROL, pd.Series(dtype=bool)).any() or COMPOUND in predictions):
         return {}
     profiles = {}
     for (method, seed), run in predictions.groupby(["method", "seed"], sort=False):
-        home = folder / RIVALS if method in rivals else folder
+        home = folder / BASELINE_FOLDER if method in baselines else folder
         path = home / f"{method}-{seed}" / "features.parquet"
         fields = run.filter(regex="^Metadata_").merge(read_table(path, "train this run first"), on=FIELD_KEY)
         if len(fields) < len(run):
@@ -86,7 +90,7 @@ def label_matrix(labels: pd.Series, classes: list[str]) -> np.ndarray:
     return labels.fillna("").str.get_dummies(LABEL_MARK).reindex(columns=classes, fill_value=0).to_numpy()
 
 
-def class_names(labels: pd.Series) -> list[str]:
+def classes_in(labels: pd.Series) -> list[str]:
     """The classes that occur in ``labels``, sorted."""
     return sorted(labels.str.split(LABEL_MARK, regex=False).explode().unique())
 
@@ -112,7 +116,7 @@ def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)[SUMMARY]
 
 
-def metrics(scores: pd.DataFrame, by_seed: pd.DataFrame) -> dict[str, dict[str, float]]:
+def metrics_of(scores: pd.DataFrame, by_seed: pd.DataFrame) -> dict[str, dict[str, float]]:
     """What ``dvc metrics show`` tells: the scores of each method, and the accuracy of its worst seed.
 
     A score above the field is named with its level, as ``treatment_accuracy``.

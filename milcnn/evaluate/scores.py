@@ -10,13 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from milcnn.evaluate.intervals import RESAMPLES, clusters, mean_draws, mean_with_interval, spread, weights
+from milcnn.columns import FIELD_KEY, LABEL
+from milcnn.evaluate.intervals import (
+    RESAMPLES,
+    draw_counts,
+    mean_draws,
+    mean_with_interval,
+    resampling_groups,
+    summarise_draws,
+)
 from milcnn.evaluate.runs import SUMMARY, label_matrix
-from milcnn.screens.columns import FIELD_KEY, LABEL
 
 RANKING_RESAMPLES = 200  # of the metrics that sort the fields class by class
 RANKINGS = ("mean_average_precision", "roc_auc")
-BINS = 10  # of confidence
+CONFIDENCE_BINS = 10  # of confidence
 
 
 class Calls(NamedTuple):
@@ -32,14 +39,14 @@ def one_label(y: np.ndarray) -> bool:
     return bool(np.allclose(y.sum(axis=1), 1, atol=1e-3))
 
 
-def classes_of(predictions: pd.DataFrame) -> list[str]:
+def y_classes(predictions: pd.DataFrame) -> list[str]:
     """The classes that have a column ``y_<class>``."""
     return [column.removeprefix("y_") for column in predictions if column.startswith("y_")]
 
 
 def calls_of(run: pd.DataFrame) -> Calls:
     """The table of one run as arrays."""
-    classes = classes_of(run)
+    classes = y_classes(run)
     truth, called = (label_matrix(run[column], classes) for column in (LABEL, "predicted"))
     return Calls(truth, called, run[[f"y_{name}" for name in classes]].to_numpy(float))
 
@@ -82,7 +89,7 @@ def average_precision(truth: np.ndarray, score: np.ndarray, drawn: np.ndarray) -
     ``truth`` (n,) of 0 and 1, ``score`` (n,), ``drawn`` (R, n). As scikit-learn's with ``sample_weight``,
     for all draws at once.
     """
-    order, ends = falling(score)
+    order, ends = descending(score)
     taken = drawn[:, order].cumsum(axis=1)[:, ends]
     hits = (drawn * truth)[:, order].cumsum(axis=1)[:, ends]
     precision = np.divide(hits, taken, out=np.zeros(hits.shape), where=taken > 0)
@@ -101,14 +108,14 @@ def area_under_roc(truth: np.ndarray, score: np.ndarray, drawn: np.ndarray) -> n
 
     A tie counts half. Arguments as of ``average_precision``; 0 where there is no pair.
     """
-    order, ends = falling(score)
+    order, ends = descending(score)
     true = (drawn * truth)[:, order].cumsum(axis=1)[:, ends]
     false = (drawn * (1 - truth))[:, order].cumsum(axis=1)[:, ends]
     right = (np.diff(false, axis=1, prepend=0) * (true - np.diff(true, axis=1, prepend=0) / 2)).sum(axis=1)
     return right / np.maximum(true[:, -1] * false[:, -1], 1e-12)
 
 
-def falling(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def descending(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The order of falling ``score`` (n,), and where in it each distinct value ends: ties enter together."""
     order = np.argsort(-score, kind="stable")
     return order, np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
@@ -127,7 +134,7 @@ def confidences(calls: Calls) -> tuple[np.ndarray, np.ndarray]:
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
     """The number of the bin, of ten equally wide ones from 0 to 1, that each confidence is in."""
-    return np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
 
 
 def ece(calls: Calls, drawn: np.ndarray) -> np.ndarray:
@@ -136,7 +143,7 @@ def ece(calls: Calls, drawn: np.ndarray) -> np.ndarray:
     Guo 2017, eq. 3 (arXiv 1706.04599): the mean gap between what a call promises and how often it is right.
     """
     confidence, right = confidences(calls)
-    gaps = np.zeros((len(confidence), BINS))
+    gaps = np.zeros((len(confidence), CONFIDENCE_BINS))
     rows = np.arange(len(confidence))[:, None]
     np.add.at(gaps, (rows, bin_of(confidence)), (confidence - right) / confidence.shape[1])
     return np.abs(drawn @ gaps).sum(axis=1) / drawn.sum(axis=1)
@@ -148,7 +155,7 @@ def risk_coverage_area(calls: Calls, drawn: np.ndarray) -> np.ndarray:
     Below the error rate where the surest calls are right more often (Geifman 2017, arXiv 1705.08500); fields
     that are equally sure are kept together.
     """
-    order, ends = falling(confidences(calls)[0].mean(axis=1))
+    order, ends = descending(confidences(calls)[0].mean(axis=1))
     wrong = (calls.truth != calls.called).any(axis=1)
     kept = drawn[:, order].cumsum(axis=1)[:, ends]
     errors = (drawn * wrong)[:, order].cumsum(axis=1)[:, ends]
@@ -170,7 +177,7 @@ METRICS: dict[str, Callable[[Calls, np.ndarray], np.ndarray]] = {
 def score_draws(runs: pd.DataFrame, metric: str) -> np.ndarray:
     """``metric`` of one method, mean over its seeds: on its fields, then on each draw, (1 + resamples,)."""
     by_seed = [run.sort_values(FIELD_KEY) for _, run in runs.groupby("seed")]
-    drawn = weights(clusters(by_seed[0]), RANKING_RESAMPLES if metric in RANKINGS else RESAMPLES)
+    drawn = draw_counts(resampling_groups(by_seed[0]), RANKING_RESAMPLES if metric in RANKINGS else RESAMPLES)
     return np.mean([METRICS[metric](calls_of(run), drawn) for run in by_seed], axis=0)
 
 
@@ -180,8 +187,7 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str], study: str, protoc
     for method, runs in predictions.groupby("method", sort=False):
         facts = {"study": study, "method": method, "protocol": protocol, "level": level}
         facts |= {"n": len(runs.drop_duplicates(FIELD_KEY)), "seeds": runs["seed"].nunique()}
-        facts["seconds_per_field"] = runs["seconds_per_field"].median() if "seconds_per_field" in runs else np.nan
-        rows += [facts | {"metric": metric} | spread(score_draws(runs, metric)) for metric in metrics]
+        rows += [facts | {"metric": metric} | summarise_draws(score_draws(runs, metric)) for metric in metrics]
     return pd.DataFrame(rows, columns=SUMMARY).sort_values("metric", key=lambda m: m.map(metrics.index), kind="stable")
 
 
@@ -189,6 +195,4 @@ def summary_rows(table: pd.DataFrame, study: str, protocol: str, level: str, met
     """Rows of the summary: the mean of ``column`` for each ``method`` of ``table``."""
     scores = mean_with_interval(table, ["method"], column)
     facts = {"study": study, "protocol": protocol, "level": level, "metric": metric}
-    seconds = table.groupby("method")["seconds_per_field"].median() if "seconds_per_field" in table else {}
-    seconds_per_field = scores["method"].map(seconds)
-    return scores.assign(**facts, seconds_per_field=seconds_per_field)[SUMMARY]
+    return scores.assign(**facts)[SUMMARY]

@@ -7,12 +7,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics.pairwise import cosine_similarity
 
+from milcnn.baselines.sphering import sphering
+from milcnn.columns import BATCH, COMPOUND, FIELD_KEY, LABEL, LABEL_MARK, METADATA, PLATE, SPLIT, WELL
 from milcnn.evaluate.levels import TREATMENT, has_treatments
 from milcnn.evaluate.runs import SUMMARY
 from milcnn.evaluate.scores import summary_rows
-from milcnn.screens.columns import BATCH, COMPOUND, FIELD_KEY, LABEL, LABEL_MARK, METADATA, PLATE, SPLIT, WELL
-from milcnn.sphering import sphering
-from milcnn.survey import is_control
+from milcnn.roles import is_control
 
 TIE = 1e-9  # similarities that differ by less are equal: the order of a sum must not decide
 

@@ -6,15 +6,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from milcnn.evaluate import label_matrix
+from milcnn.columns import LABEL
+from milcnn.evaluate.runs import label_matrix
 from milcnn.figures.labels import label
-from milcnn.screens.columns import LABEL
 
 N_COLOURS = 10  # of the style; more lines are dashed
 LEVELS = {"field": "o", "well": "s", "treatment": "D"}  # and their markers
 
 
-def error_by_fraction(table: pd.DataFrame, chance: float) -> Figure:
+def error_curves(table: pd.DataFrame, chance: float) -> Figure:
     """Test error against the fraction of positive instances, with 95 % intervals; see ``evaluate``."""
     fig, ax = plt.subplots(figsize=(5.2, 2.9))
     n_methods = max(1, table["method"].nunique())

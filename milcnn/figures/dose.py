@@ -1,4 +1,4 @@
-"""Figures of doses: penetrance and dose–response, learned thresholds, and what makes accuracy fall."""
+"""Figures of doses: responding_fraction and dose–response, learned thresholds, and what makes accuracy fall."""
 
 from itertools import cycle
 
@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
 from milcnn.figures.labels import label
-from milcnn.screens.columns import COMPOUND, CONCENTRATION, LABEL
 
 TRUE = "0.25"  # grey: what is known of a drawn screen, never a prediction
 PANELS = {
@@ -32,7 +32,7 @@ def colours_of(names: list[str]) -> dict[str, str]:
 def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame, columns: int = 4) -> Figure:
     """A panel a compound: wells, Hill curve with its 95 % band, true response and true EC50; of one run.
 
-    ``wells`` as ``penetrance.wells``, ``bands`` and ``curves`` as ``hill.bands`` and ``hill.curves``.
+    ``wells`` as ``responding_fraction.wells``, ``bands`` and ``curves`` as ``hill.bands`` and ``hill.curves``.
     """
     colours = colours_of(list(curves[LABEL].unique()))
     order = curves.sort_values([LABEL, "true_ec50"])
@@ -74,7 +74,9 @@ def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dic
     ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
     ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1, zorder=1)
     ax.plot(band[CONCENTRATION], band["value"], color=colour)
-    ax.plot(wells[CONCENTRATION], wells["penetrance"], "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
+    ax.plot(
+        wells[CONCENTRATION], wells["responding_fraction"], "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False
+    )
     told = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
     ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"], ylim=(0, 1))
     ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
@@ -87,7 +89,7 @@ def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dic
 def estimated_against_true(fields: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Estimated against true fraction of affected cells, a point a field of one run, coloured by phenotype.
 
-    ``fields`` as ``penetrance.with_penetrance``; ``scores`` as ``penetrance.by_phenotype``, of one method.
+    ``fields`` and ``scores`` are tables of ``with_responding_fraction`` and ``by_phenotype``, of one method.
     """
     colours = colours_of(list(fields[LABEL].unique()))
     fig, ax = plt.subplots(figsize=(4.6, 3.2))
@@ -95,17 +97,19 @@ def estimated_against_true(fields: pd.DataFrame, scores: pd.DataFrame) -> Figure
     for marker, (name, members) in zip(cycle(MARKERS), fields.groupby(LABEL), strict=False):
         r = scores.loc[scores[LABEL] == name, "r"].item()
         told = {"label": f"{name}, r = {r:.2f}", "color": colours[name], "marker": marker}
-        ax.scatter(members["fraction"], members["penetrance"], s=15, alpha=0.75, lw=0.3, ec="w", clip_on=False, **told)
+        ax.scatter(
+            members["fraction"], members["responding_fraction"], s=15, alpha=0.75, lw=0.3, ec="w", clip_on=False, **told
+        )
     ax.set(xlabel="true fraction of cells that respond", ylabel="estimated from the class maps")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     fig.legend(loc="outside right center", title="phenotype")
     return fig
 
 
-def learned_thresholds(table: pd.DataFrame) -> Figure:
+def threshold_plot(table: pd.DataFrame) -> Figure:
     """b of each class of one method with its range over seeds, beside p̄ and the true fraction of its fields.
 
-    ``table`` as ``penetrance.learned_thresholds``.
+    ``table`` as ``responding_fraction.learned_thresholds``.
     """
     fig, ax = plt.subplots(figsize=(5.2, 0.28 * len(table) + 1))
     y = np.arange(len(table))[::-1]
@@ -121,7 +125,7 @@ def learned_thresholds(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def degradation(table: pd.DataFrame, chance: float) -> Figure:
+def degradation_panels(table: pd.DataFrame, chance: float) -> Figure:
     """Accuracy of each method against the four factors, with 95 % intervals; see ``degradation``."""
     names = sorted(table["method"].unique())
     looks = dict(zip(names, zip(colours_of(names).values(), cycle(MARKERS), strict=False), strict=False))

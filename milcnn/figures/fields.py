@@ -8,8 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from milcnn.quality import of_channels
-from milcnn.screens.screen import PLATE
+from milcnn.columns import PLATE, of_channels
 
 
 def show_field(ax: Axes, pixels: np.ndarray, title: str = "") -> None:
@@ -36,7 +35,7 @@ def example_fields(pixels: np.ndarray, titles: Iterable[str], columns: int = 6) 
     return fig
 
 
-def quality(fields: pd.DataFrame) -> Figure:
+def quality_panels(fields: pd.DataFrame) -> Figure:
     """Focus, saturation and foreground of every field, plate by plate, one colour a channel.
 
     ``fields`` is the table of a prepared study; a field that is flagged for a measure is ringed.

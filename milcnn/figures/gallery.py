@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # "light" of Paul Tol, https://personal.sron.nl/~pault: apart for colour-blind readers, and bright on dark fields
 CLASS_COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00", "#DDDDDD")
 RANKS = ("best", "median", "worst")
-QUANTILES = (0.005, 0.995)  # of the pixels of a channel: shown black, and shown full
+DISPLAY_QUANTILES = (0.005, 0.995)  # of the pixels of a channel: shown black, and shown full
 
 
 def class_colour(index: int) -> str:
@@ -24,11 +24,11 @@ def class_colour(index: int) -> str:
 
 def display_range(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values of each channel that are shown black and full, (C, 1, 1) each, from fields (B, C, H, W)."""
-    low, high = np.quantile(fields, QUANTILES, axis=(0, 2, 3))[..., None, None]
+    low, high = np.quantile(fields, DISPLAY_QUANTILES, axis=(0, 2, 3))[..., None, None]
     return low, np.where(high > low, high, low + 1)  # a constant channel is black
 
 
-def composite(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def false_colour(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """One field (C, H, W) as RGB (H, W, 3) in [0, 1]: grey for one channel, blue-green-red for up to three.
 
     ``low`` and ``high`` are those of ``display_range``; of more than three channels the first three are shown.

@@ -1,6 +1,6 @@
 """How figures and tables call the methods."""
 
-from milcnn import pooling
+from milcnn.columns import parse_method
 
 LABELS = {
     "noisy_and": "Noisy-AND",
@@ -19,7 +19,7 @@ LABELS = {
     "svm_vote": "SVM vote",
     "cell_mean": "cells, mean",
     "cell_attention": "cells, attention",
-    "noisy_and-best_rival": "Noisy-AND less the best rival",
+    "noisy_and-best_baseline": "Noisy-AND less the best baseline",
     "noisy_and_shuffled": "Noisy-AND, shuffled labels",
     "unet": "U-Net",
     "random_weights": "random weights",
@@ -34,7 +34,7 @@ LABELS = {
 def label(method: str) -> str:
     """How a figure calls a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
     try:
-        name, settings = pooling.parse(method)
-    except ValueError:  # a rival or a floor, not a pooling function
+        name, settings = parse_method(method)
+    except ValueError:  # a baseline or a floor, not a pooling function
         return LABELS.get(method, method)
     return ", ".join([LABELS.get(name, name), *(f"{key} = {value:g}" for key, value in settings.items())])

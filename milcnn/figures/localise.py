@@ -15,8 +15,8 @@ from milcnn.figures.labels import label
 from milcnn.figures.style import OVERLAY, TRUTH
 
 FLOORS = ["random_map", "all_foreground", "otsu", "classical", "random_weights", "shuffled_labels"]
-CEILING = "unet"
-FLOOR_COLOUR, CEILING_COLOUR = "0.65", "#009E73"
+UNET = "unet"
+FLOOR_COLOUR, UNET_COLOUR = "0.65", "#009E73"
 
 
 def outline(ax: Axes, mask: np.ndarray, colour: str) -> None:
@@ -108,14 +108,14 @@ def localisation_scores(table: pd.DataFrame, metric: str) -> Figure:
 def score_bars(ax: Axes, rows: pd.DataFrame) -> None:
     """One bar a row of the summary with its interval: floors grey, the ceiling green, networks blue."""
     colours = [
-        FLOOR_COLOUR if method in FLOORS else CEILING_COLOUR if method == CEILING else "C0" for method in rows["method"]
+        FLOOR_COLOUR if method in FLOORS else UNET_COLOUR if method == UNET else "C0" for method in rows["method"]
     ]
     spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
     names = rows["method"].map(label)
     ax.barh(names, rows["value"], xerr=spread, height=0.6, color=colours, error_kw={"lw": 0.8, "capsize": 2})
 
 
-def floors_and_ceiling(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+def floors_and_unet(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """One panel a metric of the summary: floors in grey, networks in blue, the ceiling in green.
 
     The methods stand in the order of the first metric.

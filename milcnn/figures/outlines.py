@@ -9,10 +9,10 @@ from skimage.measure import find_contours, regionprops
 def outline_objects(fig: Figure, labels: np.ndarray, colour: str) -> None:
     """Draw the outline of every object of the label images ``labels`` (B, H, W) on the first B axes of ``fig``."""
     for ax, image in zip(fig.axes, labels, strict=False):
-        ax.add_collection(LineCollection(outlines(image), colors=colour, linewidths=0.7))
+        ax.add_collection(LineCollection(outline_paths(image), colors=colour, linewidths=0.7))
 
 
-def outlines(labels: np.ndarray) -> list[np.ndarray]:
+def outline_paths(labels: np.ndarray) -> list[np.ndarray]:
     """Closed lines (K, 2) of (x, y) in px around the objects of ``labels`` (H, W); touching objects have one each."""
     lines = []
     for region in regionprops(labels):

@@ -3,45 +3,33 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.figure import Figure
 
-from milcnn import pooling
 from milcnn.figures.labels import label
 
 N_COLOURS = 7  # the paper's functions are solid lines, the later ones dashed
 
 
-def pooling_curves(thresholds: pd.DataFrame | None = None, n_instances: int = 49) -> Figure:
-    """P against p̄ for every function, on bags whose instances are all alike and all-or-none.
+def pooling_curves(curves: pd.DataFrame, thresholds: pd.DataFrame | None = None) -> Figure:
+    """P against p̄ for every function, on the two kinds of bags of ``curves``, a table of ``pooling.curves``.
 
-    ``thresholds`` has the learned ``b`` of Noisy-AND, one row a class and seed; each is a tick on
-    the axis of the left panel, and the Noisy-AND curve is drawn at their mean.
+    ``thresholds`` has the learned ``b`` of Noisy-AND, one row a class and seed; each is a tick on the left panel.
     """
     fig, axes = plt.subplots(1, 2, figsize=(6.9, 2.9), sharey=True)
-    share = torch.linspace(0, 1, n_instances + 1, dtype=torch.float64)
-    steps = torch.arange(n_instances)[None] < (share * n_instances).round()[:, None]
-    bags = {"every p equal to p̄": share[:, None].expand(-1, n_instances), "a share p̄ at 1, the rest at 0": steps}
-    b = float(thresholds["b"].mean()) if thresholds is not None and len(thresholds) else 0.1
-    for ax, (title, p) in zip(axes, bags.items(), strict=True):
-        for number, name in enumerate(pooling.POOLINGS):
-            function = pooling.make(name, 1, **({"b": b} if name == "noisy_and" else {})).double()
-            with torch.no_grad():
-                ax.plot(
-                    share,
-                    function(p[:, None].double())[:, 0],
-                    label=label(name),
-                    clip_on=False,
-                    ls="--" if number >= N_COLOURS else "-",
-                )
+    titles = {"equal": "every p equal to p̄", "all or none": "a share p̄ at 1, the rest at 0"}
+    for ax, (bag, title) in zip(axes, titles.items(), strict=True):
+        of_bag = curves[curves["bag"] == bag]
+        for number, (name, curve) in enumerate(of_bag.groupby("pooling", sort=False)):
+            line = "--" if number >= N_COLOURS else "-"
+            ax.plot(curve["mean"], curve["P"], label=label(name), clip_on=False, ls=line)
         ax.set(title=title, xlabel="mean instance probability p̄", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("bag probability P")
     axes[0].annotate("all others: P = p̄", (0.97, 0.3), ha="right", color="0.4")
     if thresholds is not None and len(thresholds):
+        b = thresholds["b"].mean()
         sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color="C0", lw=1)
-        axes[0].annotate(
-            "learned b", (b, 0.06), (b + 0.1, 0.1), color="C0", arrowprops={"arrowstyle": "-", "color": "C0"}
-        )
+        arrow = {"arrowstyle": "-", "color": "C0"}
+        axes[0].annotate("learned b", (b, 0.06), (b + 0.1, 0.1), color="C0", arrowprops=arrow)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return fig
 

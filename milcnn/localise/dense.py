@@ -13,18 +13,18 @@ from torch.nn import functional as F
 
 from milcnn.localise.geometry import (
     enlarged,
+    gaussian_blur,
     instance_centres,
-    large_enough,
     least_side,
+    padded_to_instance,
     reflected,
-    smoothed,
     stride_of,
 )
-from milcnn.localise.maps import Mapping, classes_of, jacobian_map, layer_cam
-from milcnn.masks import foreground
-from milcnn.model import MILCNN
+from milcnn.localise.maps import Mapping, class_selector, jacobian_map, layer_cam
+from milcnn.localise.masks import cell_foreground
+from milcnn.network.model import MILCNN
 
-SMOOTHING = 4.0  # px, σ of the Gaussian; an eighth of the stride, a third of the radius of a nucleus at 10×
+MAP_SMOOTHING = 4.0  # px, σ of the Gaussian; an eighth of the stride, a third of the radius of a nucleus at 10×
 
 
 @torch.inference_mode()
@@ -47,7 +47,9 @@ def dense_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, stride: 
     grid = fields.new_zeros((len(fields), *(count * len(shifts) for count in counts)), dtype=torch.float32)
     for (i, down), (j, right) in product(enumerate(shifts), repeat=2):
         output = model(wide[..., down : down + lengths[0], right : right + lengths[1]])
-        grid[:, i :: len(shifts), j :: len(shifts)] = output.instances[classes_of(fields, class_index, fields.device)]
+        grid[:, i :: len(shifts), j :: len(shifts)] = output.instances[
+            class_selector(fields, class_index, fields.device)
+        ]
     ys, xs = (stride * torch.arange(length).numpy() for length in grid.shape[-2:])
     return enlarged(grid, ys, xs, size)
 
@@ -90,7 +92,7 @@ def multi_scale(
     for scale in scales:
         zoomed = [round(scale * side) for side in size]
         scaled = F.interpolate(fields.float(), zoomed, mode="bilinear", antialias=True)
-        scaled, inside = large_enough(model, scaled, pad=scale < 1)
+        scaled, inside = padded_to_instance(model, scaled, pad=scale < 1)
         found = mapping(model, scaled, class_index)[:, *inside]
         maps.append(F.interpolate(found[:, None], size, mode="bilinear", antialias=True)[:, 0])
     return torch.stack(maps).mean(dim=0)
@@ -98,7 +100,7 @@ def multi_scale(
 
 def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """``evidence_map`` on the foreground (``masks.foreground``, which knows no label), (B, H, W) float32, ≥ 0."""
-    bright = torch.from_numpy(foreground(fields.cpu().numpy())).to(model.mean.device)
+    bright = torch.from_numpy(cell_foreground(fields.cpu().numpy())).to(model.mean.device)
     return evidence_map(model, fields, class_index, pad=pad) * bright
 
 
@@ -109,6 +111,6 @@ def evidence_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pa
     up edges, LayerCAM fills cells but spills over: a pixel needs both. Recipe and σ were chosen on the truth of
     validation fields of ``simulated`` and ``digits``; no test field was looked at.
     """
-    jacobian = smoothed(jacobian_map(model, fields, class_index, pad=pad), SMOOTHING)
-    evidence = smoothed(layer_cam(model, fields, class_index, pad=pad), SMOOTHING)
+    jacobian = gaussian_blur(jacobian_map(model, fields, class_index, pad=pad), MAP_SMOOTHING)
+    evidence = gaussian_blur(layer_cam(model, fields, class_index, pad=pad), MAP_SMOOTHING)
     return (jacobian * evidence).sqrt()

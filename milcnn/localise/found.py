@@ -14,27 +14,27 @@ import pandas as pd
 import torch
 from skimage.measure import label
 
-from milcnn.fields import Prepared
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.localise.dense import evidence_map
 from milcnn.localise.maps import Mapping, all_class_maps, jacobian_map
-from milcnn.masks import (
+from milcnn.localise.masks import (
     CellSettings,
     brightness,
+    cell_foreground,
     cell_means,
-    foreground,
     labelled_cells,
     otsu_mask,
     otsu_threshold,
     split_cells,
 )
-from milcnn.memory import keep_freed_memory
-from milcnn.model import MILCNN
-from milcnn.segment import SegmentSettings, segment
+from milcnn.network.memory import keep_freed_memory
+from milcnn.network.model import MILCNN
+from milcnn.prepare.prepared import Prepared
 
-BATCH = 16  # fields at once
+FIELDS_AT_ONCE = 16  # fields at once
 
 
-class Found(NamedTuple):
+class Localised(NamedTuple):
     """What is found in a field of one label, three arrays (H, W)."""
 
     map: np.ndarray  # float, larger where a pixel shows the label more
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CutFields:
+class SegmentedFields:
     """Fields of a study, and the cells that ``masks`` cuts them into."""
 
     rows: pd.DataFrame  # of ``Prepared.fields``
@@ -52,7 +52,9 @@ class CutFields:
     cells: list[np.ndarray]  # (H, W) of each, 0 for background
 
 
-def cut_fields(prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, nucleus: str = "") -> CutFields:
+def segment_fields(
+    prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, nucleus: str = ""
+) -> SegmentedFields:
     """The fields of ``rows`` with their cells; ``nucleus`` is the channel of the nuclear stain, empty for none.
 
     Raises ValueError when the study has no such channel.
@@ -61,27 +63,27 @@ def cut_fields(prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, n
         raise ValueError(f"nucleus: no channel '{nucleus}'; the study has {', '.join(prepared.channels)}.")
     pixels = prepared.pixels(rows)
     stain = pixels[:, prepared.channels.index(nucleus)] if nucleus else [None] * len(rows)
-    cells = [split_cells(mask, image, settings) for mask, image in zip(foreground(pixels), stain, strict=True)]
-    return CutFields(rows, pixels, prepared.targets(rows), cells)
+    cells = [split_cells(mask, image, settings) for mask, image in zip(cell_foreground(pixels), stain, strict=True)]
+    return SegmentedFields(rows, pixels, prepared.targets(rows), cells)
 
 
-def maps_of(mapping: Mapping, model: MILCNN, fields: CutFields, classes: int | np.ndarray) -> np.ndarray:
+def maps_of(mapping: Mapping, model: MILCNN, fields: SegmentedFields, classes: int | np.ndarray) -> np.ndarray:
     """The map of one class, or of one class a field (B,), for each of ``fields``, (B, H, W) float32."""
     keep_freed_memory()
     targets = torch.as_tensor(classes).expand(len(fields.pixels))
-    parts = zip(batches(fields), targets.split(BATCH), strict=True)
+    parts = zip(batches(fields), targets.split(FIELDS_AT_ONCE), strict=True)
     return np.concatenate([mapping(model, *part).cpu().numpy() for part in parts])
 
 
-def class_maps_of(model: MILCNN, fields: CutFields) -> np.ndarray:
+def class_maps_of(model: MILCNN, fields: SegmentedFields) -> np.ndarray:
     """The class map of every class for each of ``fields``, (B, classes, H, W) float32."""
     keep_freed_memory()
     return np.concatenate([all_class_maps(model, part).cpu().numpy() for part in batches(fields)])
 
 
-def batches(fields: CutFields) -> tuple[torch.Tensor, ...]:
+def batches(fields: SegmentedFields) -> tuple[torch.Tensor, ...]:
     """The pixels of ``fields``, ``BATCH`` fields at a time."""
-    return torch.from_numpy(fields.pixels).split(BATCH)
+    return torch.from_numpy(fields.pixels).split(FIELDS_AT_ONCE)
 
 
 def in_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -108,53 +110,54 @@ def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return labelled_cells(cells, values, np.exp(otsu_threshold(np.log(means + shift))) - shift)
 
 
-def found_by(mapping: Mapping, whole_cells: bool, model: MILCNN, fields: CutFields) -> list[Found]:
+def localise_by(mapping: Mapping, whole_cells: bool, model: MILCNN, fields: SegmentedFields) -> list[Localised]:
     """The cells that carry the label of ``fields``, by a kind of map: averaged over ``whole_cells``, or as it is."""
     pairs = zip(maps_of(mapping, model, fields, fields.targets), fields.cells, strict=True)
     return [
-        Found(in_cells(one, cells) if whole_cells else one, cells, evident_cells(one, cells)) for one, cells in pairs
+        Localised(in_cells(one, cells) if whole_cells else one, cells, evident_cells(one, cells))
+        for one, cells in pairs
     ]
 
 
-Finder = Callable[[MILCNN, CutFields], list[Found]]
+Finder = Callable[[MILCNN, SegmentedFields], list[Localised]]
 # by what carries the label: cells, or what is smaller than a cell, as a micronucleus, pixel by pixel
 FINDERS: dict[str, Finder] = {
-    "cells": partial(found_by, evidence_map, True),
-    "parts": partial(found_by, jacobian_map, False),
+    "cells": partial(localise_by, evidence_map, True),
+    "parts": partial(localise_by, jacobian_map, False),
 }
 
 
-def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Found:
+def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Localised:
     """A map that knows nothing, with one value in [0, 1) for each of ``cells`` (H, W): half of them carry the label."""
     values = rng.uniform(0, 1, int(cells.max()) + 1)[cells] * (cells > 0)
-    return Found(values, cells, labelled_cells(cells, values, 0.5))
+    return Localised(values, cells, labelled_cells(cells, values, 0.5))
 
 
-def all_foreground(field: np.ndarray) -> Found:
+def all_foreground(field: np.ndarray) -> Localised:
     """Every pixel of a field (C, H, W) is of one cell that carries the label."""
     everywhere = np.ones(field.shape[1:], int)
-    return Found(everywhere.astype(np.float32), everywhere, everywhere)
+    return Localised(everywhere.astype(np.float32), everywhere, everywhere)
 
 
-def otsu(field: np.ndarray) -> Found:
+def otsu(field: np.ndarray) -> Localised:
     """All that is bright in a field (C, H, W) carries the label: the brighter the more; pieces are cells."""
     bright = brightness(field)
     cells = label(otsu_mask(bright))
-    return Found(bright, cells, cells)
+    return Localised(bright, cells, cells)
 
 
-def classical(field: np.ndarray, channels: list[str], settings: SegmentSettings) -> Found:
-    """Every cell of the rivals' segmentation of a field (C, H, W) carries the label."""
+def classical(field: np.ndarray, channels: list[str], settings: SegmentSettings) -> Localised:
+    """Every cell of the baselines' segmentation of a field (C, H, W) carries the label."""
     _, cells = segment(field, channels, settings)
-    return Found((cells > 0).astype(np.float32), cells, cells)
+    return Localised((cells > 0).astype(np.float32), cells, cells)
 
 
-def floors(
-    prepared: Prepared, fields: CutFields, segmentation: SegmentSettings, seed: int = 0
-) -> dict[str, list[Found]]:
+def find_without_network(
+    prepared: Prepared, fields: SegmentedFields, segmentation: SegmentSettings, seed: int = 0
+) -> dict[str, list[Localised]]:
     """What is found in each of ``fields`` without a network, by the name of each floor.
 
-    ``segmentation`` is how the rivals of the study find cells.
+    ``segmentation`` is how the baselines of the study find cells.
     """
     rng = np.random.default_rng(seed)
     return {

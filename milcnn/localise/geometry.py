@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from milcnn.model import MILCNN
+from milcnn.network.model import MILCNN
 
 
-def windows(trunk: nn.Module) -> Iterator[tuple[int, int, int]]:
+def layer_windows(trunk: nn.Module) -> Iterator[tuple[int, int, int]]:
     """Kernel, stride and padding of each layer of ``trunk`` that has a window, in order.
 
     The short cut of a residual block (``downsample``) has the centres of the block beside it. Every
@@ -30,7 +30,7 @@ def windows(trunk: nn.Module) -> Iterator[tuple[int, int, int]]:
 
 def stride_of(trunk: nn.Module) -> int:
     """px of the field between neighbouring values behind ``trunk``."""
-    return int(np.prod([stride for _, stride, _ in windows(trunk)]))
+    return int(np.prod([stride for _, stride, _ in layer_windows(trunk)]))
 
 
 def axis_centres(trunk: nn.Module, length: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def axis_centres(trunk: nn.Module, length: int) -> np.ndarray:
     Sizes are rounded down, as the layers do. Empty when the axis is too short for one value.
     """
     first, jump = 0.0, 1
-    for kernel, stride, padding in windows(trunk):
+    for kernel, stride, padding in layer_windows(trunk):
         first += jump * ((kernel - 1) / 2 - padding)
         jump *= stride
         length = max(0, (length + 2 * padding - kernel) // stride + 1)
@@ -55,12 +55,12 @@ def instance_centres(model: MILCNN, size: tuple[int, int]) -> tuple[np.ndarray, 
 def least_side(trunk: nn.Module) -> int:
     """px of the smallest field that has an instance: the receptive field, less what is padded."""
     side = 1
-    for kernel, stride, padding in reversed(list(windows(trunk))):
+    for kernel, stride, padding in reversed(list(layer_windows(trunk))):
         side = max(1, (side - 1) * stride + kernel - 2 * padding)
     return side
 
 
-def large_enough(model: MILCNN, fields: Tensor, pad: bool = False) -> tuple[Tensor, tuple[slice, slice]]:
+def padded_to_instance(model: MILCNN, fields: Tensor, pad: bool = False) -> tuple[Tensor, tuple[slice, slice]]:
     """``fields`` (B, C, H, W), and the rows and columns at which the field lies in what is returned.
 
     A field without a single instance raises ValueError; with ``pad`` it is continued by reflection on
@@ -92,18 +92,18 @@ def enlarged(maps: Tensor, ys: np.ndarray, xs: np.ndarray, size: tuple[int, int]
     Linear between the centres, the nearest value outside the outermost ones.
     """
     rows, columns = (
-        torch.as_tensor(weights(centres, length), dtype=maps.dtype, device=maps.device)
+        torch.as_tensor(interpolation_weights(centres, length), dtype=maps.dtype, device=maps.device)
         for centres, length in zip((ys, xs), size, strict=True)
     )
     return rows @ maps @ columns.T
 
 
-def weights(centres: np.ndarray, length: int) -> np.ndarray:
+def interpolation_weights(centres: np.ndarray, length: int) -> np.ndarray:
     """Share (length, n) of each of n values at ``centres`` in the value of each pixel; rows sum to 1."""
     return np.stack([np.interp(np.arange(length), centres, one) for one in np.eye(len(centres))], axis=1)
 
 
-def smoothed(maps: Tensor, sigma: float) -> Tensor:
+def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     """Maps (B, H, W) smoothed by a Gaussian of ``sigma`` px, cut at 3 σ, reflected at the border."""
     reach = round(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)

@@ -16,14 +16,14 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from milcnn.localise.geometry import axis_centres, enlarged, instance_centres, large_enough, stride_of
-from milcnn.model import MILCNN, Output
+from milcnn.localise.geometry import axis_centres, enlarged, instance_centres, padded_to_instance, stride_of
+from milcnn.network.model import MILCNN, Output
 
 Mapping = Callable[[MILCNN, Tensor, int | Tensor], Tensor]
 EVIDENCE_STRIDE = 8  # px: in both trunks the finest features that still know the kind of a cell
 
 
-def classes_of(fields: Tensor, class_index: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def class_selector(fields: Tensor, class_index: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """The pair of indices (B,), (B,) that takes class i of each field out of a (B, C, …) tensor."""
     return torch.arange(len(fields), device=device), torch.as_tensor(class_index, device=device).expand(len(fields))
 
@@ -31,9 +31,9 @@ def classes_of(fields: Tensor, class_index: int | Tensor, device: torch.device) 
 @torch.inference_mode()
 def class_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """The instance probabilities p_ij of class i, linear between the centres of the instances, in [0, 1]."""
-    fields, inside = large_enough(model, fields, pad)
+    fields, inside = padded_to_instance(model, fields, pad)
     output = model.eval()(fields.to(model.mean.device))
-    chosen = output.instances[classes_of(fields, class_index, model.mean.device)]
+    chosen = output.instances[class_selector(fields, class_index, model.mean.device)]
     size = fields.shape[-2:]
     return enlarged(chosen, *instance_centres(model, size), size)[:, *inside]
 
@@ -41,7 +41,7 @@ def class_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: 
 @torch.inference_mode()
 def all_class_maps(model: MILCNN, fields: Tensor) -> Tensor:
     """``class_map`` of every class in one pass, (B, classes, H, W)."""
-    fields, _ = large_enough(model, fields)
+    fields, _ = padded_to_instance(model, fields)
     instances = model.eval()(fields.to(model.mean.device)).instances
     size = fields.shape[-2:]
     return enlarged(instances.flatten(0, 1), *instance_centres(model, size), size).unflatten(0, instances.shape[:2])
@@ -60,14 +60,14 @@ def pixel_gradient(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> 
     pixels = fields.to(model.mean.device).float().detach().requires_grad_()
     with torch.enable_grad():
         output = model(pixels)
-        start = start_signal(output, classes_of(pixels, class_index, pixels.device))
+        start = start_signal(output, class_selector(pixels, class_index, pixels.device))
         (gradient,) = torch.autograd.grad(output.scores, pixels, start)
     return gradient * model.std
 
 
 def gradient_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """Absolute derivative with respect to the standardised pixels, summed over channels (Simonyan 2014)."""
-    fields, inside = large_enough(model, fields, pad)
+    fields, inside = padded_to_instance(model, fields, pad)
     return pixel_gradient(model, fields, class_index).abs().sum(dim=1)[:, *inside]
 
 
@@ -77,7 +77,7 @@ def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pa
     Each ReLU rectifies the derivative on its way down. The derivative with respect to the standardised
     pixels is summed over channels, and what is negative (less pixel, more class) is set to 0.
     """
-    fields, inside = large_enough(model, fields, pad)
+    fields, inside = padded_to_instance(model, fields, pad)
     with guided(model):
         gradient = pixel_gradient(model, fields, class_index)
     return gradient.sum(dim=1).clamp(min=0)[:, *inside]
@@ -103,7 +103,7 @@ def guided(model: nn.Module) -> Iterator[None]:
 
 def grad_cam(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """Grad-CAM of the last features A_k (Selvaraju 2017): ReLU(Σ_k mean_j(∂/∂A_kj) · A_k)."""
-    fields, inside = large_enough(model, fields, pad)
+    fields, inside = padded_to_instance(model, fields, pad)
     ((features, gradient),) = features_and_gradients(model, fields, class_index, [len(model.trunk)])
     maps = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).clamp(min=0)
     size = fields.shape[-2:]
@@ -125,7 +125,7 @@ def layer_cam(
     largest value of each field, and would light up a field without the class.) Where a maximum ends a stride, the
     features are those before the ReLU behind it: negative ones have no gradient, so the map is the same.
     """
-    fields, inside = large_enough(model, fields, pad)
+    fields, inside = padded_to_instance(model, fields, pad)
     depths = [depth_of(model.trunk, stride) for stride in strides]
     size = fields.shape[-2:]
     maps = []
@@ -163,6 +163,6 @@ def features_and_gradients(
         for hook in hooks:
             hook.remove()
     features = [kept[depth] for depth in depths]
-    start = start_signal(output, classes_of(pixels, class_index, pixels.device))
+    start = start_signal(output, class_selector(pixels, class_index, pixels.device))
     gradients = torch.autograd.grad(output.scores, features, start)
     return [(made.detach(), gradient) for made, gradient in zip(features, gradients, strict=True)]

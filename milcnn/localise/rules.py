@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from milcnn.agreement import dice, iou
-from milcnn.fields import Prepared
-from milcnn.localise.found import CutFields, maps_of
+from milcnn.columns import FIELD_KEY, LABEL
+from milcnn.localise.agreement import dice, iou
+from milcnn.localise.found import SegmentedFields, maps_of
 from milcnn.localise.maps import class_map
-from milcnn.masks import Rule, class_denoised, label_threshold, thresholds
-from milcnn.model import MILCNN
-from milcnn.predict import outputs
-from milcnn.screens.columns import FIELD_KEY, LABEL
+from milcnn.localise.masks import Rule, class_denoised, label_threshold, thresholds
+from milcnn.network.model import MILCNN
+from milcnn.network.predict import outputs
+from milcnn.prepare.prepared import Prepared
 
 RULES: tuple[Rule, ...] = ("otsu", "fixed", "validation")
 
@@ -28,7 +28,7 @@ def validation_thresholds(model: MILCNN, prepared: Prepared) -> np.ndarray:
     return np.array([label_threshold(own, np.repeat(targets == index, size)) for index, own in enumerate(values)])
 
 
-def score_rules(model: MILCNN, prepared: Prepared, fields: CutFields) -> pd.DataFrame:
+def score_rules(model: MILCNN, prepared: Prepared, fields: SegmentedFields) -> pd.DataFrame:
     """The masks of the class map of each of ``fields``, of its own label, by each of ``RULES``; a row a rule and field.
 
     Columns: the key of the field, its label, ``rule``; ``iou_class`` and ``dice_class`` with the pixels of the objects

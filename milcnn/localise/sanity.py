@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from milcnn.fields import Prepared
-from milcnn.localise.found import CutFields
+from milcnn.localise.found import SegmentedFields
 from milcnn.localise.maps import Mapping
 from milcnn.localise.scores import score_maps
-from milcnn.model import MILCNN
+from milcnn.network.model import MILCNN
+from milcnn.prepare.prepared import Prepared
 
 
 def layers_from_the_top(model: MILCNN) -> list[list[str]]:
@@ -51,7 +51,7 @@ def cascade(model: MILCNN, seed: int = 0) -> Iterator[MILCNN]:
 
 
 def cascade_scores(
-    model: MILCNN, prepared: Prepared, fields: CutFields, mappings: dict[str, Mapping], seed: int = 0
+    model: MILCNN, prepared: Prepared, fields: SegmentedFields, mappings: dict[str, Mapping], seed: int = 0
 ) -> pd.DataFrame:
     """The scores of the maps of every network of ``cascade``: ``random_layers`` (how many), then as ``score_maps``."""
     tables = [

@@ -15,15 +15,15 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 from tqdm.auto import tqdm
 
-from milcnn import model as models
-from milcnn.agreement import aggregated_jaccard, count_error, dice, iou, object_f1
-from milcnn.evaluate import summary_rows
-from milcnn.fields import Prepared, first_label
-from milcnn.localise.found import CutFields, Finder, Found, in_cells, maps_of
+from milcnn.columns import CONTROL, FIELD_KEY, LABEL
+from milcnn.evaluate.scores import summary_rows
+from milcnn.localise.agreement import aggregated_jaccard, count_error, dice, iou, object_f1
+from milcnn.localise.found import Finder, Localised, SegmentedFields, in_cells, maps_of
 from milcnn.localise.maps import Mapping
-from milcnn.screens.columns import CONTROL, FIELD_KEY, LABEL
+from milcnn.network import model as models
+from milcnn.prepare.prepared import Prepared, first_label
 
-LEVELS = {
+SCORE_LEVELS = {
     "average_precision": "pixel",
     "iou_foreground": "pixel",
     "dice_foreground": "pixel",
@@ -59,7 +59,7 @@ def cell_average_precision(truth: np.ndarray, wanted: np.ndarray, values: np.nda
     return float(average_precision_score(carries, ndimage.mean(values, truth, numbers)))
 
 
-def score(truth: np.ndarray, wanted: np.ndarray, found: Found) -> dict[str, float]:
+def score_field(truth: np.ndarray, wanted: np.ndarray, found: Localised) -> dict[str, float]:
     """All scores of ``LEVELS`` for one field.
 
     ``count_error`` is |found − true| in cells; ``f1_at_0.5`` and ``f1_class`` match objects at an IoU
@@ -104,7 +104,7 @@ def wanted_objects(prepared: Prepared, rows: pd.DataFrame) -> list[np.ndarray]:
 
 
 def score_method(
-    prepared: Prepared, rows: pd.DataFrame, found: Iterable[Found], method: str, seed: int = 0
+    prepared: Prepared, rows: pd.DataFrame, found: Iterable[Localised], method: str, seed: int = 0
 ) -> pd.DataFrame:
     """Scores of what ``method`` found in each of ``rows``: its key and label, ``method``, ``seed``, ``LEVELS``.
 
@@ -112,13 +112,13 @@ def score_method(
     """
     facts = rows[[*FIELD_KEY, LABEL]].reset_index(drop=True).assign(method=method, seed=seed)
     if not prepared.has_truth:
-        return facts.reindex(columns=[*facts, *LEVELS])
+        return facts.reindex(columns=[*facts, *SCORE_LEVELS])
     triples = zip(prepared.truth(rows), wanted_objects(prepared, rows), found, strict=True)
-    return pd.concat([facts, pd.DataFrame([score(*triple) for triple in triples])], axis=1)
+    return pd.concat([facts, pd.DataFrame([score_field(*triple) for triple in triples])], axis=1)
 
 
 def score_network(
-    network: models.MILCNN, prepared: Prepared, fields: CutFields, find: Finder, method: str, seed: int = 0
+    network: models.MILCNN, prepared: Prepared, fields: SegmentedFields, find: Finder, method: str, seed: int = 0
 ) -> pd.DataFrame:
     """Scores of what ``find`` makes of one network's maps of ``fields``, as ``score_method``."""
     return score_method(prepared, fields.rows, find(network, fields), method, seed)
@@ -127,7 +127,7 @@ def score_network(
 def score_runs(
     runs: Path,
     prepared: Prepared,
-    fields: CutFields,
+    fields: SegmentedFields,
     find: Finder,
     poolings: list[str],
     seeds: list[int],
@@ -136,13 +136,13 @@ def score_runs(
     """``score_network`` of every network in ``runs``: one row a ``method`` (the pooling), ``seed`` and field."""
     tables = []
     for pooling, seed in tqdm(list(product(poolings, seeds)), desc="localise", unit="network"):
-        network = models.load(runs / f"{pooling}-{seed}" / "model.safetensors", prepared.study, device)
+        network = models.load_model(runs / f"{pooling}-{seed}" / "model.safetensors", prepared.study, device)
         tables.append(score_network(network, prepared, fields, find, pooling, seed))
     return pd.concat(tables, ignore_index=True)
 
 
 def score_maps(
-    model: models.MILCNN, prepared: Prepared, fields: CutFields, mappings: dict[str, Mapping]
+    model: models.MILCNN, prepared: Prepared, fields: SegmentedFields, mappings: dict[str, Mapping]
 ) -> pd.DataFrame:
     """How well each kind of map of one network ranks pixels and cells; one row a ``map`` and field.
 
@@ -166,10 +166,10 @@ def score_maps(
     return pd.concat(tables, ignore_index=True)
 
 
-def summary(scores: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
+def localisation_rows(scores: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
     """Rows of the summary: every score of every method, with intervals over fields."""
     rows = [
         summary_rows(scores.dropna(subset=metric), study, protocol, level, metric, metric)
-        for metric, level in LEVELS.items()
+        for metric, level in SCORE_LEVELS.items()
     ]
     return pd.concat(rows, ignore_index=True)

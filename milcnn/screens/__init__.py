@@ -1,1 +1,1 @@
-"""Where fields and their labels come from."""
+"""Where fields and labels come from: the contract of a screen, readers of files, checks."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pandas as pd
 from tqdm.contrib.concurrent import thread_map
 
-from milcnn.screens.columns import (
+from milcnn.columns import (
     CONTROL,
     FIELD_KEY,
     LABEL,
     PLATE,
+    SETS,
     SPLIT,
     labels_of,
     page_column,
@@ -18,8 +19,6 @@ from milcnn.screens.columns import (
     path_columns,
 )
 from milcnn.screens.images import Header, ImageError, read_header
-
-SETS = ["train", "validation", "test"]
 
 
 def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[str]:

@@ -20,7 +20,7 @@ import pandas as pd
 import tifffile
 from skimage.io import imread
 
-from milcnn.screens.columns import page_column, path_column
+from milcnn.columns import page_column, path_column
 
 TIFF = {".tif", ".tiff", ".flex"}
 PNG_TAIL = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"  # the last chunk of every whole PNG

@@ -20,9 +20,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from milcnn.files import read_table
-from milcnn.paths import in_root
-from milcnn.screens.columns import (
+from milcnn.columns import (
     COMPOUND,
     CONCENTRATION,
     CONTROL,
@@ -39,6 +37,8 @@ from milcnn.screens.columns import (
     page_column,
     path_column,
 )
+from milcnn.files import read_table
+from milcnn.paths import in_root
 from milcnn.screens.images import ImageError, read_field, read_header
 from milcnn.screens.screen import Screen, ScreenError
 from milcnn.settings import Settings

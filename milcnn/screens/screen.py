@@ -7,35 +7,6 @@ import numpy as np
 import pandas as pd
 
 from milcnn.screens.checks import file_problems, table_problems
-from milcnn.screens.columns import (
-    BATCH,
-    COMPOUND,
-    CONCENTRATION,
-    CONTROL,
-    FIELD_KEY,
-    LABEL,
-    PLATE,
-    REPLICATE,
-    SITE,
-    SPLIT,
-    WELL,
-)
-
-__all__ = [
-    "BATCH",
-    "COMPOUND",
-    "CONCENTRATION",
-    "CONTROL",
-    "FIELD_KEY",
-    "LABEL",
-    "PLATE",
-    "REPLICATE",
-    "SITE",
-    "SPLIT",
-    "WELL",
-    "Screen",
-    "ScreenError",
-]
 
 
 class ScreenError(ValueError):
@@ -69,6 +40,8 @@ class Screen:
     k-th object, and ``objects`` one row an object: the three key columns, ``object`` (k) and
     ``class``, which may be one that is never a label, as that of an outlier.
 
+    ``protocol`` is what the screen's own ``Metadata_Split`` keeps apart: field, well, plate, compound ….
+
     ``skipped`` lists fields that were left out, with the columns of ``fields`` and ``reason``;
     ``problems`` are those that were met when the table was made, for ``check`` to tell.
     """
@@ -81,6 +54,7 @@ class Screen:
     truth: Callable[[pd.Series], np.ndarray] | None = None
     objects: pd.DataFrame | None = None
     multilabel: bool = False
+    protocol: str = "field"
     planes: int | None = None
     skipped: pd.DataFrame | None = None
     problems: tuple[str, ...] = ()

@@ -1,0 +1,176 @@
+"""Bags for training: which fields a step sees, from where they come, how they are cropped and turned.
+
+Every random choice is a function of (seed, epoch, step) alone, never of what was drawn before or of
+the process that draws: so a run can be resumed exactly, and several processes share one batch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from milcnn.columns import LABEL, LABEL_MARK
+from milcnn.prepare.prepared import Prepared
+
+CHUNK = 64  # fields made ready at once
+
+
+def seed_of(*key: int) -> int:
+    """A seed for torch that differs for every ``key`` of non-negative integers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tensor:
+    """Class index of each of ``rows``, (B,) int64; for a multi-label study (B, C) float32 of 0 and 1.
+
+    There ``Metadata_Label`` holds any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
+    for a label that is no class.
+    """
+    labels = rows[LABEL].fillna("").str.get_dummies(LABEL_MARK) if multilabel else pd.get_dummies(rows[LABEL])
+    if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
+        raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
+    if multilabel:
+        table = labels.reindex(columns=prepared.classes, fill_value=0)
+        return torch.tensor(table.to_numpy(np.float32))
+    return torch.from_numpy(prepared.targets(rows))
+
+
+@dataclass(frozen=True)
+class Plates(Dataset):
+    """Indices of rows → their raw pixels (B, channels, H, W), read from the memory-mapped plates."""
+
+    prepared: Prepared
+    rows: pd.DataFrame
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return torch.from_numpy(self.prepared.pixels(self.rows.iloc[indices.numpy()]))
+
+
+@dataclass(frozen=True)
+class FieldBatches:
+    """The fields of a split.
+
+    ``targets`` is on the CPU. ``first`` is done to raw pixels (B, channels, H, W) before they are drawn from:
+    what a network does to every field in the same way is done once. ``resident`` holds all fields behind it on
+    ``device``; it is None when they did not fit, and every batch is then read from the plates.
+    """
+
+    plates: Plates
+    targets: Tensor
+    device: torch.device
+    first: Callable[[Tensor], Tensor]
+    resident: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def side(self, pixels: int) -> int:
+        """How many elements ``first`` makes of so many raw pixels of a row."""
+        return self.first(torch.zeros(1, 1, pixels, pixels)).shape[-1]
+
+    def batches(self, indices: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Fields (B, channels, H, W) behind ``first`` and targets, on the device, for each tensor of row indices."""
+        if self.resident is not None:
+            fields = (self.resident[batch.to(self.device)] for batch in indices)
+        else:
+            on_gpu = self.device.type == "cuda"
+            workers = min(8, psutil.cpu_count() or 1) if on_gpu else 0  # on a CPU they would only compete
+            loader = DataLoader(
+                self.plates, batch_size=None, sampler=indices, num_workers=workers, pin_memory=on_gpu
+            )  # fmt: skip
+            fields = (self.first(raw.to(self.device, non_blocking=True)) for raw in loader)
+        for batch, found in zip(indices, fields, strict=True):
+            yield found, self.targets[batch].to(self.device)
+
+
+def open_batches(
+    prepared: Prepared,
+    split: str,
+    multilabel: bool,
+    device: torch.device,
+    data: Literal["auto", "device", "stream"],
+    first: Callable[[Tensor], Tensor],
+) -> FieldBatches:
+    """The fields of ``split``: on the device when ``data`` is device, or auto and they fill at most half
+    of its free memory. Raises ValueError when the split has no field.
+    """
+    rows = prepared.of(split)
+    if rows.empty:
+        raise ValueError(f"{prepared.folder / 'fields.csv'}: no field in split '{split}'.")
+    plates = Plates(prepared, rows)
+    needed = prepared.pixels(rows.iloc[:1]).nbytes * len(rows)
+    fits = data == "device" or (data == "auto" and needed <= free_memory(device) / 2)
+    chunks = torch.arange(len(rows)).split(CHUNK)  # ``first`` may make more of a pixel than it keeps
+    resident = torch.cat([first(plates[chunk].to(device)) for chunk in chunks]) if fits else None
+    return FieldBatches(plates, targets_of(prepared, rows, multilabel), device, first, resident)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Generator) -> Tensor:
+    """Row indices of the ``n`` fields of one epoch, (n,) int64, in random order.
+
+    ``balanced`` takes the same number from every class (± 1), without repeating a field before its
+    class is used up; where classes are equal that is one plain pass over all fields. A multi-label
+    field counts in each of its classes, and fields without a label form one more. Not balanced, the
+    whole training set is one class.
+    """
+    if not balanced:
+        groups = [torch.arange(len(targets))]
+    elif targets.ndim == 1:
+        groups = [(targets == label).nonzero()[:, 0] for label in targets.unique()]
+    else:
+        members = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], dim=1)
+        groups = [column.nonzero()[:, 0] for column in members.T if column.any()]
+    quota = torch.full((len(groups),), n // len(groups))
+    quota[torch.randperm(len(groups), generator=generator)[: n % len(groups)]] += 1
+
+    def draw(group: Tensor, count: int) -> Tensor:
+        passes = -(-count // len(group))
+        parts = [group[torch.randperm(len(group), generator=generator)] for _ in range(passes)]
+        return torch.cat([*parts, group[:0]])[:count]
+
+    chosen = torch.cat([draw(group, int(count)) for group, count in zip(groups, quota, strict=True)])
+    return chosen[torch.randperm(n, generator=generator)]
+
+
+def check_crop(crop: int, height: int, width: int) -> None:
+    """Raise ValueError when a crop of ``crop`` px is larger than a field."""
+    if crop > min(height, width):
+        raise ValueError(f"crop: {crop} px is more than a field of {height} × {width} px.")
+
+
+def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
+    """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 unless nothing is to do.
+
+    ``draws`` (B, 4) float in [0, 1) place the crop of ``crop`` px (0: the whole field) in y and x, and
+    choose the turn and the reflection. Raises ValueError when the crop is larger than the field.
+    """
+    height, width = fields.shape[-2:]
+    check_crop(crop, height, width)
+    side_y, side_x = (crop, crop) if crop else (height, width)
+    if not crop and not dihedral:
+        return fields
+    # a crop that is not square can only be turned by half a turn in a batch
+    quarter = 1 if side_y == side_x else 2
+
+    def one(field: Tensor, draw: list[float]) -> Tensor:
+        y, x = int(draw[0] * (height - side_y + 1)), int(draw[1] * (width - side_x + 1))
+        field = field[:, y : y + side_y, x : x + side_x].float()
+        if dihedral:
+            field = field.rot90(quarter * int(draw[2] * 4), (1, 2))
+            field = field.flip(2) if draw[3] < 0.5 else field
+        return field
+
+    return torch.stack([one(field, draw) for field, draw in zip(fields, draws.tolist(), strict=True)])

@@ -1,0 +1,25 @@
+"""The response of each pooling function to simple bags: what figure 2 shows."""
+
+import pandas as pd
+import torch
+
+from milcnn.network.pooling import POOLINGS, make
+
+
+@torch.no_grad()
+def response_curves(b: float = 0.1, n_instances: int = 49) -> pd.DataFrame:
+    """P against p̄ for every pooling function, on two kinds of bags; Noisy-AND has the threshold ``b``.
+
+    Columns: ``pooling``; ``bag``, "equal" (every p is p̄) or "all or none" (a share p̄ of the instances has p = 1, the
+    others 0); ``mean`` (p̄) and ``P``.
+    """
+    share = torch.linspace(0, 1, n_instances + 1, dtype=torch.float64)
+    steps = torch.arange(n_instances)[None] < (share * n_instances).round()[:, None]
+    bags = {"equal": share[:, None].expand(-1, n_instances), "all or none": steps.double()}
+    tables = []
+    for bag, p in bags.items():
+        for name in POOLINGS:
+            function = make(name, 1, **({"b": b} if name == "noisy_and" else {})).double()
+            curve = {"pooling": name, "bag": bag, "mean": share.numpy(), "P": function(p[:, None])[:, 0].numpy()}
+            tables.append(pd.DataFrame(curve))
+    return pd.concat(tables, ignore_index=True)

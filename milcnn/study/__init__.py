@@ -1,0 +1,1 @@
+"""What DVC, make and the command line call; nothing imports this room."""

@@ -1,0 +1,88 @@
+"""The command ``milcnn``: what DVC, make and a user call."""
+
+import argparse
+import sys
+
+from milcnn.screens.screen import ScreenError
+from milcnn.settings import SettingsError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="milcnn", description="From a label on a whole field to what its cells do.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    new = commands.add_parser("new", help="set up a study of your own screen from its table")
+    new.add_argument("study", metavar="NAME", help="letters, digits, - and _")
+    new.add_argument("--table", required=True, help="CSV or Parquet, one row a field")
+    new.add_argument("--images", default="", help="folder that the table's paths start from; else the table's own")
+    new.add_argument("--platemap", default="", help="CSV or Parquet: compound, concentration and label by well")
+
+    run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")
+    run.add_argument("stage", help="prepare, train, baselines, compare, localise, figures, explore, dose or degrade")
+    run.add_argument("study", help="a file of params/, without .yaml")
+
+    condition = commands.add_parser("condition", help="train network and baselines on worse labels or fewer fields")
+    condition.add_argument("study")
+    condition.add_argument("condition", help="such as noise20 or share25")
+    inventory = commands.add_parser("inventory", help="note what the inputs of a study are, for DVC")
+    inventory.add_argument("study")
+    commands.add_parser("clean", help="copy the notebooks without outputs to build/notebooks")
+    commands.add_parser("unit-tests", help="what each pooling function can learn: reports/tables/mil_unit_tests.csv")
+    commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
+    commands.add_parser("results", help="bring docs/results.md and the figures of the README up to the last run")
+    commands.add_parser("sample", help="cut data/sample from the last run")
+    return top
+
+
+def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
+    """Call what the command line asks for. Each command imports what it needs: the others' libraries take seconds."""
+    match arguments.command:
+        case "run":
+            from milcnn.study import conditions, stage
+
+            run = conditions.run_dose_stage if arguments.stage in conditions.KNOWN_DOSES else stage.run_stage
+            run(arguments.stage, arguments.study, stage.parse_overrides(rest))
+        case "condition":
+            from milcnn.study.conditions import run_condition
+
+            run_condition(arguments.study, arguments.condition)
+        case "new":
+            from milcnn.study.new import new_study
+
+            new_study(arguments.study, arguments.table, arguments.images, arguments.platemap)
+        case "inventory":
+            from milcnn.study.inventory import write_inventory
+
+            write_inventory(arguments.study)
+        case "clean":
+            from milcnn.study.clean import clean_notebooks
+
+            clean_notebooks()
+        case "unit-tests":
+            from milcnn.network.mil_unit_tests import write_unit_tests
+
+            write_unit_tests()
+        case "report":
+            from milcnn.study.report import report
+
+            report()
+        case "results":
+            from milcnn.study.report import results
+
+            results()
+        case "sample":
+            from milcnn.study.sample import write_sample
+
+            write_sample()
+
+
+def main() -> None:
+    from milcnn.study.stage import StageError
+
+    arguments, rest = parser().parse_known_args()
+    if rest and arguments.command != "run":
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        run_command(arguments, rest)
+    except (StageError, ScreenError, SettingsError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

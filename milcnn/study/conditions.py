@@ -1,0 +1,32 @@
+"""Stages for studies whose doses and cells are known: ``label_noise.studies`` of params.yaml says which."""
+
+import yaml
+
+from milcnn.paths import ROOT
+from milcnn.study.stage import run_stage
+
+KNOWN_DOSES = ("dose", "degrade")  # stages for these studies alone
+
+
+def doses_known(study: str) -> bool:
+    """Whether params.yaml lists ``study`` as one whose doses are known; says so where it does not."""
+    known = study in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["label_noise"]["studies"]
+    if not known:
+        print(f"{study}: not in label_noise.studies of params.yaml; there is nothing to do.")
+    return known
+
+
+def run_dose_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
+    """Run ``dose`` or ``degrade``; of a study without known doses the output folders stay empty."""
+    for kind in ("tables", "galleries"):
+        (ROOT / "reports" / kind / study / stage).mkdir(parents=True, exist_ok=True)
+    if doses_known(study):
+        run_stage(stage, study, overrides)
+
+
+def run_condition(study: str, condition: str) -> None:
+    """Train one network and all baselines under ``condition``; without known doses the folder stays empty."""
+    (ROOT / "models" / study / condition).mkdir(parents=True, exist_ok=True)
+    if doses_known(study):
+        run_stage("train", study, {"pooling": ["noisy_and"], "seed": ["0"], "condition": [condition]})
+        run_stage("baselines", study, {"condition": [condition]})

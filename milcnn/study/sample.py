@@ -1,0 +1,74 @@
+"""data/sample: what the notebooks read after a plain clone, at most 1 MB, cut from the last `make study`.
+
+    milcnn sample
+
+Beside the small prepared fields that ``01_prepare`` writes there: runs of ``digits`` and their tables,
+for 04 to 07, and runs of ``simulated``, for 08 and 09, with fewer fields and digits than the study's own.
+"""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, SPLIT
+from milcnn.files import read_table, written_whole
+from milcnn.paths import ROOT
+from milcnn.roles import held_out
+
+SAMPLE = ROOT / "data" / "sample"
+DIGITS = ["noisy_and-0", "noisy_and-1", "mean-0", "mean-1"]
+FIELDS = 12  # of a class, in each set
+SIMULATED = "noisy_and-0"
+CALLED = [*FIELD_KEY, LABEL, SPLIT, "predicted"]
+TOLD = [COMPOUND, CONCENTRATION, CONTROL, "response", "ec50", "cells", "fraction"]
+TABLES = ["error_by_fraction", "history", "scores", "thresholds", "localisation_scores"]
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """As CSV with 3 significant digits: the sample is to be small."""
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.3g", lineterminator="\n")
+
+
+def few_fields(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``FIELDS`` validation and test fields of each class, with what 04 reads of them."""
+    kept = predictions.groupby([LABEL, SPLIT], sort=False).head(FIELDS)
+    return kept[[*CALLED, "fraction", *kept.filter(regex="^y_").columns]]
+
+
+def few_treatments(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The second of the two compounds of each phenotype, and the controls, on plates that were not trained on."""
+    fields = held_out(predictions, ["validation", "test"])
+    compounds = fields.groupby(LABEL)[COMPOUND].max()
+    kept = fields[fields[COMPOUND].isin(compounds)]
+    return kept[[*CALLED, *TOLD, *kept.filter(regex="^p_").columns]]
+
+
+def write_digits(models: Path, tables: Path, out: Path) -> None:
+    """Runs of ``digits`` with few fields, the weights of one of them, and the tables of the study."""
+    for run in DIGITS:
+        write(few_fields(read_table(models / run / "predictions.csv")), out / "models" / run / "predictions.csv")
+        for name in ("history", "thresholds"):
+            write(read_table(models / run / f"{name}.csv"), out / "models" / run / f"{name}.csv")
+    shutil.copyfile(models / DIGITS[0] / "model.safetensors", out / "models" / DIGITS[0] / "model.safetensors")
+    for name in TABLES:
+        write(read_table(tables / f"{name}.csv"), out / "tables" / f"{name}.csv")
+    called = read_table(tables / "predictions.csv")
+    runs = called["method"] + "-" + called["seed"].astype(str)
+    write(called.loc[runs.isin(DIGITS), ["method", "seed", LABEL, "predicted"]], out / "tables" / "predictions.csv")
+
+
+def write_simulated(models: Path, out: Path) -> None:
+    """A run of ``simulated`` with few treatments, and what the run under ``noise40`` calls their test fields."""
+    table = few_treatments(read_table(models / SIMULATED / "predictions.csv"))
+    write(table, out / SIMULATED / "predictions.csv")
+    write(read_table(models / SIMULATED / "thresholds.csv"), out / SIMULATED / "thresholds.csv")
+    spoiled = read_table(models / "noise40" / SIMULATED / "predictions.csv")
+    tested = spoiled.merge(table[FIELD_KEY])[CALLED].query(f"{SPLIT} == 'test'")
+    write(tested, out / "noise40" / SIMULATED / "predictions.csv")
+
+
+def write_sample() -> None:
+    write_digits(ROOT / "models" / "digits", ROOT / "reports" / "tables" / "digits", SAMPLE)
+    write_simulated(ROOT / "models" / "simulated", SAMPLE / "dose")

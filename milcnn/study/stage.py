@@ -1,0 +1,147 @@
+"""Run one stage of a study: a notebook with the parameters of its study.
+
+    milcnn run train digits --pooling noisy_and --seed 0
+
+runs ``build/notebooks/02_train.ipynb`` by papermill. Its parameters come from three places; a later one wins: what
+follows from the study's name (``STUDY_VALUES``), the section ``train`` of ``params/digits.yaml``, and the command
+line. They are checked against the notebook's own parameters before anything runs. The executed notebook goes to
+``reports/executed/digits`` and, as HTML, to ``reports/html/digits``, both only once it has succeeded.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import get_origin
+
+# ruff: noqa: E402
+# jsonschema, which papermill uses, would build the grammar of an address format that no notebook has: 1.4 s a stage
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # as if it were not installed
+
+import papermill
+import yaml
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from pydantic import create_model
+
+from milcnn.files import written_whole
+from milcnn.paths import ROOT
+from milcnn.settings import Settings, SettingsError
+
+SECTIONS = ("prepare", "train", "baselines", "localise")  # what a study's parameter file may hold
+# what the name of a study decides, for each notebook that has a parameter of that name
+STUDY_VALUES = {
+    "study": "{study}",
+    "prepared": "data/prepared/{study}",
+    "measured": "data/cells/{study}",
+    "models": "models/{study}",
+    "tables": "reports/tables/{study}",
+    "metrics": "reports/metrics/{study}.json",
+    "gallery": "reports/galleries/{study}",
+    "figure_folder": "reports/figures/{study}",
+    "device": "auto",
+    "workers": 0,
+}
+
+
+class StageError(Exception):
+    """One sentence for the user; the command ends with exit code 1."""
+
+
+def parameters_of(notebook: Path) -> type[Settings]:
+    """The parameters cell of ``notebook`` as settings: its names, its types, nothing else."""
+    declared = papermill.inspect_notebook(str(notebook))
+    fields = {name: (entry["inferred_type_name"], None) for name, entry in declared.items()}
+    return create_model("parameters", __base__=Settings, **fields)
+
+
+def read_study(study: str) -> dict[str, dict[str, object]]:
+    """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for what is no such file."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", study):
+        raise StageError(f"study '{study}': use letters, digits, '-' and '_' only; rename it.")
+    path = ROOT / "params" / f"{study}.yaml"
+    if not path.exists():
+        raise StageError(
+            f"{path}: no such study; there are {', '.join(sorted(p.stem for p in path.parent.iterdir()))}."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict) or not all(isinstance(section, dict | None) for section in content.values()):
+        raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
+    if unknown := sorted(set(content) - set(SECTIONS)):
+        raise StageError(f"{path}: no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
+    return {name: section or {} for name, section in content.items()}
+
+
+def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict[str, object]:
+    """The parameters for ``notebook``: by the study's name, by its file, by the command line.
+
+    Raises StageError for a key that the notebook does not have, and for a value that is not of its type.
+    """
+    stage = notebook.stem.split("_", 1)[1]
+    settings = parameters_of(notebook)
+    by_name = {
+        key: value.format(study=study) if isinstance(value, str) else value for key, value in STUDY_VALUES.items()
+    }
+
+    def valid(origin: str, part: dict[str, object]) -> dict[str, object]:
+        try:
+            # only what was given is passed on: the notebook's own defaults fill the rest
+            return settings(**part).model_dump(exclude_unset=True)
+        except SettingsError as error:
+            raise StageError(f"{origin}: {error}") from None
+
+    lists = {key for key, field in settings.model_fields.items() if get_origin(field.annotation) is list}
+    given = {key: words if key in lists else " ".join(words) for key, words in overrides.items()}
+    from_file = valid(f"{ROOT / 'params' / study}.yaml: {stage}", read_study(study).get(stage, {}))
+    known = {key: value for key, value in by_name.items() if key in settings.model_fields}
+    return known | from_file | valid("command line", given)
+
+
+def notebook_of(stage: str) -> Path:
+    """The copy without outputs of the notebook of ``stage``. Raises StageError when there is none."""
+    folder = ROOT / "build" / "notebooks"
+    found = list(folder.glob(f"[0-9][0-9]_{stage}.ipynb"))
+    if not found:
+        stages = ", ".join(
+            sorted(path.stem.split("_", 1)[1] for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+        )
+        raise StageError(f"stage '{stage}': no notebook in {folder}; run 'milcnn clean', or choose one of {stages}.")
+    return found[0]
+
+
+def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
+    """Run the notebook of ``stage`` for ``study``; see the head of this module."""
+    notebook = notebook_of(stage)
+    values = checked(notebook, study, overrides)
+    label = "-".join([notebook.stem, *(str(values[key]) for key in overrides if not isinstance(values[key], list))])
+    executed = ROOT / "reports" / "executed" / study / f"{label}.ipynb"
+    failed = ROOT / "build" / "failed" / study / f"{label}.ipynb"
+    with written_whole(executed) as temporary:
+        try:
+            papermill.execute_notebook(
+                notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
+                extra_arguments=["--log-level=ERROR"],  # a local kernel over TCP is no news
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(failed)
+            reason = " ".join(f"{error.evalue}".split())
+            raise StageError(f"params/{study}.yaml: {label}: {error.ename}: {reason} (see {failed})") from None
+        page, _ = HTMLExporter().from_filename(str(temporary))
+    with written_whole(ROOT / "reports" / "html" / study / f"{label}.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def parse_overrides(words: list[str]) -> dict[str, list[str]]:
+    """``--seeds 0 1 --pooling max`` → ``{"seeds": ["0", "1"], "pooling": ["max"]}``."""
+    values: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            values[word.removeprefix("--")] = current = []
+        elif values:
+            current.append(word)
+        else:
+            raise StageError(f"command line: '{word}' belongs to no --parameter.")
+    return values

@@ -1,0 +1,77 @@
+"""Hill curves, against curves that went in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from milcnn.evaluate import hill
+from milcnn.screens.sets.simulated import response
+
+DOSES = np.repeat([0.03, 0.1, 0.3, 1, 3, 10], 2)
+
+
+def wells(effect, compound="S01", **more):
+    facts = {"method": "mean", "seed": 0, "Metadata_Compound": compound, "Metadata_Label": "big", "ec50": 0.5}
+    told = {"Metadata_Concentration": DOSES, "responding_fraction": effect, "response": response(DOSES, 0.5, 2.0, 0.8)}
+    return pd.DataFrame(facts | told | more)
+
+
+@pytest.mark.parametrize(("ec50", "slope", "top"), [(0.15, 1.2, 0.7), (0.6, 2.5, 0.95), (2.0, 1.8, 0.8)])
+def test_a_curve_that_went_in_comes_out(ec50, slope, top):
+    found = hill.fit_hill(DOSES, response(DOSES, ec50, slope, top))
+    assert found == pytest.approx((0, top, ec50, slope), rel=1e-2, abs=2e-3)
+
+
+def test_half_of_the_effect_is_at_ec50():
+    curve = hill.Hill(0.1, 0.7, 0.4, 1.7)
+    assert hill.hill(np.array([0.4, 1e-9, 1e9]), curve) == pytest.approx([0.4, 0.1, 0.7])
+
+
+def test_a_compound_without_response_has_no_ec50_and_a_flat_curve():
+    effect = np.tile([0.02, 0.06], 6)
+    found = hill.fit_hill(DOSES, effect)
+    assert np.isnan(found.ec50)
+    assert hill.hill(DOSES, found) == pytest.approx(np.full(12, 0.04))
+
+
+def test_a_compound_that_responds_at_every_dose_has_its_ec50_at_the_lowest():
+    found = hill.fit_hill(DOSES, np.full(12, 0.8))
+    assert found.ec50 == pytest.approx(0.03, rel=1e-3)
+
+
+def test_one_dose_alone_has_no_ec50_outside_of_it():
+    found = hill.fit_hill(np.ones(4), np.array([0.4, 0.5, 0.6, 0.5]))
+    assert np.isnan(found.ec50) or found.ec50 == pytest.approx(1)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    true = response(DOSES, 0.5, 2.0, 0.8)
+    compounds = [wells((true + rng.normal(0, 0.08, 12)).clip(0, 1), f"S{number}") for number in range(10)]
+    curves = hill.curves(pd.concat(compounds))
+    covered = ((curves["low"] <= 0.5) & (curves["high"] >= 0.5)).mean()
+    assert covered >= 0.8
+    assert (curves["high"] / curves["low"]).median() < 4
+    assert curves["ec50"].between(curves["low"], curves["high"]).all()
+
+
+def test_curves_have_a_row_a_run_and_compound():
+    true = response(DOSES, 0.5, 2.0, 0.8)
+    table = pd.concat([wells(true), wells(true, seed=1), wells(np.zeros(12), "S02", ec50=3.0)])
+    curves = hill.curves(table, resamples=0)
+    assert curves[["Metadata_Compound", "seed", "true_ec50"]].to_numpy().tolist() == [
+        ["S01", 0, 0.5], ["S01", 1, 0.5], ["S02", 0, 3.0],
+    ]  # fmt: skip
+    assert curves.loc[0, ["ec50", "low", "high"]].tolist() == pytest.approx([0.5] * 3, rel=1e-2)
+    assert curves.loc[2, ["ec50", "low", "high"]].isna().all()
+
+
+def test_bands_hold_the_curve_and_the_true_one():
+    rng = np.random.default_rng(1)
+    true = response(DOSES, 0.5, 2.0, 0.8)
+    bands = hill.curve_bands(wells((true + rng.normal(0, 0.03, 12)).clip(0, 1)), points=7)
+    grid = bands["Metadata_Concentration"].to_numpy()
+    assert grid[[0, -1]] == pytest.approx([0.03, 10])
+    assert bands["true"].to_numpy() == pytest.approx(response(grid, 0.5, 2.0, 0.8), abs=5e-3)
+    assert (bands["low"] <= bands["high"]).all()
+    assert (bands["value"].between(bands["low"] - 0.02, bands["high"] + 0.02)).all()

@@ -1,0 +1,173 @@
+"""Responding fraction, against values worked out by hand, scipy, and fractions that went in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr
+
+from milcnn.evaluate import responding_fraction
+from milcnn.evaluate.runs import SUMMARY
+from milcnn.roles import held_out
+
+FIELD = {"method": "noisy_and", "seed": 0, "Metadata_Plate": "P1", "Metadata_Well": "A01", "Metadata_Site": 1}
+CONTROL = FIELD | {
+    "Metadata_Control": True, "Metadata_Label": "DMSO", "Metadata_Compound": "DMSO", "Metadata_Concentration": 0.0,
+    "Metadata_Split": "test", "fraction": 0.0, "response": 0.0, "ec50": np.nan, "p_DMSO": 0.3, "p_big": 0.1, "p_red": 0,
+}  # fmt: skip
+TREATED = CONTROL | {
+    "Metadata_Control": False, "Metadata_Label": "big", "Metadata_Compound": "S01", "Metadata_Concentration": 1.0,
+}  # fmt: skip
+
+
+def table(*rows: dict) -> pd.DataFrame:
+    return pd.DataFrame(list(rows))
+
+
+def test_responding_fraction_by_hand():
+    # q₀ = mean of 0.1 / 0.4 and 0.3 / 0.4 = 0.5; q = 0.7 / 0.8; u = (0.875 − 0.5) / 0.5 = 0.75; f = 1 − √0.25
+    controls = CONTROL, CONTROL | {"p_DMSO": 0.1, "p_big": 0.3}
+    (field,) = responding_fraction.with_responding_fraction(
+        table(*controls, TREATED | {"p_DMSO": 0.1, "p_big": 0.7}), k=2
+    ).to_dict("records")
+    assert field["responding_fraction"] == pytest.approx(0.5)
+    assert field["Metadata_Compound"] == "S01"
+
+
+def test_each_field_is_told_by_its_own_class_plate_and_run():
+    # "red" has no background, the other plate and the other seed have backgrounds of their own
+    rows = [CONTROL, CONTROL | {"Metadata_Plate": "P2", "p_big": 0.3}, CONTROL | {"seed": 1, "p_big": 0.0}]
+    treated = TREATED | {"p_DMSO": 0.2, "p_big": 0.6, "p_red": 0.2}
+    rows += [treated, treated | {"Metadata_Label": "red"}, treated | {"Metadata_Plate": "P2"}, treated | {"seed": 1}]
+    found = responding_fraction.with_responding_fraction(table(*rows), k=1)["responding_fraction"]
+    # q = 0.75 of big with q₀ = 0.25, 0.5 and 0, and 0.5 of red with q₀ = 0
+    assert found.tolist() == pytest.approx([(0.75 - 0.25) / 0.75, 0.5, (0.75 - 0.5) / 0.5, 0.75])
+
+
+def test_fractions_that_went_into_maps_come_out():
+    true = np.linspace(0, 1, 21)
+    lit = 1 - (1 - true) ** 3  # an instance that sees 3 cells
+    q = 0.25 + 0.75 * lit  # beside the 25 % that controls show
+    rows = [TREATED | {"p_DMSO": 0.4 * (1 - share), "p_big": 0.4 * share} for share in q]
+    found = responding_fraction.with_responding_fraction(table(CONTROL, *rows), k=3)
+    assert found["responding_fraction"].to_numpy() == pytest.approx(true, abs=1e-9)
+
+
+def test_a_field_with_fewer_cells_but_as_many_affected_says_the_same():
+    thin = [row | {name: row[name] / 5 for name in ("p_DMSO", "p_big")} for row in (TREATED | {"p_big": 0.6},)]
+    found = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.6}, *thin), k=2.8)[
+        "responding_fraction"
+    ]
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] > 0.1
+
+
+def test_less_than_the_controls_is_none():
+    found = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.01}), k=2)
+    assert found["responding_fraction"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([TREATED], "exactly one"),
+        ([CONTROL, CONTROL | {"Metadata_Label": "EtOH"}, TREATED], "exactly one"),
+        ([CONTROL | {"Metadata_Label": "water"}, TREATED], "make the controls a class"),
+        ([CONTROL, TREATED | {"Metadata_Plate": "P7"}], "plate P7 has no control"),
+    ],
+)
+def test_controls_that_cannot_serve_are_named(rows, message):
+    with pytest.raises(ValueError, match=message):
+        responding_fraction.with_responding_fraction(table(*rows), k=2)
+
+
+def test_cells_in_view_by_hand():
+    # half the receptive field of 135 px is half the side: a quarter of 100 cells
+    assert responding_fraction.cells_in_view(100, 135) == pytest.approx(25)
+    assert responding_fraction.cells_in_view(5, 2000) == 1
+
+
+def test_weak_doses_are_kept_on_unseen_plates_alone():
+    splits = [("P1", "dose"), ("P2", "validation"), ("P2", "dose"), ("P3", "test"), ("P3", "dose")]
+    rows = table(*[FIELD | {"Metadata_Plate": plate, "Metadata_Split": split} for plate, split in splits])
+    assert held_out(rows, ["test"])["Metadata_Plate"].tolist() == ["P3", "P3"]
+    assert len(held_out(rows, ["validation", "test"])) == 4
+
+
+def test_wells_are_means_of_their_fields():
+    rows = table(
+        TREATED | {"responding_fraction": 0.2},
+        TREATED | {"responding_fraction": 0.4, "Metadata_Site": 2, "fraction": 1},
+    )
+    (well,) = responding_fraction.well_means(rows).to_dict("records")
+    assert (well["responding_fraction"], well["fraction"]) == pytest.approx((0.3, 0.5))
+
+
+def test_correlation_is_scipys_and_0_for_a_constant():
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    assert responding_fraction.correlation(x, y) == pytest.approx(pearsonr(x, y).statistic)
+    assert responding_fraction.correlation(np.ones(4), np.arange(4)) == 0
+
+
+def test_within_a_factor_of_2_by_hand():
+    truth = np.ones(6)
+    assert responding_fraction.within_factor_2(np.array([0.5, 2, 1, 0.49, 2.01, np.nan]), truth) == 0.5
+
+
+@pytest.fixture
+def runs():
+    """Two seeds, 6 compounds of 8 fields; seed 1 is exact, seed 0 is off by 0.1 in compound S0 alone."""
+    rng = np.random.default_rng(3)
+    rows = [(f"S{c}", site, rng.random()) for c in range(6) for site in range(8)]
+    exact = pd.DataFrame(rows, columns=["Metadata_Compound", "Metadata_Site", "fraction"])
+    exact = exact.assign(
+        Metadata_Plate="P", Metadata_Well=exact["Metadata_Compound"], Metadata_Label="big", method="max", seed=1
+    )
+    exact["responding_fraction"] = exact["fraction"]
+    off = exact.assign(seed=0, responding_fraction=exact["fraction"] + 0.1 * (exact["Metadata_Compound"] == "S0"))
+    return pd.concat([off, exact], ignore_index=True)
+
+
+def test_score_is_the_mean_over_seeds_and_its_interval_resamples_compounds(runs):
+    found = responding_fraction.method_score(
+        runs, "responding_fraction", "fraction", responding_fraction.absolute_error
+    )
+    assert found["value"] == pytest.approx(0.1 / 6 / 2)
+    assert (found["n"], found["seeds"]) == (48, 2)
+    # S0 is drawn B(6, 1/6) times: never in 33 % of draws, more than 3 times in 1 %: between 0 and 3 times
+    assert found["low"] == 0
+    assert found["high"] == pytest.approx(3 * 0.1 / 6 / 2)
+
+
+def test_rows_of_the_summary(runs):
+    rows = responding_fraction.fraction_scores(runs, "s", "plate")
+    assert rows["metric"].tolist() == ["responding_fraction_r", "responding_fraction_error"]
+    assert list(rows.columns) == SUMMARY
+    curves = runs.drop_duplicates(["seed", "Metadata_Compound"]).assign(true_ec50=1.0, ec50=[0.6, np.nan, *[1.0] * 10])
+    (row,) = responding_fraction.ec50_scores(curves, "s", "plate").to_dict("records")
+    assert row["value"] == pytest.approx((5 / 6 + 1) / 2)
+    assert (row["level"], row["metric"], row["n"], row["seeds"]) == ("compound", "ec50_within_2x", 6, 2)
+    assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_by_phenotype_averages_seeds_first(runs):
+    (row,) = responding_fraction.by_phenotype(runs).to_dict("records")
+    x = runs.groupby(["Metadata_Compound", "Metadata_Site"])[["responding_fraction", "fraction"]].mean()
+    slope = np.linalg.lstsq(x[["responding_fraction"]].to_numpy(), x["fraction"].to_numpy())[0].item()
+    assert row["slope"] == pytest.approx(slope)
+    assert (row["error"], row["n"]) == pytest.approx((0.05 / 6, 48))
+
+
+def test_learned_thresholds_beside_what_they_are_a_threshold_on():
+    rows = table(CONTROL, TREATED | {"fraction": 0.5, "p_big": 0.6}, TREATED | {"fraction": 0.7, "p_big": 0.8})
+    b = pd.DataFrame(
+        {"method": "noisy_and", "seed": [0, 1, 0, 1], "class": ["DMSO"] * 2 + ["big"] * 2, "b": [1, 2, 3, 5]}
+    )
+    found = responding_fraction.b_table(b, rows).set_index("class")
+    assert found.loc["big", ["b", "low", "high", "seeds"]].tolist() == [4, 3, 5, 2]
+    assert found.loc["big", ["own", "other", "fraction"]].tolist() == pytest.approx([0.7, 0.1, 0.6])
+    assert np.isnan(found.loc["DMSO", "fraction"])
+
+
+def test_no_threshold_was_learnt_by_other_poolings():
+    none = pd.DataFrame({"method": [], "seed": [], "class": [], "b": []})
+    assert responding_fraction.b_table(none, table(CONTROL)).empty

@@ -1,0 +1,221 @@
+"""Scores against scikit-learn, repeated fields and counts by hand; levels, calibration, differences."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from milcnn.evaluate import scores
+from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
+from milcnn.evaluate.comparisons import best_baseline_row, best_on_validation, differences
+from milcnn.evaluate.intervals import draw_counts, interval
+from milcnn.evaluate.levels import at_level, level_rows
+from milcnn.evaluate.runs import with_errors
+from milcnn.evaluate.scores import METRICS, Calls, score_rows
+
+
+def made_calls(n=60, n_classes=4, seed=0, several=False):
+    """Random calls, of one label or several; y has ties, and the last class few fields."""
+    rng = np.random.default_rng(seed)
+    if several:
+        truth = (rng.random((n, n_classes)) < [0.5, 0.3, 0.3, 0.1]).astype(int)
+        y = np.round(np.clip(0.6 * truth + rng.random((n, n_classes)) * 0.5, 0, 1), 1)
+        return Calls(truth, (y > 0.5).astype(int), y)
+    labels = rng.choice(n_classes, n, p=[0.5, 0.3, 0.15, 0.05])
+    y = np.round(rng.dirichlet(np.ones(n_classes), n) + 0.5 * np.eye(n_classes)[labels], 1) + 0.01
+    y /= y.sum(axis=1, keepdims=True)
+    return Calls(np.eye(n_classes, dtype=int)[labels], np.eye(n_classes, dtype=int)[y.argmax(axis=1)], y)
+
+
+@pytest.fixture(params=[False, True], ids=["one label", "several labels"])
+def calls(request):
+    return made_calls(several=request.param)
+
+
+@pytest.fixture
+def drawn():
+    return np.random.default_rng(1).integers(0, 4, (5, 60)).astype(float)
+
+
+def test_accuracy_and_f1_are_scikit_learns_on_every_draw(calls, drawn):
+    truth, called = calls.truth, calls.called
+    expected = [sk.accuracy_score(truth, called, sample_weight=w) for w in drawn]
+    assert scores.accuracy(calls, drawn) == pytest.approx(expected)
+    expected = [sk.f1_score(truth, called, average="macro", sample_weight=w, zero_division=0) for w in drawn]
+    assert scores.macro_f1(calls, drawn) == pytest.approx(expected)
+
+
+def test_balanced_accuracy_is_scikit_learns_on_every_draw(drawn):
+    calls = made_calls()
+    truth, called = calls.truth.argmax(axis=1), calls.called.argmax(axis=1)
+    expected = [sk.balanced_accuracy_score(truth, called, sample_weight=w) for w in drawn]
+    assert scores.balanced_accuracy(calls, drawn) == pytest.approx(expected)
+
+
+def test_roc_auc_is_scikit_learns_on_every_draw(calls, drawn):
+    expected = [sk.roc_auc_score(calls.truth, calls.y.round(1), sample_weight=w) for w in drawn]
+    assert scores.roc_auc(calls._replace(y=calls.y.round(1)), drawn) == pytest.approx(expected)  # rounded: with ties
+
+
+def test_mean_average_precision_is_scikit_learns_on_every_draw(calls, drawn):
+    expected = [sk.average_precision_score(calls.truth, calls.y, sample_weight=w) for w in drawn]
+    assert scores.mean_average_precision(calls, drawn) == pytest.approx(expected)
+
+
+def test_a_class_without_a_true_field_is_left_out():
+    calls = Calls(np.eye(3)[[0, 0, 1]], np.eye(3)[[0, 2, 1]], np.eye(3)[[0, 2, 1]])
+    once = np.ones((1, 3))
+    assert scores.balanced_accuracy(calls, once) == pytest.approx(0.75)
+    assert scores.macro_f1(calls, once) == pytest.approx((2 / 3 + 1) / 2)
+    assert scores.mean_average_precision(calls, once) == pytest.approx((0.5 + 0.5 * 2 / 3 + 1) / 2)
+
+
+def test_a_field_drawn_twice_counts_as_two_fields(calls, drawn):
+    for name, metric in METRICS.items():
+        repeated = [Calls(*(np.repeat(part, w.astype(int), axis=0) for part in calls)) for w in drawn]
+        expected = [metric(many, np.ones((1, len(many.y))))[0] for many in repeated]
+        assert metric(calls, drawn) == pytest.approx(expected), name
+
+
+def test_expected_calibration_error_by_hand():
+    y = np.array([[0.95, 0.05], [0.91, 0.09], [0.4, 0.6], [0.35, 0.65]])
+    calls = Calls(np.eye(2)[[0, 1, 1, 0]], np.eye(2)[[0, 0, 1, 1]], y)
+    # bin 0.9: (0.95 + 0.91 − 1) / 4; bin 0.6: (0.6 + 0.65 − 1) / 4
+    assert scores.ece(calls, np.ones((1, 4))) == pytest.approx(0.86 / 4 + 0.25 / 4)
+    several = Calls(np.array([[1, 0]]), np.array([[1, 1]]), np.array([[0.8, 0.7]]))
+    # y 0.8 called and right, 0.7 called and wrong: each half a field
+    assert scores.ece(several, np.ones((1, 1))) == pytest.approx((0.2 + 0.7) / 2)
+
+
+def test_risk_coverage_by_hand():
+    y = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3]])
+    calls = Calls(np.eye(2)[[0, 1, 0, 1]], np.eye(2)[[0, 0, 0, 0]], y)
+    # errors among the surest 1, 2, 4 fields: 0, 1/2, 2/4; the two that are equally sure enter together
+    assert scores.risk_coverage_area(calls, np.ones((1, 4))) == pytest.approx((0 + 0.5 + 2 * 0.5) / 4)
+    table = table_of(calls, ["a", "b"])
+    curve = risk_coverage(table, points=4)
+    assert curve["risk"].tolist() == [0, 0.5, 0.5, 0.5]
+    bins = reliability(table).set_index("bin")
+    assert bins.loc[7, ["confidence", "right", "n"]].tolist() == pytest.approx([0.7, 0.5, 2])
+
+
+def table_of(calls, classes, method="max", seed=0):
+    """A table of predictions that says what ``calls`` do."""
+    words = {"Metadata_Label": calls.truth, "predicted": calls.called}
+    told = {name: ["|".join(np.array(classes)[row > 0]) for row in matrix] for name, matrix in words.items()}
+    keys = {"Metadata_Plate": "p", "Metadata_Well": "w", "Metadata_Site": np.arange(len(calls.y))}
+    y = {f"y_{name}": calls.y[:, c] for c, name in enumerate(classes)}
+    return with_errors(pd.DataFrame(keys | told | y | {"method": method, "seed": seed}))
+
+
+def test_score_rows_average_the_seeds_and_hold_every_method_and_metric():
+    runs = [table_of(made_calls(seed=seed), list("abcd"), "max", seed) for seed in (0, 1)]
+    runs.append(table_of(made_calls(seed=2), list("abcd"), "mean"))
+    rows = score_rows(pd.concat(runs), ["accuracy", "ece"], "s", "plate", "field")
+    assert rows[["metric", "method", "n", "seeds"]].to_numpy().tolist() == [
+        ["accuracy", "max", 60, 2], ["accuracy", "mean", 60, 1], ["ece", "max", 60, 2], ["ece", "mean", 60, 1],
+    ]  # fmt: skip
+    expected = np.mean([run["correct"].mean() for run in runs[:2]])
+    assert rows["value"].iloc[0] == pytest.approx(expected)
+    assert (rows["low"] < rows["value"]).all()
+    assert (rows["value"] < rows["high"]).all()
+
+
+def test_differences_are_paired():
+    first, second = (
+        table_of(made_calls(seed=seed), list("abcd"), name) for seed, name in ((0, "noisy_and"), (1, "max"))
+    )
+    labels = first["Metadata_Label"]
+    second = with_errors(second.assign(Metadata_Label=labels))
+    twin = first.assign(method="twin")
+    table = differences(pd.concat([first, second, twin])).set_index("second")
+    each = first["correct"].to_numpy() - second["correct"].to_numpy()
+    assert table.loc["max", "value"] == pytest.approx(each.mean())
+    assert tuple(table.loc["max", ["low", "high"]]) == pytest.approx(interval(each))
+    assert table.loc["twin", ["value", "low", "high"]].tolist() == [0, 0, 0]
+    assert differences(second).empty
+
+
+def test_the_baseline_is_chosen_on_the_validation_fields():
+    validation = pd.DataFrame({"method": ["svm", "svm", "boost", "boost"], "correct": [1, 0, 1, 1]})
+    assert best_on_validation(validation, ["svm", "boost"]) == "boost"
+    assert best_on_validation(validation, []) is None
+    compared = pd.DataFrame(
+        {"first": "noisy_and", "second": ["svm", "boost"], "value": [0.3, 0.1], "low": 0, "high": 1}
+    )
+    compared = compared.assign(n=5, seeds=3)
+    row = best_baseline_row(compared, "boost", "s", "plate").iloc[0]
+    assert row[["method", "metric", "value"]].tolist() == ["noisy_and-best_baseline", "accuracy_difference", 0.1]
+    assert best_baseline_row(compared, None, "s", "plate").empty
+
+
+def test_wells_and_treatments_by_hand():
+    rows = [  # plate, well, concentration, y_a of a field that is a
+        ("p", "A1", 1, 0.9), ("p", "A1", 1, 0.4), ("p", "A1", 1, 0.4), ("p", "A2", 1, 0.2), ("q", "A1", 3, 0.8),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Concentration", "y_a"])
+    table = table.assign(Metadata_Site=range(5), Metadata_Label="a", Metadata_Compound="S", y_b=1 - table["y_a"])
+    table = table.assign(method="max", seed=0, predicted="?")
+    wells = at_level(table, "well")
+    assert wells["y_a"].tolist() == pytest.approx([1.7 / 3, 0.2, 0.8])
+    assert wells["predicted"].tolist() == ["a", "b", "a"]
+    assert at_level(table, "well", "median")["predicted"].tolist() == ["b", "b", "a"]
+    assert at_level(table, "treatment")["y_a"].tolist() == pytest.approx([1.9 / 4, 0.8])
+    found = level_rows(table, "s", "plate").set_index(["level", "metric"])["value"]
+    assert found[("well", "accuracy")] == pytest.approx(2 / 3)
+    assert found[("well", "accuracy_median")] == pytest.approx(1 / 3)
+    assert found[("treatment", "accuracy")] == pytest.approx(1 / 2)
+
+
+def test_a_study_without_compounds_has_neither_wells_nor_treatments():
+    table = table_of(made_calls(), list("abcd"))
+    assert level_rows(table, "s", "field").empty
+    assert at_level(table, "well").empty
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_temperature_is_that_by_which_scores_were_exaggerated(several):
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 1.5, (20_000, 3))
+    p = 1 / (1 + np.exp(-z)) if several else np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    drawn = rng.random((len(p), 1))
+    truth = rng.random(p.shape) < p if several else np.eye(3)[(drawn > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)]
+    sure = 1 / (1 + np.exp(-2.5 * z)) if several else np.exp(2.5 * z) / np.exp(2.5 * z).sum(axis=1, keepdims=True)
+    assert temperature(truth.astype(float), sure) == pytest.approx(2.5, rel=0.05)
+    assert scaled(sure, 2.5) == pytest.approx(p, abs=2e-3)  # certainty is cut at 1e-7
+
+
+def test_temperature_changes_no_call_and_stands_certainty_that_is_wrong():
+    y = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    truth = np.eye(2)[[0, 1, 1]]
+    t = temperature(truth, y)
+    assert 1 < t <= 20
+    assert (scaled(y, t).argmax(axis=1) == y.argmax(axis=1)).all()
+    assert np.isfinite(scaled(y, t)).all()
+
+
+def test_scaled_calibration_is_fitted_on_validation_alone():
+    def overconfident(seed, n):
+        rng = np.random.default_rng(seed)
+        labels = rng.choice(2, n)
+        right = rng.random(n) < 0.7
+        y = np.where((np.where(right, labels, 1 - labels) == 0)[:, None], [0.99, 0.01], [0.01, 0.99])
+        return table_of(Calls(np.eye(2)[labels], (y > 0.5).astype(int), y), ["a", "b"])
+
+    test, validation = overconfident(0, 400), overconfident(1, 400)
+    rows, fitted = calibration_rows(test, validation, "s", "field")
+    ece = rows.set_index("metric")["value"]
+    assert ece["ece"] == pytest.approx(0.99 - test["correct"].mean(), abs=1e-6)
+    assert ece["ece_scaled"] < 0.06
+    assert fitted.equals(temperatures(validation))
+    # two logits apart by log 99: the temperature that makes 0.99 the validation accuracy
+    accuracy = validation["correct"].mean()
+    assert fitted["temperature"].iloc[0] == pytest.approx(np.log(99) / np.log(accuracy / (1 - accuracy)), rel=1e-2)
+
+
+def test_draws_of_equal_fields_score_the_same():
+    calls = made_calls(1)
+    many = Calls(*(np.repeat(part, 30, axis=0) for part in calls))
+    for name, metric in METRICS.items():
+        found = metric(many, draw_counts(np.arange(30), 20))
+        assert found == pytest.approx(np.full(21, found[0])), name

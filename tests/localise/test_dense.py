@@ -1,0 +1,120 @@
+"""Shifted and scaled maps, against shifts by hand and functions whose mean is known; the sharp map."""
+
+import numpy as np
+import pytest
+import torch
+
+from milcnn.localise import dense, geometry, maps
+from milcnn.localise.masks import cell_foreground
+from milcnn.network.model import MILCNN, ModelSettings
+
+
+def network(padding):
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        study="s", channels=["a", "b"], classes=["x", "y"], width=0.25, padding=padding, dropout=0, dropout_dense=0
+    )
+    return MILCNN(settings, mean=[3.0, 1.0], std=[2.0, 4.0]).eval()
+
+
+@pytest.fixture(scope="module", params=["valid", "same"])
+def model(request):
+    return network(request.param)
+
+
+@pytest.fixture(scope="module")
+def fields():
+    return torch.rand(2, 2, 300, 340, generator=torch.Generator().manual_seed(1)) * 8
+
+
+def test_dense_map_has_at_every_multiple_of_the_stride_the_instance_centred_there(fields):
+    model, chosen = network("valid"), torch.tensor([1, 0])
+    found = dense.dense_map(model, fields, chosen, stride=16)
+    assert found.shape == (2, 300, 340)
+    around = geometry.reflected(fields, 67, 67, 67, 67)  # so that the 135 px around any pixel can be cut out
+    for y, x in [(0, 0), (144, 176), (160, 80), (288, 336)]:
+        alone = model(around[..., y : y + 135, x : x + 135]).instances[torch.arange(2), chosen, 0, 0]
+        torch.testing.assert_close(found[:, y, x], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_dense_map_of_a_padded_network_holds_the_instances_of_its_class_map(fields):
+    model = network("same")
+    found = dense.dense_map(model, fields, 1)
+    own = maps.class_map(model, fields[..., 1:, 1:], 1)  # instances at 32, 64, … px of the whole field
+    inside = slice(96, 224, 32)  # where 67 px around see no border
+    torch.testing.assert_close(found[:, inside, inside], own[:, 95:223:32, 95:223:32], rtol=1e-4, atol=1e-6)
+
+
+def test_a_stride_that_does_not_divide_is_told(model, fields):
+    with pytest.raises(ValueError, match=r"stride: 5 does not divide the network's 32; give a divisor, such as 8\."):
+        dense.dense_map(model, fields, 0, stride=5)
+
+
+def test_shift_averaged_brings_every_shift_back(model, fields):
+    seen = []
+
+    def first_channel(model, fields, class_index):
+        seen.append(fields.shape)
+        return fields[:, 0]
+
+    found = dense.shift_averaged(first_channel, model, fields, 0, stride=16)
+    torch.testing.assert_close(found, fields[:, 0])
+    assert len(seen) == 4
+
+
+def test_shift_averaged_takes_out_what_hangs_on_the_grid(model, fields):
+    def grid(model, fields, class_index):
+        wave = torch.cos(2 * torch.pi * torch.arange(fields.shape[-2]) / 32)
+        return (1 + wave[:, None]).expand(len(fields), *fields.shape[-2:])
+
+    found = dense.shift_averaged(grid, model, fields, 0, stride=8)
+    torch.testing.assert_close(found, torch.ones_like(found))
+
+
+def test_multi_scale_averages_over_scales(model):
+    ramp = torch.linspace(0, 1, 200).expand(1, 1, 160, 200)
+
+    def brighter_where_larger(model, fields, class_index):
+        return fields[:, 0] + fields.shape[-2] / 160
+
+    found = dense.multi_scale(brighter_where_larger, model, ramp, 0, scales=(0.9, 1))
+    torch.testing.assert_close(found[..., 3:-3], (0.95 + ramp[:, 0])[..., 3:-3], rtol=0, atol=2e-3)
+
+
+def test_multi_scale_continues_a_field_that_gets_too_small_but_refuses_one_that_is(model):
+    fields = torch.rand(1, 2, 136, 150, generator=torch.Generator().manual_seed(0))
+    found = dense.multi_scale(maps.class_map, model, fields, 0, scales=(0.5,))
+    half = torch.nn.functional.interpolate(fields, [68, 75], mode="bilinear", antialias=True)
+    expected = maps.class_map(model, half, 0, pad=True)
+    expected = torch.nn.functional.interpolate(expected[:, None], [136, 150], mode="bilinear", antialias=True)[:, 0]
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="give pad=True"):
+        dense.multi_scale(maps.class_map, model, fields[..., :60], 0)
+
+
+@pytest.fixture
+def cells():
+    """A field with three bright discs on noise, and where they are."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:192, :224]
+    discs = np.any([(rows - y) ** 2 + (columns - x) ** 2 < 15**2 for y, x in [(40, 50), (120, 80), (100, 180)]], axis=0)
+    image = np.stack([0.3 * discs, 4 * discs]) + 10 + 0.05 * rng.standard_normal((2, *discs.shape))
+    return torch.from_numpy(image[None].astype(np.float32)), discs
+
+
+def test_the_sharp_map_is_bright_on_foreground_alone_and_a_blank_field_is_dark(model, cells):
+    fields, _ = cells
+    both = torch.cat([fields, torch.full_like(fields, 10.0)])
+    found = dense.sharp_map(model, both, 0)
+    assert found.shape == (2, 192, 224)
+    assert found[0].max() > 0
+    assert not found[0][~cell_foreground(fields.numpy())[0]].any()
+    assert not found[1].any()
+
+
+def test_the_sharp_map_of_a_small_field_is_refused_or_padded(cells):
+    settings = ModelSettings(study="s", channels=["a", "b"], classes=["x", "y"], width=0.1)
+    small = cells[0][:, :, :100]
+    with pytest.raises(ValueError, match="fields: 100 × 224 px, but one instance takes 135 px"):
+        dense.sharp_map(MILCNN(settings), small, 0)
+    assert dense.sharp_map(MILCNN(settings), small, 0, pad=True).shape == (1, 100, 224)

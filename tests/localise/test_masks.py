@@ -1,0 +1,189 @@
+"""Thresholds, foreground and cells, against drawn fields whose cells are known and against scipy."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.draw import disk
+
+from milcnn.localise import masks
+from milcnn.localise.masks import CellSettings
+from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Six simulated fields, uint16 (6, 3, 192, 192), and their true cells."""
+    screen = simulated_screen(SimulatedSettings(size=192, plates={"train": 1, "validation": 1, "test": 1}, sites=1))
+    rows = [screen.fields.iloc[index] for index in range(0, 84, 15)]
+    return np.stack([screen.read(row) for row in rows]), np.stack([screen.truth(row) for row in rows])
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def f1(truth, found):
+    """Share of true and found cells that have a partner with IoU above one half."""
+    pairs = [(truth == i, found == j) for i in range(1, truth.max() + 1) for j in np.unique(found[truth == i]) if j]
+    return 2 * sum(iou(*pair) > 0.5 for pair in pairs) / (truth.max() + found.max())
+
+
+def test_label_threshold_is_the_best_of_all_there_are():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 12, 60) / 12
+    carries = rng.random(60) < 0.3 + 0.5 * values
+    gains = [(values[carries] > t).mean() - (values[~carries] > t).mean() for t in np.arange(-0.5, 13) / 12]
+    chosen = masks.label_threshold(values, carries)
+    assert (values[carries] > chosen).mean() - (values[~carries] > chosen).mean() == pytest.approx(max(gains))
+    assert chosen * 12 % 1 == pytest.approx(0.5)  # half-way between two values
+
+
+def test_labels_of_fields_choose_nearly_what_labels_of_cells_would():
+    rng = np.random.default_rng(1)
+    responds = rng.random(100_000) < np.repeat([0.6, 0.1], 50_000)  # of fields that carry the label, and of others
+    values = rng.normal(np.where(responds, 2.0, 0.0))
+    chosen = masks.label_threshold(values, np.repeat([True, False], 50_000))
+    assert chosen == pytest.approx(1.0, abs=0.15)  # where two normal distributions of one width cross
+
+
+def test_label_threshold_is_beyond_all_where_nothing_tells():
+    assert masks.label_threshold(np.ones(6), np.arange(6) < 3) == masks.EMPTY
+    assert masks.label_threshold(np.arange(6.0), np.arange(6) < 3) == masks.EMPTY
+    assert masks.label_threshold(np.arange(3.0), np.ones(3, bool)) == masks.EMPTY  # one kind of field only
+
+
+def test_thresholds_by_rule():
+    maps = np.stack([np.repeat([0.1, 0.9], 8).reshape(4, 4), np.full((4, 4), 0.3)])
+    first, constant = masks.thresholds(maps, "otsu")
+    assert 0.1 <= first < 0.9
+    assert constant == masks.EMPTY
+    assert masks.thresholds(maps, "fixed").tolist() == [0.5, 0.5]
+    assert masks.thresholds(maps, "validation", 0.2).tolist() == [0.2, 0.2]
+    with pytest.raises(ValueError, match="label_threshold"):
+        masks.thresholds(maps, "validation")
+
+
+@pytest.mark.parametrize("low", [1.0, 0.25, 1e-30])
+def test_otsu_parts_neighbouring_numbers(low):
+    """A saturated map holds hardly more than two."""
+    high = np.nextafter(np.float32(low), np.float32(2))
+    mask = masks.otsu_mask(np.array([[low, high], [high, low]], np.float32))
+    np.testing.assert_array_equal(mask, [[False, True], [True, False]])
+
+
+def test_as_probability_is_one_half_at_the_threshold():
+    maps = np.array([[[0.0, 2.0, 6.0]], [[0.0, 2.0, 6.0]]])
+    found = masks.as_probability(maps, np.array([2.0, masks.EMPTY]))
+    np.testing.assert_allclose(found, [[[0, 0.5, 0.75]], [[0, 0, 0]]])
+
+
+def test_foreground_and_cells_of_drawn_fields(drawn):
+    fields, truth = drawn
+    found = masks.cell_foreground(fields)
+    assert np.mean([iou(t > 0, m) for t, m in zip(truth, found, strict=True)]) > 0.9
+    cells = [masks.split_cells(m, field[0], CellSettings()) for m, field in zip(found, fields, strict=True)]
+    assert np.mean([f1(*pair) for pair in zip(truth, cells, strict=True)]) > 0.9
+
+
+def test_gain_and_offset_of_the_camera_do_not_matter(drawn):
+    fields = drawn[0].astype(np.float32)
+    changed = fields * np.array([4.0, 0.5, 2.0], np.float32)[:, None, None] + 32
+    assert (masks.cell_foreground(changed) == masks.cell_foreground(fields)).mean() > 0.999
+
+
+def blank_fields():
+    rng = np.random.default_rng(0)
+    light = np.exp(-0.3 * (np.linspace(-1, 1, 128)[:, None] - 0.3) ** 2) * np.ones(128)
+    yield "constant", np.full((2, 128, 128), 9)
+    yield "black", np.zeros((2, 128, 128), np.uint8)
+    yield "noise", rng.normal(200, 10, (2, 128, 128))
+    yield "shot noise", rng.exponential(10, (1, 128, 128))
+    yield "few photons", rng.poisson(0.1, (1, 128, 128)).astype(np.uint16)
+    yield "more photons", rng.poisson(0.3, (1, 128, 128)).astype(np.uint16)
+    yield "clipped noise", rng.normal(0, 10, (1, 128, 128)).clip(0)
+    yield "very few photons", rng.poisson(0.02, (1, 128, 128)).astype(np.uint16)
+    yield "uneven light", rng.poisson(400 * light, (3, 128, 128)).astype(np.uint16)
+
+
+def test_a_crowded_field_is_not_blank():
+    """Dim rims of cells that crowd spread the dark pixels, but upwards alone."""
+    settings = SimulatedSettings(size=192, cells=60, plates={"train": 1, "validation": 1, "test": 1}, sites=1)
+    screen = simulated_screen(settings)
+    for index in (7, 28):
+        row = screen.fields.iloc[index]
+        truth = screen.truth(row) > 0
+        assert truth.mean() > 0.6
+        assert iou(truth, masks.cell_foreground(screen.read(row)[None])[0]) > 0.5
+
+
+@pytest.mark.parametrize("blank", [pytest.param(field, id=name) for name, field in blank_fields()])
+def test_a_blank_field_has_no_foreground_and_no_confident_class(blank):
+    assert not masks.cell_foreground(blank[None]).any()
+    sure = np.ones((1, 128, 128), np.float32)
+    assert not masks.class_mask(sure, blank[None], np.array([0.5])).any()
+    assert masks.split_cells(masks.cell_foreground(blank[None])[0], blank[0], CellSettings()).max() == 0
+
+
+def test_class_mask_is_where_map_and_cells_are(drawn):
+    fields, truth = drawn
+    left = np.zeros(truth.shape, np.float32)
+    left[..., :96] = 1
+    found = masks.class_mask(left, fields, np.full(len(left), 0.5))
+    assert not found[..., 100:].any()
+    assert iou(found[..., :92], truth[..., :92] > 0) > 0.85
+
+
+@pytest.fixture
+def touching():
+    """Two discs of radius 12 px whose centres are 19 px apart, and the half-plane of each."""
+    mask = np.zeros((50, 70), bool)
+    mask[disk((25, 24), 12)] = mask[disk((25, 43), 12)] = True
+    return mask, (np.arange(70) > 33.5) * np.ones((50, 1), int) + 1
+
+
+def test_touching_discs_are_split_half_way(touching):
+    mask, side = touching
+    cells = masks.split_cells(mask, None, CellSettings(radius=8))
+    assert cells.dtype == np.uint16
+    assert sorted(np.unique(cells)) == [0, 1, 2]
+    assert ((cells > 0) == mask).all()
+    shares = [iou(cells == k, mask & (side == s)) for s in (1, 2) for k in (1, 2)]
+    assert sorted(shares)[2:] > [0.9, 0.9]
+
+
+def test_nuclei_say_where_the_cells_are(touching):
+    mask, _ = touching
+    nucleus = np.zeros(mask.shape)
+    nucleus[25, 33] = 1
+    cells = masks.split_cells(mask, ndimage.gaussian_filter(nucleus, 3), CellSettings(radius=8))
+    np.testing.assert_array_equal(cells, mask)
+
+
+def test_small_pieces_are_left_out_and_numbers_have_no_gaps():
+    mask = np.zeros((60, 60), bool)
+    mask[2:5, 2:5] = mask[20:35, 5:20] = mask[20:35, 40:55] = True
+    cells = masks.split_cells(mask, None, CellSettings(smallest=20))
+    assert sorted(np.unique(cells)) == [0, 1, 2]
+    assert not cells[2:5, 2:5].any()
+
+
+def test_whole_cells_are_numbered_without_gaps():
+    cells = np.repeat([1, 0, 2, 3], [60, 5, 7, 60]).reshape(4, 33)
+    assert np.bincount(masks.whole_cells(cells, CellSettings(smallest=8)).ravel()).tolist() == [12, 60, 60]
+
+
+def test_cell_means_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    cells = rng.choice([0, 1, 2, 5], (20, 30)).astype(np.uint16)
+    maps = rng.random((3, 20, 30))
+    expected = np.stack([ndimage.mean(one, cells, [1, 2, 5]) for one in maps], axis=1)
+    np.testing.assert_allclose(masks.cell_means(cells, maps), expected)
+    assert masks.cell_means(np.zeros((4, 4), int), np.ones((3, 4, 4))).shape == (0, 3)
+
+
+def test_labelled_cells_keep_their_numbers():
+    cells = np.array([[1, 1, 0, 2], [4, 4, 0, 2]])
+    class_map = np.array([[0.9, 0.5, 1.0, 0.2], [0.4, 0.9, 1.0, 0.3]])
+    assert masks.labelled_cells(cells, class_map, 0.66).tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
+    assert masks.labelled_cells(cells, class_map, 0.5).tolist() == [[1, 1, 0, 0], [4, 4, 0, 0]]
+    assert not masks.labelled_cells(cells, class_map, masks.EMPTY).any()

@@ -1,0 +1,529 @@
+"""Prepared fields against what a careful reader would compute by hand."""
+
+import errno
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.ndimage import gaussian_filter
+
+from milcnn.prepare import fields, illumination, plates, quality
+from milcnn.prepare.fields import prepare
+from milcnn.prepare.prepared import load_prepared
+from milcnn.prepare.preprocessing import PrepareSettings
+from milcnn.prepare.quality import QualitySettings
+from milcnn.prepare.splits import SplitSettings
+from milcnn.screens.screen import Screen
+from milcnn.settings import SettingsError
+
+SHAPE = (48, 64)
+CHANNELS = ["DNA", "Actin"]
+
+
+def field_table(plates_of: int = 3, fields_of: int = 8) -> pd.DataFrame:
+    """Fields of which the last two of each plate test, and the second to last but two validate."""
+    rows = [
+        {
+            "Metadata_Plate": f"P{plate}",
+            "Metadata_Well": f"A{number}",
+            "Metadata_Site": 1,
+            "Metadata_Label": "ab"[number % 2],
+            "Metadata_Split": "test" if number >= 6 else "validation" if number >= 4 else "train",
+            "Metadata_Control": number in (0, 1, 6),
+        }
+        for plate in range(plates_of)
+        for number in range(fields_of)
+    ]
+    return pd.DataFrame(rows)
+
+
+def pixels_of(row: pd.Series, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Blurred spots and noise that depend on the field's names only."""
+    return drawn(f"{row['Metadata_Plate']}{row['Metadata_Well']}", shape).copy()
+
+
+@cache
+def drawn(name: str, shape: tuple[int, int]) -> np.ndarray:
+    rng = np.random.default_rng([ord(mark) for mark in name])
+    spots = gaussian_filter((rng.random((2, *shape)) > 0.98) * 9000.0, (0, 2, 2))
+    return (spots + 500 + rng.normal(0, 20, spots.shape)).astype(np.uint16)
+
+
+def truth_of(row: pd.Series) -> np.ndarray:
+    truth = np.zeros(SHAPE, np.uint16)
+    truth[:6, :6], truth[17:27, 30:40] = 1, 2
+    return truth
+
+
+def screen_of(table: pd.DataFrame, read=pixels_of, with_truth: bool = False) -> Screen:
+    screen = Screen(fields=table, channels=CHANNELS, classes=["a", "b"], read=read, pixel_size=0.5)
+    if not with_truth:
+        return screen
+    key = table[["Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
+    corners = {1: (0, 0), 2: (17, 30)}
+    objects = [key.assign(object=k, y=y, x=x, **{"class": "ab"[k - 1]}) for k, (y, x) in corners.items()]
+    return replace(screen, truth=truth_of, objects=pd.concat(objects, ignore_index=True))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Counted:
+    """A reader that counts, and that fails when it is asked for one field."""
+
+    def __init__(self, fails_at: str = ""):
+        self.fails_at = fails_at
+        self.read: list[str] = []
+
+    def __call__(self, row: pd.Series) -> np.ndarray:
+        name = f"{row['Metadata_Plate']}-{row['Metadata_Well']}"
+        self.read.append(name)
+        if name == self.fails_at:
+            raise RuntimeError(f"{name}: the power went out")
+        return pixels_of(row)
+
+
+# what is stored
+
+
+def test_defaults_store_what_was_read(tmp_path):
+    table = field_table()
+    ready = prepare(screen_of(table, with_truth=True), "mine", tmp_path / "mine")
+    assert ready.pixels(ready.fields).dtype == np.uint16
+    for index, row in table.iterrows():
+        assert_array_equal(ready.pixels(ready.fields.iloc[[index]])[0], pixels_of(row))
+        assert_array_equal(ready.truth(ready.fields.iloc[[index]])[0], truth_of(row))
+    assert ready.truth(ready.fields).dtype == np.uint16
+    assert np.load(tmp_path / "mine" / "truth" / "P0.npy").dtype == np.uint8  # no more than 255 objects
+    pd.testing.assert_frame_equal(ready.fields[table.columns], table)
+    assert ready.pixel_size == 0.5
+
+
+def test_statistics_are_those_of_training_fields_only(tmp_path):
+    table = field_table()
+
+    def brighter_when_tested(row: pd.Series) -> np.ndarray:
+        return pixels_of(row) + np.uint16(0 if row["Metadata_Split"] == "train" else 20_000)
+
+    ready = prepare(screen_of(table, brighter_when_tested), "mine", tmp_path / "mine")
+    training = np.stack([pixels_of(row) for _, row in table[table["Metadata_Split"] == "train"].iterrows()])
+    assert_allclose(ready.mean, training.mean(axis=(0, 2, 3)), rtol=1e-12)
+    assert_allclose(ready.std, training.std(axis=(0, 2, 3)), rtol=1e-9)
+
+
+def test_a_new_split_changes_the_statistics_but_reads_no_plate_again(tmp_path):
+    read = Counted()
+    screen = screen_of(field_table(), read)
+    first = prepare(screen, "mine", tmp_path / "mine")
+    read.read.clear()
+    again = prepare(screen, "mine", tmp_path / "mine", split_settings=SplitSettings(kind="plate", folds=3))
+    assert len(read.read) == 2 * 3  # the first and last field of each plate, for its fingerprint
+    assert first.mean != again.mean
+    assert again.of("test")["Metadata_Plate"].nunique() == 1
+
+
+def test_crop_and_downscale_keep_pixels_truth_and_objects_together(tmp_path):
+    settings = PrepareSettings(crop=[40, 40], downscale=4)
+    ready = prepare(screen_of(field_table(1), with_truth=True), "mine", tmp_path / "mine", settings)
+    row = ready.fields.iloc[[3]]
+    cut = pixels_of(row.iloc[0])[:, 4:44, 12:52].astype(float)
+    blocks = [[cut[:, y : y + 4, x : x + 4].mean(axis=(1, 2)) for x in range(0, 40, 4)] for y in range(0, 40, 4)]
+    assert_allclose(ready.pixels(row)[0], np.moveaxis(np.array(blocks), -1, 0), atol=0.501)
+    # object 1 lies outside the cut; object 2 begins at (17 − 4, 30 − 12) / 4
+    assert ready.objects["object"].unique().tolist() == [2]
+    assert ready.objects[["y", "x"]].drop_duplicates().to_numpy().tolist() == [[3.25, 4.5]]
+    assert set(np.unique(ready.truth(row))) == {0, 2}
+    # blocks whose middle (2, 2) is in it: rows 14, 18, 22 and columns 18, 22, 26 of the cut
+    assert_array_equal(np.argwhere(ready.truth(row)[0] == 2)[[0, -1]], [[3, 4], [5, 6]])
+    assert ready.pixel_size == 2.0
+
+
+def test_number_of_workers_changes_nothing(tmp_path):
+    settings = {"illumination": "median", "scaling": "control"}
+    for workers in (1, 3):
+        prepare(screen_of(field_table()), "mine", tmp_path / str(workers), PrepareSettings(**settings, workers=workers))
+    assert content(tmp_path / "1") == content(tmp_path / "3")
+
+
+# illumination and scale
+
+
+def shading(shape: tuple[int, int]) -> np.ndarray:
+    """A smooth, lopsided light of mean 1 that falls to about a half."""
+    y, x = (np.indices(shape) + 0.5) / np.array(shape)[:, None, None] - 0.5
+    light = 1 - 1.1 * (y - 0.1) ** 2 - 0.8 * (x + 0.15) ** 2 + 0.2 * x
+    return light / light.mean()
+
+
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_illumination_recovers_a_known_shading(how):
+    shape = (200, 256)
+    rng = np.random.default_rng(0)
+    cells = gaussian_filter((rng.random((64, 1, *shape)) > 0.998) * 1.0, (0, 0, 4, 4)) * 3000
+    raw = (cells + 1000) * shading(shape) + rng.normal(0, 10, cells.shape)
+    reduced = np.stack([illumination.block_mean(field, 2) for field in raw])
+    found = illumination.illumination_function(reduced, how, 0.1, shape)[0]
+    assert found.shape == shape
+    assert_allclose(found.mean(), 1, rtol=1e-6)
+    error = np.abs(found / shading(shape) - 1)
+    assert error.mean() < 0.01
+    assert error.max() < 0.06  # in the corners, where only a quarter of the pixels is near
+    plain = gaussian_filter(reduced.mean(axis=0)[0], 10, mode="nearest")
+    plain = np.abs(np.kron(plain / plain.mean(), np.ones((2, 2))) / shading(shape) - 1)
+    assert error.max() < plain.max() / 2  # a plain Gaussian flattens the edges
+
+
+def test_smoothing_keeps_planes_to_their_edges():
+    y, x = np.indices((30, 40))
+    plane = 3 + 0.2 * y - 0.1 * x
+    assert_allclose(illumination.local_linear_fit(plane, 5.0), plane, atol=1e-9)
+
+
+def test_corrected_fields_are_even(tmp_path):
+    shape = (96, 128)
+    rng = np.random.default_rng(1)
+    flat = rng.normal(2000, 5, (24, 2, *shape))
+    table = field_table()
+    read = {tuple(row[["Metadata_Plate", "Metadata_Well"]]): flat[index] for index, row in table.iterrows()}
+
+    def shaded(row: pd.Series) -> np.ndarray:
+        return (read[tuple(row[["Metadata_Plate", "Metadata_Well"]])] * shading(shape)).astype(np.uint16)
+
+    ready = prepare(screen_of(table, shaded), "mine", tmp_path / "mine", PrepareSettings(illumination="mean"))
+    stored = ready.pixels(ready.fields).astype(float)
+    assert stored.std(axis=(2, 3)).max() < 25  # 5 of noise, against 300 of shading
+    assert_allclose(stored.mean(), 2000, rtol=0.01)
+
+
+@pytest.mark.parametrize("scaling", ["control", "plate"])
+def test_scaling_undoes_the_gain_and_offset_of_each_plate_and_channel(tmp_path, scaling):
+    table = field_table().assign(Metadata_Plate="P0", Metadata_Site=np.repeat([1, 2, 3], 8))
+    gains = np.array([[1, 1], [3.7, 0.4], [0.9, 5]])
+    offsets = np.array([[0, 0], [300, 90], [1000, 20]])
+    numbers = iter(range(3))
+    stored = []
+    for gain, offset in zip(gains, offsets, strict=True):
+
+        def read(row: pd.Series, gain=gain, offset=offset) -> np.ndarray:
+            plain = pixels_of(row).astype(float)
+            return (plain * gain[:, None, None] + offset[:, None, None]).round().astype(np.uint16)
+
+        folder = tmp_path / str(next(numbers))
+        ready = prepare(screen_of(table, read), "mine", folder, PrepareSettings(scaling=scaling))
+        stored.append(ready.pixels(ready.fields).astype(int))
+        assert ready.fields["Quality_Clipped"].max() == 0
+    assert ready.pixels(ready.fields).dtype == np.uint16
+    # the raw values were rounded: at gain 0.4 by ±0.5 of about 7.5 scaled units
+    assert_allclose(stored[1], stored[0], atol=30)
+    assert_allclose(stored[2], stored[0], atol=15)
+
+
+def test_scale_comes_from_the_controls_alone(tmp_path):
+    table = field_table(1)
+
+    def treated_glow(row: pd.Series) -> np.ndarray:
+        return pixels_of(row) * np.uint16(1 if row["Metadata_Control"] else 3)
+
+    ready = prepare(screen_of(table, treated_glow), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
+    controls = ready.pixels(ready.fields[ready.fields["Metadata_Control"]])
+    found = np.quantile(np.moveaxis(controls, 1, 0).reshape(2, -1), [0.01, 0.995], axis=1)
+    assert_allclose(found.T, [[2000, 12000]] * 2, rtol=0.002)
+    assert ready.fields.loc[~ready.fields["Metadata_Control"], "Quality_Clipped"].max() == 0  # room for the bright
+
+
+def test_what_scaling_clips_is_counted(tmp_path):
+    def one_glows(row: pd.Series) -> np.ndarray:
+        field = pixels_of(row)
+        if row["Metadata_Well"] == "A7":
+            field[0, :12, :16] = 65535
+        return field
+
+    ready = prepare(screen_of(field_table(1), one_glows), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
+    assert ready.fields["Quality_Clipped"].tolist() == [0] * 7 + [pytest.approx(12 * 16 / (2 * 48 * 64), rel=1e-5)]
+
+
+def test_a_dark_channel_stays_dark(tmp_path):
+    def dark(row: pd.Series) -> np.ndarray:
+        return pixels_of(row) * np.array([1, 0], np.uint16)[:, None, None]
+
+    settings = PrepareSettings(illumination="mean", scaling="plate")
+    ready = prepare(screen_of(field_table(1), dark), "mine", tmp_path / "mine", settings)
+    assert np.unique(ready.pixels(ready.fields)[:, 1]).tolist() == [2000]
+    assert ready.std[1] == 1
+
+
+# quality
+
+
+def power_law(exponent: float, side: int = 256) -> np.ndarray:
+    """An image whose power falls as frequency ^ −exponent."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    frequency[0, 0] = 1
+    phase = np.exp(2j * np.pi * rng.random(frequency.shape))
+    return np.fft.irfft2(frequency ** (-exponent / 2) * phase, (side, side))
+
+
+@pytest.mark.parametrize("exponent", [0, 2, 3])
+def test_focus_is_the_slope_of_the_power_spectrum(exponent):
+    # summed over a ring of length ∝ f: 1 − exponent; the law is exact but for the width of a ring
+    assert quality.power_slope(power_law(exponent)) == pytest.approx(1 - exponent, abs=0.1)
+
+
+def test_focus_knows_no_gain_and_no_offset_and_falls_with_blur():
+    image = power_law(1.5)
+    sharp = quality.power_slope(image)
+    assert quality.power_slope(image * 300 + 4000) == pytest.approx(sharp, abs=1e-3)
+    slopes = [quality.power_slope(gaussian_filter(image, sigma, mode="wrap")) for sigma in (1, 2, 4)]
+    assert sharp > slopes[0] > slopes[1] > slopes[2]
+    assert quality.power_slope(np.full((64, 64), 7)) is None
+
+
+def test_bad_fields_are_flagged_and_only_they(tmp_path):
+    def read(row: pd.Series) -> np.ndarray:
+        field = pixels_of(row, (128, 128))
+        match f"{row['Metadata_Plate']}-{row['Metadata_Well']}":
+            case "P0-A1":
+                return np.zeros_like(field)
+            case "P1-A2":
+                return np.minimum(field * 100.0, 65535).astype(np.uint16)
+            case "P2-A3":
+                return gaussian_filter(field.astype(float), (0, 12, 12)).astype(np.uint16)
+        return field
+
+    ready = prepare(
+        screen_of(field_table(), read), "mine", tmp_path / "mine", quality_settings=QualitySettings(blurred_below=-8)
+    )
+    named = ready.fields.set_index(ready.fields["Metadata_Plate"] + "-" + ready.fields["Metadata_Well"])
+    flagged = {flag: named.index[named[f"Flag_{flag}"]].tolist() for flag in ("empty", "saturated", "blurred")}
+    assert flagged["empty"] == ["P0-A1"]
+    assert flagged["saturated"] == ["P1-A2"]
+    assert flagged["blurred"] == ["P2-A3"]
+    raw = read(ready.fields.iloc[10])
+    assert named.loc["P1-A2", "Quality_Saturation_DNA"] == pytest.approx((raw[0] == 65535).mean(), rel=1e-5)
+    assert np.isnan(named.loc["P0-A1", "Quality_Focus_DNA"])
+    assert len(ready.fields) == 24  # flags leave nothing out
+
+
+def test_a_twelve_bit_camera_saturates_at_4095(tmp_path):
+    def read(row: pd.Series) -> np.ndarray:
+        return np.minimum(pixels_of(row) * 5.0, 4095).astype(np.uint16)
+
+    screen = screen_of(field_table(1), read)
+    plain = prepare(screen, "mine", tmp_path / "a").fields["Quality_Saturation_DNA"]
+    told = prepare(screen, "mine", tmp_path / "b", PrepareSettings(saturated_at=4095)).fields["Quality_Saturation_DNA"]
+    assert plain.max() == 0
+    assert told[0] == pytest.approx((read(screen.fields.iloc[0])[0] == 4095).mean(), rel=1e-5)
+
+
+# nothing is lost
+
+
+@pytest.mark.parametrize("settings", [{}, {"illumination": "mean", "scaling": "control", "downscale": 2}])
+def test_restart_after_a_crash_equals_an_uninterrupted_run(tmp_path, settings):
+    settings, table = PrepareSettings(**settings, workers=2), field_table()
+    prepare(screen_of(table, Counted(), with_truth=True), "mine", tmp_path / "whole", settings)
+    with pytest.raises(RuntimeError, match="P1-A4: the power went out"):
+        prepare(screen_of(table, Counted("P1-A4"), with_truth=True), "mine", tmp_path / "cut", settings)
+    assert not (tmp_path / "cut" / "prepared.json").exists()
+    read = Counted()
+    prepare(screen_of(table, read, with_truth=True), "mine", tmp_path / "cut", settings)
+    assert set(read.read[:2]) == {"P0-A0", "P0-A7"}
+    assert "P0-A3" not in read.read  # the finished plate was kept
+    assert "P1-A3" in read.read
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
+
+
+def test_a_killed_process_leaves_nothing_that_is_mistaken_for_a_plate(tmp_path):
+    screen = screen_of(field_table())
+    prepare(screen, "mine", tmp_path / "whole")
+    part = tmp_path / ".mine.part" / "plates"
+    part.mkdir(parents=True)
+    (part / ".P0.npy.123.part.npy").write_bytes(b"half")  # as files.written_whole names it
+    shutil.copy(tmp_path / "whole" / "plates" / "P1.json", part / "P1.json")  # killed before the array was renamed
+    with pytest.raises(RuntimeError, match="the power went out"):
+        prepare(screen_of(field_table(), Counted("P0-A4")), "mine", tmp_path / "mine")
+    assert [path.name for path in part.iterdir()] == ["P1.json"]  # what is half takes no room
+    prepare(screen, "mine", tmp_path / "mine")
+    assert content(tmp_path / "mine") == content(tmp_path / "whole")
+
+
+def test_killed_between_renames_the_next_run_mends_it(tmp_path, monkeypatch):
+    screen, settings = screen_of(field_table()), PrepareSettings(downscale=2)
+    prepare(screen, "mine", tmp_path / "whole", settings)
+    prepare(screen, "mine", tmp_path / "mine")
+    moves = []
+    rename = Path.replace
+
+    def replace_thrice(path: Path, target: Path) -> Path:
+        if Path(target).is_relative_to(tmp_path / "mine"):
+            moves.append(path)
+            if len(moves) > 3:
+                raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_thrice)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(screen, "mine", tmp_path / "mine", settings)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="run the prepare stage first"):
+        load_prepared(tmp_path / "mine")
+    shutil.copytree(tmp_path / "mine", tmp_path / "other")
+    shutil.copytree(tmp_path / ".mine.part", tmp_path / ".other.part")
+    prepare(screen, "mine", tmp_path / "mine", settings)
+    assert content(tmp_path / "mine") == content(tmp_path / "whole")
+    # nor is a new array taken for the old one, should the old settings come back
+    prepare(screen, "mine", tmp_path / "other")
+    prepare(screen, "mine", tmp_path / "old")
+    assert content(tmp_path / "other") == content(tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": PrepareSettings(downscale=2)},
+        {"origin": {"size": 2}},
+        {"screen": screen_of(field_table(), lambda row: pixels_of(row) + np.uint16(1))},
+        {"screen": screen_of(field_table().assign(seed=1))},
+    ],
+)
+def test_whatever_the_pixels_depend_on_rebuilds_the_plates(tmp_path, change):
+    given = {"screen": screen_of(field_table()), "settings": PrepareSettings(), "origin": {"size": 1}}
+    prepare(**given, study="mine", folder=tmp_path / "mine")
+    before = content(tmp_path / "mine")["plates/P0.json"]
+    prepare(**given | change, study="mine", folder=tmp_path / "mine")
+    prepare(**given | change, study="mine", folder=tmp_path / "fresh")
+    assert content(tmp_path / "mine")["plates/P0.json"] != before
+    assert content(tmp_path / "mine") == content(tmp_path / "fresh")
+
+
+def test_a_file_that_was_written_again_rebuilds_its_plate(tmp_path):
+    table = field_table(2)
+    table["Path_DNA"] = [str(tmp_path / f"{index}.npy") for index in table.index]
+    for path, row in zip(table["Path_DNA"], table.index, strict=True):
+        np.save(path, pixels_of(table.loc[row]))
+    screen = screen_of(table, lambda row: np.load(row["Path_DNA"]))
+    prepare(screen, "mine", tmp_path / "mine")
+    np.save(table["Path_DNA"][3], pixels_of(table.loc[3]) + np.uint16(7))  # neither the first nor the last
+    ready = prepare(screen, "mine", tmp_path / "mine")
+    assert_array_equal(ready.pixels(ready.fields.iloc[[3]])[0], pixels_of(table.loc[3]) + 7)
+
+
+def test_plates_that_left_the_table_leave_the_folder_and_nothing_else_does(tmp_path):
+    prepare(screen_of(field_table(3), with_truth=True), "mine", tmp_path / "mine")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    prepare(screen_of(field_table(2), with_truth=True), "mine", tmp_path / "mine")
+    names = sorted(content(tmp_path / "mine"))
+    assert [name for name in names if "P2" in name] == []
+    assert {"plates/P1.npy", "truth/P1.npy", "notes.txt"} <= set(names)
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("moment", ["before", "while writing a plate", "while writing the tables"])
+def test_full_disk_leaves_the_previous_study_and_says_so(tmp_path, monkeypatch, moment):
+    screen = screen_of(field_table())
+    prepare(screen, "mine", tmp_path / "mine")
+    before = content(tmp_path / "mine")
+    if moment == "before":
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(plates.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    elif moment == "while writing a plate":
+        monkeypatch.setattr(plates.np, "ascontiguousarray", full_disk_once_written(3))
+    else:
+        monkeypatch.setattr(fields, "write_table", full_disk)
+    with pytest.raises(OSError, match=r"the disk is full .* make room and start again") as caught:
+        prepare(screen, "mine", tmp_path / "mine", PrepareSettings(downscale=2))
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert content(tmp_path / "mine") == before
+    assert load_prepared(tmp_path / "mine").pixels(load_prepared(tmp_path / "mine").fields).shape == (
+        24,
+        2,
+        *SHAPE,
+    )
+    prepare(screen, "mine", tmp_path / "mine", PrepareSettings(downscale=2))
+    prepare(screen, "mine", tmp_path / "fresh", PrepareSettings(downscale=2))
+    assert content(tmp_path / "mine") == content(tmp_path / "fresh")
+
+
+def full_disk_once_written(count: int):
+    """``np.ascontiguousarray``, the last step before a field is written, until the disk is full."""
+    plain, calls = np.ascontiguousarray, []
+
+    def contiguous(array: np.ndarray) -> np.ndarray:
+        calls.append(array)
+        if array.shape == (2, SHAPE[0] // 2, SHAPE[1] // 2) and len(calls) > count:
+            full_disk()
+        return plain(array)
+
+    return contiguous
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda field: field[:1],
+            r"plate P1, well A2, site 1: read as \(1, 48, 64\), not as 2 channels \(DNA, Actin\)",
+        ),
+        (lambda field: field[:, 1:], r"plate P1, well A2, site 1: uint16 of \(2, 47, 64\), where the plate begins"),
+        (lambda field: (field // 256).astype(np.uint8), "plate P1, well A2, site 1: uint8 of .* uint16"),
+        (lambda field: np.where(field > 600, np.nan, field), "plate P1, well A2, site 1: has pixels that are NaN"),
+    ],
+)
+def test_a_bad_field_is_named_and_the_previous_study_stays(tmp_path, spoil, sentence):
+    prepare(screen_of(field_table()), "mine", tmp_path / "mine")
+    before = content(tmp_path / "mine")
+
+    def read(row: pd.Series) -> np.ndarray:
+        field = pixels_of(row) + np.uint16(1)
+        return spoil(field) if (row["Metadata_Plate"], row["Metadata_Well"]) == ("P1", "A2") else field
+
+    with pytest.raises(ValueError, match=sentence):
+        prepare(screen_of(field_table(), read), "mine", tmp_path / "mine")
+    assert content(tmp_path / "mine") == before
+
+
+def test_settings_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(SettingsError, match="crop"):
+        PrepareSettings(crop=[100])
+    with pytest.raises(ValueError, match=r"crop: \[49, 64\] px is more than a field of 48 × 64 px"):
+        prepare(screen_of(field_table(1)), "mine", tmp_path / "mine", PrepareSettings(crop=[49, 64]))
+    table = field_table(1).assign(Metadata_Plate="../outside")
+    with pytest.raises(ValueError, match=r"plate '\.\./outside': names a file"):
+        prepare(screen_of(table), "mine", tmp_path / "deep" / "mine")
+    assert not (tmp_path / "deep" / "outside.npy").exists()
+
+
+def test_too_few_fields_for_an_illumination_function_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"plate P0: 7 fields are too few .* set illumination to none"):
+        prepare(
+            screen_of(field_table(1).iloc[1:].reset_index(drop=True)),
+            "mine",
+            tmp_path / "mine",
+            PrepareSettings(illumination="mean"),
+        )
+
+
+def test_load_tells_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the prepare stage first"):
+        load_prepared(tmp_path)
+    prepare(screen_of(field_table(1)), "mine", tmp_path / "mine")
+    with pytest.raises(ValueError, match="holds study 'mine', not 'other'"):
+        load_prepared(tmp_path / "mine", "other")
+    assert json.loads((tmp_path / "mine" / "prepared.json").read_text())["settings"]["illumination"] == "none"

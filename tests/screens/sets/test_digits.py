@@ -1,0 +1,92 @@
+"""Cluttered digits: their truth is known by construction, so it is counted."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from milcnn.columns import FIELD_KEY
+from milcnn.screens.sets.digits import CLASSES, GLYPH, DigitsSettings, digits_screen, load_glyphs
+from milcnn.screens.sets.kinds import open_screen
+from milcnn.screens.sets.mnist import read_idx
+from milcnn.settings import SettingsError
+
+SMALL = DigitsSettings(size=256, fields_per_class={"train": 6, "validation": 1, "test": 6})
+
+
+@pytest.fixture(scope="module")
+def screen():
+    return digits_screen(SMALL)
+
+
+def test_no_glyph_is_in_two_splits():
+    glyphs = load_glyphs("sklearn", 0)
+    seen = {
+        split: {glyph.tobytes() for stack in classes.values() for glyph in stack} for split, classes in glyphs.items()
+    }
+    assert sum(len(stack) for classes in glyphs.values() for stack in classes.values()) == 1797
+    assert not seen["train"] & seen["test"]
+    assert not seen["train"] & seen["validation"]
+    assert not seen["validation"] & seen["test"]
+
+
+def test_density_is_the_papers(screen):
+    per_field = screen.objects.groupby(FIELD_KEY).size()
+    assert set(per_field) == {25}  # 100 on 512 × 512
+
+
+def test_the_label_is_the_most_frequent_digit_but_zero_at_its_fraction(screen):
+    objects = screen.objects.merge(screen.fields, on=FIELD_KEY)
+    for _, members in objects.groupby(FIELD_KEY):
+        label, fraction = members.iloc[0][["Metadata_Label", "fraction"]]
+        counts = members["class"].value_counts()
+        assert counts[label] == max(1, round(25 * fraction))
+        others = counts.drop(["0", label], errors="ignore")
+        assert others.max() < counts[label] if len(others) else True
+
+
+def test_zero_is_never_a_label(screen):
+    assert sorted(screen.fields["Metadata_Label"].unique()) == CLASSES
+    assert set(screen.fields["fraction"]) == set(SMALL.fractions)
+
+
+def test_truth_covers_the_ink_and_lies_within_the_box_of_its_digit(screen):
+    row = screen.fields.iloc[3]
+    field, truth = screen.read(row)[0], screen.truth(row)
+    assert ((truth > 0) == (field > 64)).mean() == 1.0
+    objects = screen.objects.merge(row.to_frame().T[FIELD_KEY], on=FIELD_KEY)
+    for _, digit in objects.iterrows():
+        y, x = np.nonzero(truth == digit["object"])
+        assert len(y) > 20
+        assert digit["y"] <= y.min()
+        assert y.max() < digit["y"] + GLYPH
+        assert digit["x"] <= x.min()
+        assert x.max() < digit["x"] + GLYPH
+
+
+def test_the_same_seed_gives_the_same_field_and_another_seed_another(screen):
+    row = screen.fields.iloc[0]
+    again = digits_screen(SMALL)
+    assert np.array_equal(screen.read(row), again.read(row))
+    other = digits_screen(SMALL.model_copy(update={"seed": 1}))
+    assert not np.array_equal(screen.read(row), other.read(row))
+
+
+def test_idx_files_are_read_as_they_are_specified(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    content = struct.pack(">HBBIII", 0, 8, 3, 2, 3, 4) + values.tobytes()
+    (tmp_path / "a.gz").write_bytes(gzip.compress(content))
+    assert np.array_equal(read_idx(tmp_path / "a.gz"), values)
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b"\x00\x00\x0d" + content[3:]))
+    with pytest.raises(ValueError, match=r"b\.gz: not an IDX file of bytes"):
+        read_idx(tmp_path / "b.gz")
+
+
+def test_an_unknown_screen_or_setting_is_named():
+    with pytest.raises(ValueError, match="screen: 'digit' is not one of digits"):
+        open_screen("digit")
+    with pytest.raises(SettingsError, match="'siz' = 3: Extra inputs are not permitted"):
+        open_screen("digits", siz=3)
+    with pytest.raises(SettingsError, match="'size' = 3: Input should be greater than or equal to 64"):
+        open_screen("digits", size=3)

@@ -1,0 +1,222 @@
+"""A user's own screen in each of the shapes it may come in: the same fields every time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from skimage.io import imsave
+
+from milcnn.screens.manifest import well_name
+from milcnn.screens.screen import ScreenError
+from milcnn.screens.sets.kinds import open_screen
+from milcnn.settings import SettingsError
+
+CHANNELS = ["DAPI", "Actin"]
+KEY = {"Metadata_Plate": "007", "Metadata_Well": ["A01", "A01", "B02", "B02"], "Metadata_Site": [1, 2, 1, 2]}
+LABELS = ["DMSO", "DMSO", "Eg5 inhibitors", "Eg5 inhibitors"]
+IMAGES = np.random.default_rng(0).integers(0, 65536, (4, 2, 6, 8)).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four fields of two channels, as one file a channel and as pages."""
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(IMAGES):
+        tifffile.imwrite(tmp_path / f"images/{number}.tif", image, photometric="minisblack")
+        for channel, plane in zip(CHANNELS, image, strict=True):
+            tifffile.imwrite(tmp_path / f"images/{number}_{channel}.tif", plane)
+            imsave(tmp_path / f"images/{number}_{channel}.png", plane, check_contrast=False)
+        metadata = {"axes": "CYX", "Channel": {"Name": CHANNELS}, "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}
+        tifffile.imwrite(tmp_path / f"images/{number}.ome.tif", image, metadata=metadata, photometric="minisblack")
+    return tmp_path
+
+
+def names(suffix, channel=""):
+    return [f"{number}{channel and '_'}{channel}{suffix}" for number in range(4)]
+
+
+def opened(folder, cells, suffix=".csv", **settings):
+    path = folder / f"table{suffix}"
+    table = pd.DataFrame(cells)
+    table.to_parquet(path) if suffix == ".parquet" else table.to_csv(path, index=False)
+    return open_screen("manifest", **{"table": str(path), "images": str(folder / "images"), **settings})
+
+
+def assert_is_the_screen(screen):
+    screen.check()
+    assert screen.channels == CHANNELS
+    assert screen.classes == ["DMSO", "Eg5 inhibitors"]
+    fields = screen.fields
+    assert list(fields.columns[:4]) == ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Label"] or (
+        list(fields.columns[:3]) == ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    )
+    assert fields["Metadata_Plate"].tolist() == ["007"] * 4
+    assert fields["Metadata_Well"].tolist() == KEY["Metadata_Well"]
+    assert fields["Metadata_Site"].tolist() == [1, 2, 1, 2]
+    assert fields["Metadata_Label"].tolist() == LABELS
+    assert fields["Metadata_Control"].tolist() == [True, True, False, False]
+    for (_, row), image in zip(fields.iterrows(), IMAGES, strict=True):
+        field = screen.read(row)
+        assert field.dtype == np.uint16
+        np.testing.assert_array_equal(field, image)
+
+
+OURS = {**KEY, "Metadata_Label": LABELS}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("image", [".tif", ".png"])
+def test_one_file_a_channel(folder, suffix, image):
+    paths = {f"Path_{channel}": names(image, channel) for channel in CHANNELS}
+    assert_is_the_screen(opened(folder, {**OURS, **paths}, suffix))
+
+
+def test_pages_of_one_file(folder):
+    assert_is_the_screen(opened(folder, {**OURS, "Path": names(".tif")}, channels=CHANNELS))
+    with pytest.raises(ScreenError, match="its files do not name their channels; set 'channels'"):
+        opened(folder, {**OURS, "Path": names(".tif")})
+
+
+def test_ome_tiff_names_its_channels_and_pixel_size(folder):
+    screen = opened(folder, {**OURS, "Path": names(".ome.tif")})
+    assert_is_the_screen(screen)
+    assert screen.pixel_size == 0.5
+    assert opened(folder, {**OURS, "Path": names(".ome.tif")}, pixel_size=0.7).pixel_size == 0.7
+
+
+def test_a_page_column_picks_the_plane(folder):
+    paths = {"Path_Actin": names(".tif"), "Page_Actin": 1, "Path_DAPI": names("_DAPI.tif")}
+    assert_is_the_screen(opened(folder, {**OURS, **paths}, channels=CHANNELS))
+
+
+@pytest.mark.parametrize("lead", ["", "Image_"])
+def test_tables_of_cellprofiler(folder, lead):
+    table = {f"{lead}{column}": value for column, value in OURS.items()}
+    for page, channel in enumerate(CHANNELS):
+        table[f"{lead}FileName_{channel}"] = names(".tif")
+        table[f"{lead}PathName_{channel}"] = "/home/me/screen/images"
+        table[f"{lead}Frame_{channel}"] = page
+        table[f"{lead}FileName_Illum{channel}"] = "illumination.npy"
+        table[f"{lead}PathName_Illum{channel}"] = "/home/me/illum"
+    assert_is_the_screen(opened(folder, table, strip="/home/me/screen/images"))
+
+
+def test_paths_of_windows(folder):
+    table = {**OURS}
+    for channel in CHANNELS:
+        table[f"FileName_{channel}"] = names(".tif", channel)
+        table[f"PathName_{channel}"] = "C:\\screen\\images"
+    assert_is_the_screen(opened(folder, table, strip="C:\\screen\\", images=str(folder)))
+
+
+def test_a_table_beside_its_images_needs_no_folder(folder):
+    paths = {f"Path_{channel}": [f"images/{name}" for name in names(".tif", channel)] for channel in CHANNELS}
+    assert_is_the_screen(opened(folder, {**OURS, **paths}, images=""))
+
+
+def test_other_names_for_our_columns(folder):
+    table = {"plate": "007", "well": KEY["Metadata_Well"], "s": [1, 2, 1, 2], "moa": LABELS}
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    ours = {"Metadata_Plate": "plate", "Metadata_Well": "well", "Metadata_Site": "s", "Metadata_Label": "moa"}
+    assert_is_the_screen(opened(folder, {**table, **paths}, columns=ours))
+    with pytest.raises(ScreenError, match="has no column mao, only plate, well"):
+        opened(folder, {**table, **paths}, columns={**ours, "Metadata_Label": "mao"})
+
+
+@pytest.mark.parametrize("by_plate", [False, True])
+def test_a_platemap_tells_compounds_and_labels(folder, by_plate):
+    platemap = pd.DataFrame(
+        {
+            "well": ["a1", "B2", "C03"],
+            "compound": ["DMSO", "AZ138", "NA"],
+            "concentration": [0, 0.3, 1],
+            "label": ["", "Eg5 inhibitors", "unused"],
+        }
+    )
+    if by_plate:
+        platemap["plate"] = "007"
+    platemap.to_csv(folder / "platemap.csv", index=False)
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    screen = opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    assert_is_the_screen(screen)
+    assert screen.fields["Metadata_Compound"].tolist() == ["DMSO", "DMSO", "AZ138", "AZ138"]
+    assert screen.fields["Metadata_Concentration"].tolist() == [0, 0, 0.3, 0.3]
+
+
+def test_a_platemap_that_lacks_or_repeats_a_well_is_told(folder):
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    platemap = pd.DataFrame({"well": ["A01", "C03"], "label": ["a", "b"]})
+    platemap.to_csv(folder / "platemap.csv", index=False)
+    screen = opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    with pytest.raises(ScreenError, match="plate 007, well B02: 2 fields without a label"):
+        screen.check()
+    platemap.assign(well=["A1", "A01"]).to_csv(folder / "platemap.csv", index=False)
+    with pytest.raises(ScreenError, match=r"platemap\.csv: has more than one row for A01"):
+        opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    with pytest.raises(ScreenError, match="Metadata_Label is in the table, too"):
+        opened(folder, {**OURS, **paths}, platemap=str(folder / "platemap.csv"))
+    platemap.rename(columns={"well": "pos"}).to_csv(folder / "platemap.csv", index=False)
+    with pytest.raises(ScreenError, match="need a column Metadata_Well"):
+        opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+
+
+def test_controls_may_scale_plates_without_being_a_class(folder):
+    labels = ["DMSO", "DMSO", "a", "a"]
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    screen = opened(folder, {**KEY, "Metadata_Label": labels, **paths}, control_class=False)
+    assert screen.classes == ["a"]
+    assert screen.fields["Metadata_Label"].tolist() == labels
+    stated = {**KEY, "Metadata_Label": labels, "Metadata_Control": ["no", "no", "yes", "TRUE"], **paths}
+    assert opened(folder, stated).fields["Metadata_Control"].tolist() == [False, False, True, True]
+
+
+def test_labels_of_a_multilabel_screen_are_sorted(folder):
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    screen = opened(folder, {**KEY, "Metadata_Label": ["b|a", "a", "a|b", "b"], **paths}, multilabel=True)
+    assert screen.fields["Metadata_Label"].tolist() == ["a|b", "a", "a|b", "b"]
+    assert (screen.classes, screen.multilabel) == (["a", "b"], True)
+    screen.check()
+
+
+@pytest.mark.parametrize("path", ["../secret.tif", "images/../../secret.tif", "/etc/secret.tif"])
+def test_a_path_outside_the_folder_is_told_and_never_opened(folder, path):
+    tifffile.imwrite(folder / "secret.tif", IMAGES[0, 0])
+    paths = {"Path_DAPI": [path, *names(".tif", "DAPI")[1:]], "Path_Actin": names(".tif", "Actin")}
+    screen = opened(folder, {**OURS, **paths})
+    with pytest.raises(ScreenError, match=f"'{path}': is outside .*images; set 'images' or 'strip'"):
+        screen.check()
+    assert screen.fields["Path_DAPI"].isna().tolist() == [True, False, False, False]
+
+
+def test_an_unknown_column_is_told(folder):
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    with pytest.raises(ScreenError, match="unknown column 'Metadata_Lable'; is it Metadata_Label"):
+        opened(folder, {**KEY, "Metadata_Lable": LABELS, **paths})
+    with pytest.raises(ScreenError, match="unknown column 'Metadata_Concentation'; is it Metadata_Concentration"):
+        opened(folder, {**OURS, "Metadata_Concentation": 1, **paths})
+    with pytest.raises(ScreenError, match="has no column Metadata_Label, only Metadata_Plate"):
+        opened(folder, {**KEY, **paths})
+    with pytest.raises(ScreenError, match="has no column Path, Path_<channel> or FileName_<channel>"):
+        opened(folder, OURS)
+    with pytest.raises(ScreenError, match="has no images of channel Tubulin, only of DAPI, Actin"):
+        opened(folder, {**OURS, **paths}, channels=["Tubulin"])
+    with pytest.raises(SettingsError, match="'plate_map' = 'x': Extra inputs"):
+        opened(folder, {**OURS, **paths}, plate_map="x")
+
+
+def test_a_concentration_that_is_no_number_is_told(folder):
+    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
+    with pytest.raises(ScreenError, match="Metadata_Concentration '1 uM' in row 4 is not a number"):
+        opened(folder, {**OURS, "Metadata_Concentration": ["", "0.1", "1 uM", "3"], **paths})
+
+
+def test_a_table_that_is_not_there_is_told():
+    with pytest.raises(FileNotFoundError, match=r"none\.csv: no such table; correct 'table'"):
+        open_screen("manifest", table="none.csv")
+
+
+@pytest.mark.parametrize(
+    ("well", "name"), [("a1", "A01"), ("A-01", "A01"), ("P24", "P24"), ("aa001", "AA01"), ("x", "x"), (" B03 ", "B03")]
+)
+def test_names_of_wells(well, name):
+    assert well_name(well) == name
