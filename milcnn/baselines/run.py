@@ -11,8 +11,8 @@ from milcnn.baselines.cell_mil import cell_attention, cell_mean
 from milcnn.baselines.cells import Cells, ProfileSettings
 from milcnn.baselines.learners import boosting, svm_vote
 from milcnn.baselines.neighbours import Scorer, ljosa, mean_profile, sphered
-from milcnn.columns import FIELD_KEY
 from milcnn.files import write_table
+from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
 
 BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
@@ -60,26 +60,13 @@ def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.Dat
     y[seen] = found
     features = np.zeros((len(seen), profiles.shape[1]), np.float32)
     features[seen] = profiles
-    return prediction_table(scored, y), feature_table(scored.fields, features)
+    return prediction_table(scored.fields, cells.classes, False, y=y), profile_table(scored.fields, features)
 
 
 def prior(cells: Cells) -> np.ndarray:
     """Share of each class among the training fields, (C,)."""
     counts = np.bincount(cells.targets[cells.split("train")], minlength=len(cells.classes))
     return counts / counts.sum()
-
-
-def prediction_table(cells: Cells, y: np.ndarray) -> pd.DataFrame:
-    told = cells.fields.filter(regex="^Metadata_|^(fraction|cells|response|ec50)$")
-    predicted = np.array(cells.classes)[y.argmax(axis=1)]
-    return pd.concat(
-        [told.assign(predicted=predicted), pd.DataFrame(y, columns=[f"y_{name}" for name in cells.classes])], axis=1
-    )
-
-
-def feature_table(fields: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
-    names = [f"feature_{index:04d}" for index in range(features.shape[1])]
-    return pd.concat([fields[FIELD_KEY], pd.DataFrame(features, columns=names)], axis=1)
 
 
 def run_baselines(

@@ -4,21 +4,17 @@ import copy
 from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
-from milcnn.columns import FIELD_KEY, LABEL_MARK
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, Output
 from milcnn.network.pooling import NoisyAnd
+from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.prepare.prepared import Prepared
-
-# what a table of predictions tells of a field; where its files lie is this machine's alone
-KNOWN = r"^Metadata_|^(fraction|cells|response|ec50)$"
 
 
 def inference_copy(model: MILCNN) -> MILCNN:
@@ -69,19 +65,9 @@ def predict_fields(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tup
         for output in outputs(model, prepared, rows)
     ]
     pooled, joint, means, profiles = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
-    classes = np.array(model.settings.classes)
-    if model.settings.multilabel:
-        predicted = [LABEL_MARK.join(classes[row > 0.5]) for row in joint]
-    else:
-        predicted = classes[joint.argmax(axis=1)]
-    rows = rows.reset_index(drop=True)
-    told = rows.filter(regex=KNOWN).assign(predicted=predicted)
-    named = [
-        pd.DataFrame(values, columns=[f"{mark}_{name}" for name in classes])
-        for mark, values in (("P", pooled), ("y", joint), ("p", means))
-    ]
-    features = pd.DataFrame(profiles, columns=[f"feature_{number:04d}" for number in range(profiles.shape[1])])
-    return pd.concat([told, *named], axis=1), pd.concat([rows[FIELD_KEY], features], axis=1)
+    own = model.settings
+    table = prediction_table(rows, own.classes, own.multilabel, P=pooled, y=joint, p=means)
+    return table, profile_table(rows, profiles)
 
 
 def learned_b(model: MILCNN) -> pd.DataFrame:

@@ -273,11 +273,11 @@ def test_one_seed_gives_the_same_bytes(prepared, tmp_path):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from milcnn.prepare import fields
+from milcnn.prepare.prepared import load_prepared
 from milcnn.network import train
 from milcnn.network.model import ModelSettings
 folder, network, settings = json.loads(sys.argv[1])
-prepared = fields.load(Path(folder[0]))
+prepared = load_prepared(Path(folder[0]))
 resume = Path(folder[2]) if folder[2] else None
 train.train(prepared, ModelSettings(**network), train.TrainSettings(**settings), Path(folder[1]), resume)
 """
