@@ -194,7 +194,6 @@ def test_a_study_is_measured_field_by_field(prepared, measured):
         "cells.parquet",
         "masks/P1.npy",
         "masks/P2.npy",
-        "timing.csv",
     ]
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "cells.parquet"), cells)
     assert list(cells.columns[:9]) == [*FIELD_KEY, *OTHERS]
@@ -209,7 +208,6 @@ def test_a_study_is_measured_field_by_field(prepared, measured):
         expected = measure_field(field, *masks, CHANNELS, "fast", white)
         pd.testing.assert_frame_equal(here.reset_index(drop=True), expected)
     assert cells.groupby(FIELD_KEY).ngroups == len(prepared.fields) - 1  # one is blank
-    assert (pd.read_csv(folder / "timing.csv")["seconds_per_field"] > 0).item()
 
 
 def test_processes_do_not_change_a_number(prepared, measured, tmp_path):
