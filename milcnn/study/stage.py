@@ -54,10 +54,15 @@ def parameters_of(notebook: Path) -> type[Settings]:
     return create_model("parameters", __base__=Settings, **fields)
 
 
-def read_study(study: str) -> dict[str, dict[str, object]]:
-    """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for what is no such file."""
+def check_name(study: str) -> None:
+    """Raise StageError for a name that cannot be a folder's and a stage's name everywhere."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", study):
         raise StageError(f"study '{study}': use letters, digits, '-' and '_' only; rename it.")
+
+
+def read_study(study: str) -> dict[str, dict[str, object]]:
+    """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for a file that cannot be used."""
+    check_name(study)
     path = ROOT / "params" / f"{study}.yaml"
     if not path.exists():
         raise StageError(

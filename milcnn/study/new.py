@@ -1,0 +1,148 @@
+"""``milcnn new``: a study of your own screen, with settings that fit its size."""
+
+import json
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from milcnn.columns import COMPOUND, LABEL, PLATE, WELL
+from milcnn.files import written_whole
+from milcnn.paths import ROOT
+from milcnn.prepare.folds import SplitError
+from milcnn.prepare.preprocessing import FEWEST
+from milcnn.prepare.splits import SplitSettings, split_screen
+from milcnn.roles import is_control
+from milcnn.screens.checks import table_problems
+from milcnn.screens.manifest import ManifestSettings, first_header, manifest_screen
+from milcnn.screens.screen import Screen, ScreenError
+from milcnn.study.stage import StageError, check_name
+
+NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
+STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600
+Line = tuple[str, str, str]  # key, value as YAML, reason
+
+
+def new_study(study: str, table: str, images: str, platemap: str) -> None:
+    """Write ``params/<study>.yaml`` for a table of fields, add the study to params.yaml, and print the next command.
+
+    Reads the table and the headers of a few files. Raises StageError for a bad name or one that exists, ScreenError
+    for what is wrong with the table, SplitError where no split fits.
+    """
+    check_name(study)
+    path = ROOT / "params" / f"{study}.yaml"
+    if path.exists():
+        raise StageError(f"{path}: exists; choose another name, or delete the file.")
+    files = {"table": from_root(table), "images": from_root(images), "platemap": from_root(platemap)}
+    screen = manifest_screen(ManifestSettings(**files))
+    if problems := [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]:
+        raise ScreenError(problems)
+    header = first_header([name for column in screen.fields.filter(like="Path_") for name in screen.fields[column]])
+    if header is None:
+        raise ScreenError([f"{files['table']}: none of its first ten images can be read; correct 'images'."])
+    height, width, dtype = header.planes[0]
+    print(summary(study, screen, f"{height} × {width} px, {dtype}"))
+    sections = study_sections(screen, {key: name for key, name in files.items() if name}, min(height, width))
+    with written_whole(path) as temporary:
+        temporary.write_text(as_yaml(sections), encoding="utf-8")
+    add_to_studies(study)
+    print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\nNext: dvc repro")
+
+
+def from_root(name: str) -> str:
+    """A path of the command line as a parameter file has it: below the repository where it is, else absolute."""
+    if not name:
+        return ""
+    path = Path(name).resolve()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
+
+
+def summary(study: str, screen: Screen, size: str) -> str:
+    """What the table holds, in a few lines."""
+    fields = screen.fields
+    wells = len(fields[[PLATE, WELL]].drop_duplicates())
+    pixel = f", {screen.pixel_size:g} µm a pixel" if screen.pixel_size else ""
+    controls = fields[is_control(fields)]
+    names = sorted(set(controls[COMPOUND if COMPOUND in controls else LABEL]))
+    return "\n".join(
+        [
+            f"{study}: {fields[PLATE].nunique()} plates, {wells} wells, {len(fields)} fields of {size}{pixel}",
+            f"channels: {', '.join(screen.channels)}",
+            "labels: " + ", ".join(f"{label} ({count})" for label, count in fields[LABEL].value_counts().items()),
+            f"negative controls: {', '.join(names)} ({len(controls)} fields)"
+            if len(controls)
+            else "negative controls: none",
+        ]
+    )
+
+
+def fitting_split(screen: Screen) -> Line:
+    """By plate (of three or more), by well or by field: the first in which every class has its part."""
+    kinds = ["plate", "well", "field"] if screen.fields[PLATE].nunique() >= 3 else ["well", "field"]
+    reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
+    for kind in kinds:
+        for folds in (5, 4, 3, 2):
+            try:
+                split_screen(screen, SplitSettings(kind=kind, folds=folds))
+            except SplitError as error:
+                last = error
+                continue
+            reason = reasons.get(kind, "too few wells a class: fields of one well are trained and tested on")
+            return "split", f"{{kind: {kind}, folds: {folds}}}", f"{reason}; a fold in {folds} tests"
+    raise last
+
+
+def study_sections(screen: Screen, files: dict[str, str], side: int) -> dict[str, list[Line]]:
+    """The sections of a parameter file; ``side`` is the shorter side of a field, px."""
+    fields = screen.fields
+    settings = "".join(f"\n    {key}: {json.dumps(name)}" for key, name in files.items())
+    prepare = [("screen", "manifest", "a table of fields"), ("screen_settings", settings, ""), fitting_split(screen)]
+    if fields.groupby(PLATE).size().min() >= FEWEST:
+        prepare.append(("illumination", "median", "every plate has fields enough to see uneven light"))
+    if is_control(fields).any():
+        prepare.append(("scaling", "control", "brings the controls of all plates to one brightness"))
+    elif fields[PLATE].nunique() > 1:
+        prepare.append(("scaling", "plate", "brings all plates to one brightness; no controls are known"))
+    if side >= 1600:
+        prepare.append(("downscale", "2", f"fields of {side} px: half the size takes a quarter of the time"))
+        side //= 2
+    epochs = max(10, min(60, round(STEPS * 8 / (0.64 * len(fields)))))
+    train = [
+        ("width", "0.25" if len(fields) < 2000 else "0.5", f"share of the paper's channels, for {len(fields)} fields"),
+        ("epochs", str(epochs), f"about {STEPS} steps of 8 fields, at least 10 epochs and at most 60"),
+        ("batch_size", "8", "small batches: more steps from few fields"),
+        ("augment", "dihedral", "cells have no up and no left: turned and reflected fields are as good"),
+    ]
+    if side > 320:
+        crop = min(512, side * 2 // 3 // 32 * 32)
+        train.append(("crop", str(crop), f"px: random parts of fields of {side} px are cheaper, and sharpen the maps"))
+    stains = [name for name in screen.channels if any(mark in name.lower() for mark in NUCLEAR)]
+    nucleus = f"nucleus: {json.dumps(stains[0])}" if stains else ""
+    why = (
+        "the channel of the nuclei" if stains else "no channel is named like a nuclear stain: cells come from the first"
+    )
+    baselines = [("segmentation", f"&segmentation {{{nucleus}}}", why)]
+    localise = [
+        ("fields_per_class", "12", "so many test fields a class are drawn and saved as masks"),
+        ("segmentation", "*segmentation", "as above"),
+    ]
+    return {"prepare": prepare, "train": train, "baselines": baselines, "localise": localise}
+
+
+def as_yaml(sections: dict[str, list[Line]]) -> str:
+    lines = []
+    for name, entries in sections.items():
+        lines.append(f"{name}:")
+        lines += [
+            f"  {key}: {value}".replace(": \n", ":\n") + (f" # {why}" if why else "") for key, value, why in entries
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def add_to_studies(study: str) -> None:
+    """Add ``study`` to the list in params.yaml; its comments stay."""
+    path, yaml = ROOT / "params.yaml", YAML()
+    yaml.width = 4096  # long lines stay whole
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    content["studies"].append(study)
+    with written_whole(path) as temporary:
+        yaml.dump(content, temporary)

@@ -1,0 +1,135 @@
+"""`milcnn new`: a table of fields becomes a study whose settings fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import yaml
+
+from milcnn.prepare.splits import SplitSettings, split_screen
+from milcnn.screens.screen import ScreenError
+from milcnn.screens.sets.kinds import open_screen
+from milcnn.study import inventory, new, stage
+from milcnn.study.stage import StageError
+
+SIDE = 40
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository without studies."""
+    root = tmp_path / "repository"
+    for module in (new, stage, inventory):
+        monkeypatch.setattr(module, "ROOT", root)
+    (root / "params").mkdir(parents=True)
+    (root / "params.yaml").write_text("# what runs\nstudies: [digits] # a list\nruns:\n  # poolings: [max]\n")
+    return root
+
+
+def write_screen(folder, plates=3, wells=4, sites=1, side=SIDE):
+    """A table and its images: on each plate the wells are DMSO and drug in turn; two channels."""
+    rows = []
+    for plate in range(plates):
+        for well in range(wells):
+            for site in range(sites):
+                key = {"Metadata_Plate": f"P{plate}", "Metadata_Well": f"B{well + 1:02d}", "Metadata_Site": site}
+                row = key | {"Metadata_Label": ("DMSO", "drug")[well % 2]}
+                for channel in ("Actin", "DAPI"):
+                    name = f"{plate}-{well}-{site}-{channel}.tif"
+                    tifffile.imwrite(folder / name, np.full((side, side), 100 + well, np.uint16))
+                    row[f"Path_{channel}"] = name
+                rows.append(row)
+    pd.DataFrame(rows).to_csv(folder / "fields.csv", index=False)
+    return str(folder / "fields.csv")
+
+
+def test_a_study_says_what_it_found_and_has_settings_that_fit(root, capsys):
+    table = write_screen(root.parent)
+    new.new_study("mine", table, "", "")
+    said = capsys.readouterr().out
+    assert "mine: 3 plates, 12 wells, 12 fields of 40 × 40 px, uint16" in said
+    assert "channels: Actin, DAPI" in said
+    assert "DMSO (6), drug (6)" in said
+    assert "negative controls: DMSO (6 fields)" in said
+    assert said.endswith("Next: dvc repro\n")
+    sections = stage.read_study("mine")
+    assert sections["prepare"]["split"] == {"kind": "plate", "folds": 3}
+    assert "illumination" not in sections["prepare"]  # four fields a plate are too few
+    assert sections["prepare"]["scaling"] == "control"
+    assert sections["baselines"]["segmentation"] == sections["localise"]["segmentation"] == {"nucleus": "DAPI"}
+    assert "crop" not in sections["train"]  # fields are small
+    text = (root / "params" / "mine.yaml").read_text()
+    keys = [line for line in text.splitlines() if line.startswith("  ") and not line.startswith("    ")]
+    assert all("#" in line for line in keys if "screen_settings" not in line)  # each line has its reason
+    assert "mine" not in text
+
+
+def test_params_yaml_gets_the_name_and_keeps_its_comments(root):
+    new.new_study("mine", write_screen(root.parent), "", "")
+    text = (root / "params.yaml").read_text()
+    assert text == "# what runs\nstudies: [digits, mine] # a list\nruns:\n  # poolings: [max]\n"
+
+
+def test_the_split_of_the_file_can_be_made(root):
+    new.new_study("mine", write_screen(root.parent, plates=1, wells=10), "", "")
+    section = stage.read_study("mine")["prepare"]
+    assert section["split"]["kind"] == "well"
+    screen = open_screen(section["screen"], **section["screen_settings"])
+    assert set(split_screen(screen, SplitSettings(**section["split"]))["Metadata_Split"]) == {
+        "train",
+        "validation",
+        "test",
+    }
+
+
+def test_two_wells_a_class_are_split_by_field_and_it_says_so(root):
+    new.new_study("mine", write_screen(root.parent, plates=1, wells=4, sites=4), "", "")
+    assert stage.read_study("mine")["prepare"]["split"]["kind"] == "field"
+    assert "fields of one well are trained and tested on" in (root / "params" / "mine.yaml").read_text()
+
+
+def test_large_fields_are_cropped(root):
+    new.new_study("mine", write_screen(root.parent, plates=1, wells=10, side=600), "", "")
+    assert stage.read_study("mine")["train"]["crop"] == 384
+
+
+@pytest.mark.parametrize("name", ["my plate", "a/b", ""])
+def test_a_bad_name_is_refused_and_nothing_is_written(root, name):
+    with pytest.raises(StageError, match=f"study '{name}': use letters"):
+        new.new_study(name, write_screen(root.parent), "", "")
+    assert not list((root / "params").iterdir())
+
+
+def test_a_study_that_exists_is_never_overwritten(root):
+    new.new_study("mine", write_screen(root.parent), "", "")
+    with pytest.raises(StageError, match=r"mine\.yaml: exists"):
+        new.new_study("mine", write_screen(root.parent), "", "")
+    assert yaml.safe_load((root / "params.yaml").read_text())["studies"] == ["digits", "mine"]
+
+
+def test_problems_of_the_table_are_said_before_anything_is_written(root):
+    path = write_screen(root.parent)
+    pd.read_csv(path).drop(columns="Metadata_Label").to_csv(path, index=False)
+    with pytest.raises(ScreenError, match="Metadata_Label"):
+        new.new_study("mine", path, "", "")
+    assert not list((root / "params").iterdir())
+    assert "mine" not in (root / "params.yaml").read_text()
+
+
+def test_the_inventory_changes_with_the_table_and_with_an_image_and_not_else(root):
+    path = write_screen(root.parent)
+    new.new_study("mine", path, "", "")
+    first = inventory.inventory("mine")
+    assert inventory.inventory("mine") == first
+    (root.parent / "0-0-0-DAPI.tif").touch()
+    second = inventory.inventory("mine")
+    assert second != first
+    table = pd.read_csv(path)
+    table.loc[0, "Metadata_Label"] = "drug"
+    table.to_csv(path, index=False)
+    assert inventory.inventory("mine") != second
+
+
+def test_a_drawn_study_has_no_inputs(root):
+    (root / "params" / "dots.yaml").write_text("prepare: {screen: digits, screen_settings: {size: 96}}\n")
+    assert inventory.inventory("dots") == {}
