@@ -1,22 +1,24 @@
-# make study: set up and run the whole default study.  make test: set up and test.  make lab: JupyterLab.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: study stages test lab lint notebooks sample readme lock
+.PHONY: help study stages test lab lint notebooks sample readme lock
+.DEFAULT_GOAL := help
 
-# DVC runs one stage at a time. Stages that need nothing of each other, JOBS at once with one thread each, take a
-# third less CPU time than one after the other on all cores. The cores are shared: a stage that starts processes has
-# cores / JOBS of them. By itself dvc waits 3 s for another dvc to write what it has done; on a slow disk or
-# processor that is too short.
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+# DVC runs one stage at a time. Here JOBS stages that need nothing of each other run at once, with one thread each: that
+# takes a third less CPU time than one after the other on all cores. A stage that starts processes has cores / JOBS of
+# them. dvc waits only 3 s by itself for another dvc to write what it has done; on a slow disk that is too short.
 JOBS ?= 2
 WORKERS = $$(( ($$(getconf _NPROCESSORS_ONLN) + $(JOBS) - 1) / $(JOBS) ))
 at_once = dvc stage list --name-only | grep -E '^($(1))@' \
 	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
-study: $(READY)
+study: $(READY) ## set up, run the studies of params.yaml, print where the report is
 	dvc repro -q $$(dvc stage list --name-only | grep '^inventory@')
 	dvc status -q $$(dvc stage list --name-only | grep -v '^inventory@') || $(MAKE) stages
 	@echo "The report: file://$(CURDIR)/reports/html/index.html"
@@ -30,40 +32,42 @@ stages:
 	$(call at_once,compare|localise|explore)
 	dvc repro
 
-test: $(READY) lint
+test: $(READY) lint ## set up, lint, unit tests, the committed outputs of the notebooks
 	pytest -q
 	pytest -q --nbval notebooks/
 
-lab: $(READY)
+lab: $(READY) ## JupyterLab on the notebooks
 	jupyter lab notebooks
 
-lint: $(READY)
+lint: $(READY) ## style, types, and that imports point down the list of rooms
 	ruff check .
 	ruff format --check .
+	lint-imports
+	mypy
 
-# The committed outputs of the notebooks: the small run, top to bottom.
-notebooks: $(READY)
+notebooks: $(READY) ## run the notebooks anew, so that their committed outputs are fresh
 	CUDA_VISIBLE_DEVICES= jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
-# What is in data/sample, at most 1 MB: small prepared fields, and a slice of the default study after `make study`.
-sample: $(READY)
+sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 	rm -rf data/sample
 	milcnn clean
 	milcnn run prepare sample
 	milcnn sample
 
-# The README's numbers and figure 1, from summary.csv and the figures of the last run.
-readme: $(READY)
-	milcnn results
+readme: $(READY) ## numbers and figures of README.md and docs/results.md from the last run
+	milcnn readme
 
-# A new lock, from what pyproject.toml asks for today.
-lock:
+lock: ## pin anew the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install -q -e '.[dev]'
 	build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
+# A torch of the right version that is already in .venv stays, such as a CPU build.
 $(READY): requirements.lock pyproject.toml
-	test -d .venv || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || \
+		{ echo "make: needs Python 3.11, 3.12 or 3.13; name one by 'make PYTHON=python3.12'." >&2; exit 1; }
+	@test -d .venv || $(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "make: this Python cannot make a virtual environment; install its venv package." >&2; exit 1; }
 	$(BIN)/pip install -q -r requirements.lock
 	$(BIN)/pip install -q --no-deps -e .
 	touch $@

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("clean", help="copy the notebooks without outputs to build/notebooks")
     commands.add_parser("unit-tests", help="what each pooling function can learn: reports/tables/mil_unit_tests.csv")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
-    commands.add_parser("results", help="bring docs/results.md and the figures of the README up to the last run")
+    commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
     commands.add_parser("sample", help="cut data/sample from the last run")
     return top
 
@@ -66,10 +66,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.report import report
 
             report()
-        case "results":
-            from milcnn.study.report import results
+        case "readme":
+            from milcnn.study.report import readme
 
-            results()
+            readme()
         case "sample":
             from milcnn.study.sample import write_sample
 

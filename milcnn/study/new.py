@@ -1,6 +1,7 @@
 """``milcnn new``: a study of your own screen, with settings that fit its size."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -79,15 +80,15 @@ def fitting_split(screen: Screen) -> Line:
     """By plate (of three or more), by well or by field: the first in which every class has its part."""
     kinds = ["plate", "well", "field"] if screen.fields[PLATE].nunique() >= 3 else ["well", "field"]
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
-    for kind in kinds:
-        for folds in (5, 4, 3, 2):
-            try:
-                split_screen(screen, SplitSettings(kind=kind, folds=folds))
-            except SplitError as error:
-                last = error
-                continue
-            reason = reasons.get(kind, "too few wells a class: fields of one well are trained and tested on")
-            return "split", f"{{kind: {kind}, folds: {folds}}}", f"{reason}; a fold in {folds} tests"
+    for kind, folds, share in product(kinds, (5, 4, 3, 2), (0.2, 0.34, 0.5)):
+        try:
+            split_screen(screen, SplitSettings(kind=kind, folds=folds, validation=share))
+        except SplitError as error:
+            last = error
+            continue
+        reason = reasons.get(kind, "too few wells a class: fields of one well are trained and tested on")
+        few = "" if share == 0.2 else f", validation: {share}"
+        return "split", f"{{kind: {kind}, folds: {folds}{few}}}", f"{reason}; one of {folds} parts tests"
     raise last
 
 

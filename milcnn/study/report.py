@@ -1,4 +1,4 @@
-"""The report: one HTML page that opens from disk, and the README's numbers, both from summary.csv."""
+"""The report (one HTML page) and the numbers of README.md and docs/results.md: all from summary.csv."""
 
 import base64
 import shutil
@@ -15,8 +15,9 @@ from milcnn.figures.labels import label
 from milcnn.files import read_table, write_table, written_whole
 from milcnn.paths import ROOT
 
-# what a reader asks, and the metrics (and levels) that answer: the tables of a study
-TABLES: dict[str, dict[tuple[str, str], str]] = {
+Metric = tuple[str, str]  # metric and level of a row of the summary
+# a reader's question, and the metrics that answer it, with their titles: the tables of a study
+TABLES: dict[str, dict[Metric, str]] = {
     "Which class?": {
         ("accuracy", "field"): "Field accuracy",
         ("accuracy", "well"): "Well accuracy",
@@ -25,7 +26,7 @@ TABLES: dict[str, dict[tuple[str, str], str]] = {
         ("roc_auc", "field"): "Field AUC",
     },
     "Is it better than the baseline that was best on validation?": {
-        ("accuracy_difference", "field"): "Accuracy of Noisy-AND less that of the baseline",
+        ("accuracy_difference", "field"): "Accuracy of Noisy-AND minus that of the baseline",
     },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",
@@ -38,117 +39,148 @@ TABLES: dict[str, dict[tuple[str, str], str]] = {
         ("responding_fraction_r", "field"): "Correlation with the true responding fraction",
         ("responding_fraction_error", "field"): "Mean absolute error of the fraction",
         ("ec50_within_2x", "compound"): "EC50 within a factor of 2",
-        ("ec50_within_2x_test_plates", "compound"): "… by the test plates alone",
+        ("ec50_within_2x_test_plates", "compound"): "… from the test plates alone",
     },
+}
+# the one table of the README: ten methods, and what is shown of each, by study
+HEADLINE_METHODS = [
+    "noisy_and", "log_sum_exp", "mean", "cell_attention", "sphered", "boosting", "svm_vote", "ljosa", "mean_profile",
+    "noisy_and_shuffled",
+]  # fmt: skip
+HEADLINE = {
+    ("digits", "accuracy", "field"): "`digits`: field accuracy",
+    ("digits", "cell_average_precision", "cell"): "cell AP",
+    ("simulated", "accuracy", "field"): "`simulated`: field accuracy",
+    ("simulated", "accuracy", "treatment"): "treatment accuracy",
+    ("simulated", "cell_average_precision", "cell"): "cell AP",
+    ("simulated", "responding_fraction_r", "field"): "r of the responding fraction",
 }
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
-    "bbbc021-sample": "A proof that real 16-bit plates flow through every stage, no benchmark: the two classes "
-    "differ in how many cells and how much black their fields hold, so any method separates them."
+    "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
+    "classes differ in the number of cells and in how much of a field is black, so any method separates them."
 }
 MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
+RESULTS = """# Results
+
+`make readme` writes this page from [`reports/tables/summary.csv`](../reports/tables/summary.csv), which the last
+run of each study wrote. Each value is the mean over seeds, with its 95 % interval; `summary.csv` has the number of
+fields and seeds. [discussion.md](discussion.md) says how to read the tables.
+
+"""
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one study: tables, pictures, and links to executed notebooks."""
+    """What the page shows of one study."""
 
     study: str
     note: str  # what a reader must know before the numbers
     tables: dict[str, str]  # title, HTML
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
-    notebooks: list[str] = field(default_factory=list)  # paths relative to the page
-    gallery: str = ""  # path relative to the page of its gallery, where there is one
+    notebooks: list[str] = field(default_factory=list)  # paths of executed notebooks, relative to the page
+    gallery: str = ""  # path of the gallery, relative to the page; empty where there is none
+
+
+def with_interval(row: pd.Series) -> str:
+    return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
 
 
 def scores_tables(summary: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
-    """The tables of ``TABLES`` that ``study`` has a row of; see ``scores_table``."""
+    """The tables of ``TABLES`` that ``study`` has a row for; see ``scores_table``."""
     rows = summary[summary["study"] == study]
     tables = {title: scores_table(rows, metrics) for title, metrics in TABLES.items()}
     return {title: table for title, table in tables.items() if len(table)}
 
 
-def scores_table(rows: pd.DataFrame, metrics: dict[tuple[str, str], str]) -> pd.DataFrame:
-    """One row a method, one column a metric that was measured: ``value (low–high)``, best of the first first."""
+def scores_table(rows: pd.DataFrame, metrics: dict[Metric, str]) -> pd.DataFrame:
+    """One row a method, one column a measured metric, ``value (low–high)``; sorted by the first metric."""
     columns, order = {}, []
     for (metric, level), title in metrics.items():
         chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
-        # a score under a second protocol is left to summary.csv
+        # scores of a second protocol are in summary.csv alone
         chosen = chosen.sort_values("protocol").drop_duplicates("method").sort_values("value", ascending=False)
-        if chosen.empty:
-            continue
-        names = chosen["method"].map(label)
-        text = chosen.apply(lambda row: f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})", axis=1)
-        columns[title] = pd.Series(text.to_numpy(), index=names, dtype=str)
-        order += [name for name in names if name not in order]
+        if len(chosen):
+            columns[title] = pd.Series(
+                chosen.apply(with_interval, axis=1).to_numpy(), chosen["method"].map(label), dtype=str
+            )
+            order += [name for name in columns[title].index if name not in order]
     return pd.DataFrame(columns, index=order).rename_axis("Method").fillna("–").reset_index()
 
 
+def headline_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """The README's table: a row for each of ``HEADLINE_METHODS``, a column for each of ``HEADLINE``; values alone."""
+    values = summary.drop_duplicates(["study", "metric", "level", "method"])
+    values = values.set_index(["study", "metric", "level", "method"])["value"]
+    rows = []
+    for method in HEADLINE_METHODS:
+        found = [values.get((*key, method), np.nan) for key in HEADLINE]
+        rows.append([label(method), *("–" if np.isnan(value) else f"{value:.3f}" for value in found)])
+    return pd.DataFrame(rows, columns=["Method", *HEADLINE.values()])
+
+
 def checks_table(checks: pd.DataFrame) -> pd.DataFrame:
-    """One row a pooling, one column a check: its score and whether it passes, ``(!)`` where that was not expected."""
+    """One row a pooling, one column a MIL unit test: passes or fails, the score, ``(!)`` where it was not expected."""
     verdict = np.where(checks["passes"], "passes", "fails")
     surprise = np.where(checks["passes"] == checks["expected"], "", " (!)")
-    told = checks.assign(told=verdict + checks["score"].map(" {:.2f}".format) + surprise)
-    table = told.pivot(index=["pooling", "why"], columns="check", values="told").reset_index("why")
+    cells = checks.assign(cell=verdict + checks["score"].map(" {:.2f}".format) + surprise)
+    table = cells.pivot(index=["pooling", "why"], columns="check", values="cell").reset_index("why")
     table = table.loc[checks["pooling"].unique()].reset_index().rename_axis(columns=None)
     table["pooling"] = table["pooling"].map(label)
     return table[[*table.columns.drop("why"), "why"]]
 
 
-def data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
 def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
-    """Everything the page shows of ``study``, from the folders under ``reports``."""
-    pictures = [
-        (path.stem.replace("_", " "), data_uri(path))
+    """Everything the page shows of ``study``, from the folders in ``reports``."""
+    paths = [
+        path
         for kind in ("figures", "galleries")
-        for path in sorted([*(reports / kind / study).glob("*.png"), *(reports / kind / study).glob("d*/*.png")])
+        for pattern in ("*.png", "d*/*.png")  # dose and degrade have folders of their own
+        for path in sorted((reports / kind / study).glob(pattern))
     ]
-    notebooks = sorted((reports / "html" / study).glob("*.html"))
-    links = [f"{study}/{path.name}" for path in notebooks]
+    uri = "data:image/png;base64,"
+    pictures = [(path.stem.replace("_", " "), uri + base64.b64encode(path.read_bytes()).decode()) for path in paths]
+    notebooks = [f"{study}/{path.name}" for path in sorted((reports / "html" / study).glob("*.html"))]
     tables = {title: table.to_html(index=False, border=0) for title, table in scores_tables(summary, study).items()}
     gallery = Path("galleries", study, "page", "index.html")
     link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
-    return Section(study, NOTES.get(study, ""), tables, pictures, links, link)
+    return Section(study, NOTES.get(study, ""), tables, pictures, notebooks, link)
 
 
 def write_report(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:
-    """Write the report on ``studies``; pictures are embedded, executed notebooks linked.
-
-    ``checks`` is the table of ``mil_unit_tests``.
-    """
+    """Write the page about ``studies``; pictures are embedded, notebooks linked. ``checks``: the MIL unit tests."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     sections = [section(study, summary, reports) for study in studies]
+    tests = checks_table(checks).to_html(index=False, border=0)
     with written_whole(path) as temporary:
-        told = checks_table(checks).to_html(index=False, border=0)
-        temporary.write_text(environment.get_template("report.html.j2").render(sections=sections, checks=told))
+        page = environment.get_template("report.html.j2").render(sections=sections, checks=tests)
+        temporary.write_text(page, encoding="utf-8")
 
 
-def readme_numbers(summary: pd.DataFrame) -> str:
-    """The README's tables of results, Markdown, one block a study."""
+def markdown(table: pd.DataFrame) -> str:
+    lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def results_page(summary: pd.DataFrame) -> str:
+    """docs/results.md: all tables of all studies."""
     blocks = []
     for study in summary["study"].unique():
-        blocks += filter(None, [f"### {study}", NOTES.get(study)])
-        for title, table in scores_tables(summary, study).items():
-            lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
-            blocks.append(f"*{title}*\n\n" + "\n".join(f"| {line} |" for line in lines))
-    return "\n\n".join(blocks)
+        blocks += [f"## {study}", *([NOTES[study]] if study in NOTES else [])]
+        blocks += [f"*{title}*\n\n{markdown(table)}" for title, table in scores_tables(summary, study).items()]
+    return RESULTS + "\n\n".join(blocks) + "\n"
 
 
-def update_readme(readme: Path, summary: pd.DataFrame) -> None:
-    """Replace what stands between the two marks of the README by the numbers of ``summary``."""
-    before, rest = readme.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    with written_whole(readme) as temporary:
-        temporary.write_text(f"{before}{MARKS[0]}\n{readme_numbers(summary)}\n{MARKS[1]}{after}")
+def between_marks(text: str, numbers: str) -> str:
+    """``text`` with ``numbers`` in place of what stands between the two ``MARKS``."""
+    before, rest = text.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{numbers}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
 def report() -> None:
-    """Merge the scores of the studies of this run into summary.csv, and write the page from it."""
-    studies = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    """Merge the scores of this run's studies into summary.csv, and write the page from it."""
+    studies = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["studies"]
     tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).rglob("*scores.csv")]
     old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
     summary = merged_summary(old, pd.concat(tables))
@@ -157,10 +189,19 @@ def report() -> None:
     write_report(studies, summary, checks, REPORTS, REPORTS / "html" / "index.html")
 
 
-def results() -> None:
-    """Bring docs/results.md and the figures of the README up to the last run."""
-    update_readme(ROOT / "README.md", read_table(SUMMARY_TABLE))
-    figures = ["figures/digits/1_error_by_fraction.png", "galleries/simulated/dose/dose_response.png"]
-    for number, name in enumerate(figures, start=1):
+def readme() -> None:
+    """Bring README.md, its two figures and docs/results.md up to the last run."""
+    summary = read_table(SUMMARY_TABLE)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {
+        "README.md": between_marks(text, markdown(headline_table(summary))),
+        "docs/results.md": results_page(summary),
+    }
+    for name, page in pages.items():
+        with written_whole(ROOT / name) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    for number, name in enumerate(
+        ["figures/digits/1_error_by_fraction.png", "galleries/simulated/dose/dose_response.png"], 1
+    ):
         with written_whole(ROOT / "docs" / f"figure_{number}.png") as temporary:
             shutil.copyfile(REPORTS / name, temporary)

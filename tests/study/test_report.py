@@ -24,7 +24,6 @@ def summary():
         "high": 0.9,
         "n": 4,
         "seeds": 2,
-        "seconds_per_field": 0.1,
     }
     table = pd.DataFrame([dict(zip(("metric", "level", "method", "value"), row, strict=True)) | facts for row in rows])
     return table[SUMMARY]
@@ -81,27 +80,31 @@ def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, checks
     assert "fails 0.40 (!)" in page.get_text()
 
 
-def test_the_readme_holds_the_numbers_of_the_summary_in_git():
-    numbers = report.readme_numbers(read_table(ROOT / "reports" / "tables" / "summary.csv"))
-    assert numbers in (ROOT / "README.md").read_text()
+def test_readme_and_results_have_the_numbers_of_the_summary_in_git():
+    summary = read_table(ROOT / "reports" / "tables" / "summary.csv")
+    readme = (ROOT / "README.md").read_text()
+    assert report.between_marks(readme, report.markdown(report.headline_table(summary))) == readme
+    assert report.results_page(summary) == (ROOT / "docs" / "results.md").read_text()
 
 
-def test_update_touches_only_what_stands_between_the_marks(summary, tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text("before <!-- numbers: begin -->old<!-- numbers: end --> after")
-    report.update_readme(path, summary)
-    text = path.read_text()
-    assert text.startswith("before <!-- numbers: begin -->\n### digits")
-    assert text.endswith("<!-- numbers: end --> after")
-    assert "old" not in text
+def test_only_what_stands_between_the_marks_changes():
+    text = "before <!-- numbers: begin -->old<!-- numbers: end --> after"
+    assert report.between_marks(text, "new") == "before <!-- numbers: begin -->\nnew\n<!-- numbers: end --> after"
+
+
+def test_the_headline_table_has_a_dash_where_nothing_was_measured(summary):
+    table = report.headline_table(summary.assign(method=summary["method"].replace("max", "noisy_and")))
+    assert table["Method"].tolist()[:3] == ["Noisy-AND", "log-sum-exp", "mean"]
+    assert table.iloc[0, 1:3].tolist() == ["0.500", "–"]
+    assert table.iloc[2, 1:3].tolist() == ["0.750", "–"]
 
 
 def test_a_study_that_is_no_benchmark_says_so_on_the_page_and_in_the_readme(summary, checks, tmp_path):
     table = summary.assign(study="bbbc021-sample")
     report.write_report(["bbbc021-sample"], table, checks, tmp_path, tmp_path / "index.html")
     assert "no benchmark" in (tmp_path / "index.html").read_text()
-    assert "no benchmark" in report.readme_numbers(table)
-    assert "no benchmark" not in report.readme_numbers(summary)
+    assert "no benchmark" in report.results_page(table)
+    assert "no benchmark" not in report.results_page(summary)
 
 
 def test_the_page_links_the_gallery_of_a_study_that_has_one(summary, checks, tmp_path):
