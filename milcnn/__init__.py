@@ -1,3 +1,3 @@
-"""milcnn: from a label on a whole microscope field to what its cells do, and which cells do it."""
+"""milcnn: deep multiple instance learning on microscope fields, from field labels to the cells that cause them."""
 
 __version__ = "0.1.0"

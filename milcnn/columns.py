@@ -1,4 +1,4 @@
-"""The columns of a table of fields, named as profiling tools name them; see ``Screen``."""
+"""The column names of a table of fields, as other profiling tools write them; see ``Screen``."""
 
 import re
 
@@ -16,8 +16,8 @@ CONTROL = "Metadata_Control"
 SPLIT = "Metadata_Split"
 FIELD_KEY = [PLATE, WELL, SITE]
 METADATA = [*FIELD_KEY, BATCH, COMPOUND, CONCENTRATION, LABEL, REPLICATE, CONTROL, SPLIT]
-SETS = ["train", "validation", "test"]  # the values of ``Metadata_Split`` that take part in a study
-LABEL_MARK = "|"  # between the labels of a field that has several
+SETS = ["train", "validation", "test"]  # the values of ``Metadata_Split`` that a study uses
+LABEL_MARK = "|"  # separates the labels of a field that has several
 
 
 def path_column(channel: str) -> str:
@@ -29,24 +29,24 @@ def page_column(channel: str) -> str:
 
 
 def path_columns(fields: pd.DataFrame, channels: list[str]) -> list[str]:
-    """The path columns of ``channels`` that ``fields`` has; none where fields are made, not read."""
+    """The path columns of ``channels`` that ``fields`` has. A simulated screen has none."""
     return [path_column(channel) for channel in channels if path_column(channel) in fields]
 
 
 def join_labels(labels: list[str]) -> str:
-    """Several labels as one ``Metadata_Label``: sorted, each once, joined by ``|``."""
+    """One ``Metadata_Label`` for several labels: sorted, without repeats, joined by ``|``."""
     return LABEL_MARK.join(sorted(set(labels)))
 
 
 def labels_of(label: str, multilabel: bool) -> list[str]:
-    """The labels in one ``Metadata_Label``; none where it is missing."""
+    """The labels in one ``Metadata_Label``; an empty list where it is missing."""
     if pd.isna(label) or not str(label).strip():
         return []
     return str(label).split(LABEL_MARK) if multilabel else [str(label)]
 
 
 def class_names(fields: pd.DataFrame, multilabel: bool = False, with_controls: bool = True) -> list[str]:
-    """The labels that occur, sorted; those of controls only where controls are a class."""
+    """The labels in the table, sorted; those of the controls only if the controls are a class."""
     rows = fields if with_controls or CONTROL not in fields else fields[~fields[CONTROL].astype(bool)]
     return sorted({name for label in rows[LABEL] for name in labels_of(label, multilabel)})
 
@@ -54,17 +54,17 @@ def class_names(fields: pd.DataFrame, multilabel: bool = False, with_controls: b
 def parse_method(method: str) -> tuple[str, dict[str, float]]:
     """Name and settings of a method: ``noisy_and-a7.5`` → ``("noisy_and", {"a": 7.5})``.
 
-    This is how params.yaml, folders and tables name one setting of a pooling function.
+    params.yaml, folders and tables name a pooling function and its settings in this way.
     """
     name, *settings = method.split("-")
     matches = [re.fullmatch(r"([a-z_]+)(\d+\.?\d*)", setting) for setting in settings]
     if not all(matches):
-        raise ValueError(f"pooling: '{method}' is not a name with settings, as in noisy_and-a7.5.")
+        raise ValueError(f"pooling: '{method}' is not a name with settings; write it as in noisy_and-a7.5.")
     return name, {m[1]: float(m[2]) for m in matches if m}
 
 
 def of_channels(fields: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The columns of one measure (Focus, Saturation, Foreground), one a channel, named by it."""
+    """One quality measure (Focus, Saturation, Foreground): a column for each channel, named after the channel."""
     prefix = f"Quality_{measure}_"
     names = [name for name in fields.columns if name.startswith(prefix)]
     return fields[names].rename(columns=lambda name: name.removeprefix(prefix))

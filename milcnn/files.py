@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Reading and writing tables and JSON. A file is written completely or not at all."""
 
 import json
 import os
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-TEXT = [f"Metadata_{name}" for name in ("Plate", "Well", "Batch", "Compound", "Label")] + ["class", "predicted"]
+from milcnn.columns import BATCH, COMPOUND, LABEL, PLATE, WELL
+
+TEXT = [PLATE, WELL, BATCH, COMPOUND, LABEL, "class", "predicted"]  # columns of names, not numbers
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` once the block has succeeded."""
+    """Give a temporary path in the same folder; rename it to ``path`` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
@@ -24,7 +26,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write ``table`` as CSV with 6 significant digits, or as Parquet, by the suffix of ``path``."""
+    """Write ``table`` as Parquet if ``path`` ends in .parquet, else as CSV with 6 significant digits."""
     with written_whole(path) as temporary:
         if path.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
@@ -33,9 +35,9 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path, hint: str = "run the stage that makes it") -> pd.DataFrame:
-    """Read a CSV or Parquet table; ``hint`` tells what to do when it is not there.
+    """Read a CSV or Parquet table. Raises FileNotFoundError, which says what to do (``hint``).
 
-    Names stay text: plate 007 is not 7, class 1 not a number, compound NA not missing.
+    The columns in ``TEXT`` stay text: plate 007 is not 7, class 1 is not a number, compound NA is not missing.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such table; {hint}.")

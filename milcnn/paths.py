@@ -1,4 +1,4 @@
-"""The folders of the study, wherever the caller stands."""
+"""The folder of the repository, independent of the current folder."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def in_root(path: str | Path) -> Path:
-    """``path`` itself when absolute, else under the root of the repository."""
+    """An absolute ``path`` as it is; a relative one inside the repository."""
     return ROOT / path

@@ -1,4 +1,4 @@
-"""Which fields take part in what: the rules that all rooms share, in one place."""
+"""The rules for which fields take part in what, in one place for all rooms."""
 
 import numpy as np
 import pandas as pd
@@ -7,29 +7,30 @@ from milcnn.columns import CONTROL, PLATE, SETS, SPLIT
 
 
 def is_control(fields: pd.DataFrame) -> np.ndarray:
-    """Whether each field is a negative control, (N,) bool; none is where that is not told."""
+    """Whether each field is a negative control, (N,) bool; all False without the column ``Metadata_Control``."""
     return fields[CONTROL].eq(True).to_numpy(bool) if CONTROL in fields else np.zeros(len(fields), bool)
 
 
 def kept_out(fields: pd.DataFrame) -> np.ndarray:
-    """Fields whose own ``Metadata_Split`` names none of the sets, (N,) bool."""
+    """Fields whose own ``Metadata_Split`` is filled, but is not train, validation or test, (N,) bool."""
     if SPLIT not in fields:
         return np.zeros(len(fields), bool)
     return ~fields[SPLIT].fillna("").isin(["", *SETS]).to_numpy()
 
 
 def fields_in_use(fields: pd.DataFrame) -> pd.DataFrame:
-    """``fields`` without those that are in no set, controls excepted, such as those of weak doses.
+    """The fields of the three sets and all controls.
 
-    Baselines neither learn from these nor are judged by them, and their cells would be costly to measure.
+    Other fields, for example those of weak doses, are left out: baselines are neither trained nor scored on
+    them, and their cells take long to measure.
     """
     return fields[~kept_out(fields) | is_control(fields)].reset_index(drop=True)
 
 
 def reference_fields(fields: pd.DataFrame) -> np.ndarray:
-    """True for the fields that tell what is normal, (N,) bool: the training controls.
+    """The fields that define normal cells, (N,) bool: the controls in the training set.
 
-    Where there are none, the controls that are in no set, as where they are no class; where the study has no
+    If there are none, the controls outside the three sets (controls that are not a class). If the study has no
     controls, all training fields.
     """
     controls, train = is_control(fields), (fields[SPLIT] == "train").to_numpy()
@@ -37,17 +38,18 @@ def reference_fields(fields: pd.DataFrame) -> np.ndarray:
 
 
 def fields_to_predict(fields: pd.DataFrame) -> pd.DataFrame:
-    """The rows that a run tells of: fields it did not learn from, and all negative controls.
+    """The fields that a run predicts: all that are not in the training set, and all negative controls.
 
-    Controls are alike on every plate, so what tells those of two plates apart is the plate.
+    Training controls are needed because controls should look alike: a difference between the controls of two
+    plates shows an effect of the plate.
     """
     return fields[(fields[SPLIT] != "train") | is_control(fields)]
 
 
 def held_out(predictions: pd.DataFrame, splits: list[str]) -> pd.DataFrame:
-    """The fields, of weak doses too, of the plates that hold a field in one of ``splits``.
+    """All fields, also those of weak doses, of each plate that has a field in one of ``splits``.
 
-    Weak doses of training plates (split ``dose``) were not trained on, but their neighbours were.
+    Weak doses (split ``dose``) on training plates are left out: their neighbours on the plate are training fields.
     """
     plates = predictions.loc[predictions[SPLIT].isin(splits), PLATE].unique()
     return predictions[predictions[PLATE].isin(plates)].reset_index(drop=True)

@@ -1,16 +1,16 @@
-"""Settings: typed, bounded, and strict about their keys."""
+"""Settings with types and ranges; unknown keys are errors."""
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class SettingsError(ValueError):
-    """One sentence about every setting that is unknown or out of its type or range."""
+    """One message about all settings that are unknown, of a wrong type or out of range."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, errors in one sentence.
+    """The base class of all settings. They cannot be changed later.
 
-    Raises SettingsError, which names each key, its value and what was expected.
+    Raises SettingsError, which names each wrong key, its value and what is expected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -19,8 +19,5 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = [
-                f"'{'.'.join(map(str, problem['loc']))}' = {problem['input']!r}: {problem['msg']}"
-                for problem in error.errors()
-            ]
+            problems = [f"'{'.'.join(map(str, e['loc']))}' = {e['input']!r}: {e['msg']}" for e in error.errors()]
             raise SettingsError(f"{type(self).__name__}: {'; '.join(problems)}.") from None

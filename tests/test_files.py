@@ -1,4 +1,4 @@
-"""A file is there whole or not at all."""
+"""A file is written completely or not at all, and tables come back as they were."""
 
 import pandas as pd
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from milcnn.files import read_table, write_json, write_table, written_whole
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -22,7 +22,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
-def test_tables_come_back(tmp_path, name):
+def test_a_table_is_read_as_it_was_written(tmp_path, name):
     table = pd.DataFrame({"text": ["x", "y"], "number": [0.125, 3.0]})
     write_table(table, tmp_path / "new" / name)
     pd.testing.assert_frame_equal(read_table(tmp_path / "new" / name), table, check_dtype=False)
@@ -33,7 +33,7 @@ def test_a_missing_table_is_named_with_what_to_do(tmp_path):
         read_table(tmp_path / "none.csv")
 
 
-def test_json_is_the_same_whatever_the_order_of_its_keys(tmp_path):
+def test_json_does_not_depend_on_the_order_of_its_keys(tmp_path):
     write_json({"b": 1, "a": 2}, tmp_path / "1.json")
     write_json({"a": 2, "b": 1}, tmp_path / "2.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()

@@ -1,1 +1,1 @@
-"""Where fields and labels come from: the contract of a screen, readers of files, checks."""
+"""Where fields and labels come from: the class ``Screen``, readers of image files and tables, checks."""

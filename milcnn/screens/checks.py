@@ -1,4 +1,4 @@
-"""What can be wrong with a table of fields and with the files it names, found before any work starts."""
+"""Checks of a table of fields and of its image files, before any work starts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -7,27 +7,28 @@ import pandas as pd
 from tqdm.contrib.concurrent import thread_map
 
 from milcnn.columns import (
-    CONTROL,
     FIELD_KEY,
     LABEL,
     PLATE,
     SETS,
     SPLIT,
+    class_names,
     labels_of,
     page_column,
     path_column,
     path_columns,
 )
+from milcnn.roles import is_control
 from milcnn.screens.images import Header, ImageError, read_header
 
 
 def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[str]:
-    """One sentence for each problem of the table itself; see ``Screen`` for its columns."""
+    """The problems of the table, one sentence each; see ``Screen`` for its columns."""
     missing = [column for column in [*FIELD_KEY, LABEL] if column not in fields]
     if missing:
-        return [f"table: has no column {', '.join(missing)}."]
+        return [f"table: has no column {', '.join(missing)}; add it."]
     if fields.empty:
-        return ["table: has no fields."]
+        return ["table: has no rows; add one row for each field."]
     problems = [*repeated_fields(fields), *repeated_files(fields), *plate_names(fields), *split_names(fields)]
     return [*problems, *unlabelled_wells(fields, multilabel), *class_problems(fields, classes, multilabel)]
 
@@ -35,11 +36,11 @@ def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = 
 def repeated_fields(fields: pd.DataFrame) -> Iterator[str]:
     counts = fields.groupby(FIELD_KEY, sort=False, dropna=False).size()
     for (plate, well, site), count in counts[counts > 1].items():
-        yield f"{field_name(plate, well, site)}: has {count} rows; keep one."
+        yield f"{field_name(plate, well, site)}: has {count} rows in the table; keep one."
 
 
 def repeated_files(fields: pd.DataFrame) -> Iterator[str]:
-    """A plane that two fields share would be learnt from under one name and tested under another."""
+    """Two fields must not share a plane: one may be in the training set and the other in the test set."""
     for column in [column for column in fields if column.startswith("Path_")]:
         page = page_column(column.removeprefix("Path_"))
         plane = [column, page] if page in fields else [column]
@@ -48,17 +49,17 @@ def repeated_files(fields: pd.DataFrame) -> Iterator[str]:
             keys = rows[FIELD_KEY].drop_duplicates()
             if len(keys) > 1:
                 names = "; ".join(field_name(*key) for key in keys.itertuples(index=False))
-                yield f"{rows[column].iloc[0]}: is {column} of more than one field: {names}."
+                yield f"{rows[column].iloc[0]}: is the {column} of more than one field; correct the table: {names}."
 
 
 def plate_names(fields: pd.DataFrame) -> Iterator[str]:
     for plate in fields[PLATE].unique():
         if pd.isna(plate) or str(plate) in {"", ".", ".."} or set(str(plate)) & set('/\\:*?"<>|'):
-            yield f"plate '{plate}': names a file once prepared; give it a name without / \\ : * ? \" < > |."
+            yield f"plate '{plate}': it becomes a file name, so it must not be empty or contain / \\ : * ? \" < > |."
 
 
 def split_names(fields: pd.DataFrame) -> Iterator[str]:
-    """Other names are for fields of none of the sets, but "Training" is hardly meant as one."""
+    """Fields outside the three sets may have any other name, but "Training" is probably a mistake."""
     for split in sorted(set(fields.get(SPLIT, pd.Series(dtype=str)).dropna().astype(str)) - {*SETS, ""}):
         if split.strip().casefold().startswith(("train", "val", "test")):
             yield f"{SPLIT} '{split}': write {', '.join(SETS[:2])} or {SETS[2]}."
@@ -67,7 +68,7 @@ def split_names(fields: pd.DataFrame) -> Iterator[str]:
 def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[str]:
     bare = fields[[not labels_of(label, multilabel) for label in fields[LABEL]]]
     for (plate, well), rows in bare.groupby(FIELD_KEY[:2], sort=False, dropna=False):
-        yield f"plate {plate}, well {well}: {len(rows)} fields without a label; add it, or leave the rows out."
+        yield f"plate {plate}, well {well}: no label in {len(rows)} of its fields; add the label or delete these rows."
 
 
 def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -> Iterator[str]:
@@ -77,36 +78,34 @@ def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -
         alike["".join(name.split()).casefold()].append(name)
     for names in alike.values():
         if len(names) > 1:
-            yield f"labels {', '.join(map(repr, names))}: differ only in case or spaces; write them alike."
+            yield f"labels {', '.join(map(repr, names))}: differ only in case or spaces; write them the same way."
     if len(classes) < 2:
-        yield f"table: has {len(classes)} class {classes}; nothing can be told apart with fewer than two."
+        yield f"table: at least two classes are needed, but it has {classes}; check the labels."
     for name in classes:
         if counts[name] < 2:
-            yield f"class '{name}': has {counts[name]} field; two at least, to learn from one and test on the other."
-    controls = fields[fields[CONTROL].astype(bool)] if CONTROL in fields else fields[:0]
-    strange = set(counts) - set(classes) - {name for label in controls[LABEL] for name in labels_of(label, multilabel)}
-    for name in sorted(strange):
-        yield f"label '{name}': is none of the classes {classes}."
+            yield f"class '{name}': at least two fields are needed, to train and to test, but it has {counts[name]}."
+    controls = class_names(fields[is_control(fields)], multilabel)
+    for name in sorted(set(counts) - {*classes, *controls}):
+        yield f"label '{name}': is not one of the classes {classes}; correct the label or add the class."
 
 
 def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None = None) -> list[str]:
-    """One sentence for each problem of the files' headers; see ``Screen`` for ``planes``.
+    """The problems of the image files, one sentence each; see ``Screen`` for ``planes``.
 
-    Every file is opened once, eight at a time. All planes of a screen must have one dtype and one size.
+    Reads the header of every file once, eight files at a time. All planes of a screen must have the same dtype
+    and the same size.
     """
     columns = path_columns(fields, channels)
     if not columns:
         return []
     lacking = [path_column(channel) for channel in channels if path_column(channel) not in columns]
     if lacking:
-        return [f"table: has no column {', '.join(lacking)}."]
-    paths = pd.unique(fields[columns].to_numpy().ravel())
-    paths = [path for path in paths if isinstance(path, str)]
-    found = thread_map(header_or_problem, paths, max_workers=8, desc="check", unit="file", leave=False)
-    headers = {path: header for path, header in zip(paths, found, strict=True) if isinstance(header, Header)}
-    problems = [problem for problem in found if isinstance(problem, str)]
-    problems += [*plane_counts(fields, channels, headers, planes)]
-    return [*problems, *odd_planes(fields, channels, headers)]
+        return [f"table: has no column {', '.join(lacking)}; add it, or remove the channel."]
+    paths = [path for path in pd.unique(fields[columns].to_numpy().ravel()) if isinstance(path, str)]
+    results = thread_map(header_or_problem, paths, max_workers=8, desc="check", unit="file", leave=False)
+    headers = {path: header for path, header in zip(paths, results, strict=True) if isinstance(header, Header)}
+    problems = [problem for problem in results if isinstance(problem, str)]
+    return [*problems, *plane_counts(fields, channels, headers, planes), *odd_planes(fields, channels, headers)]
 
 
 def header_or_problem(path: str) -> Header | str:
@@ -119,18 +118,18 @@ def header_or_problem(path: str) -> Header | str:
 def plane_counts(
     fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], planes: int | None
 ) -> Iterator[str]:
-    """Files that hold fewer planes than the table asks of them, or not exactly ``planes``."""
-    asked: dict[str, int] = defaultdict(int)
+    """Files with fewer planes than the table needs, or with another number than ``planes``."""
+    needed: dict[str, int] = defaultdict(int)
     for path, page in planes_of(fields, channels):
-        asked[path] = max(asked[path], page + 1)
+        needed[path] = max(needed[path], page + 1)
     for path, header in headers.items():
-        has, wanted = len(header.planes), planes or asked[path]
-        if has < asked[path] or (planes and has != planes):
-            yield f"{path}: wrong number of pages, {has} where {max(wanted, asked[path])} are expected."
+        has, expected = len(header.planes), max(planes or 0, needed[path])
+        if has < needed[path] or (planes and has != planes):
+            yield f"{path}: wrong number of pages, {has} where {expected} are expected; export it again."
 
 
 def odd_planes(fields: pd.DataFrame, channels: list[str], headers: dict[str, Header]) -> Iterator[str]:
-    """Planes whose dtype or size is not the screen's most frequent one, and sizes that differ within a field."""
+    """Files with planes of another dtype or size than most planes of the screen."""
     facts = {
         (path, page): headers[path].planes[page]
         for path, page in planes_of(fields, channels)
@@ -140,22 +139,18 @@ def odd_planes(fields: pd.DataFrame, channels: list[str], headers: dict[str, Hea
         return
     dtype = Counter(dtype for _, _, dtype in facts.values()).most_common(1)[0][0]
     size = Counter((height, width) for height, width, _ in facts.values()).most_common(1)[0][0]
-    for path, odd in unique_by_file(facts, lambda plane: plane[2], dtype):
-        yield f"{path}: is {odd} where most files are {dtype}; convert it, or leave its field out."
-    for path, odd in unique_by_file(facts, lambda plane: plane[:2], size):
+    planes = [(path, plane) for (path, _), plane in facts.items()]
+    for path, odd in dict.fromkeys((path, odd) for path, (_, _, odd) in planes if odd != dtype):
+        yield f"{path}: is {odd}, but most files are {dtype}; convert it or delete the rows of its field."
+    for path, height, width in dict.fromkeys((path, *plane[:2]) for path, plane in planes if plane[:2] != size):
         yield (
-            f"{path}: is {odd[0]} × {odd[1]} px where most files are {size[0]} × {size[1]}; all channels and "
-            "fields of a screen must have one size."
+            f"{path}: is {height} × {width} px, but most files are {size[0]} × {size[1]} px; "
+            "all fields and channels need the same size."
         )
 
 
-def unique_by_file(facts: dict, part, usual: object) -> Iterator[tuple[str, object]]:
-    """Each file with that part of a plane that is not ``usual``, once."""
-    yield from dict.fromkeys((path, part(plane)) for (path, _), plane in facts.items() if part(plane) != usual)
-
-
 def planes_of(fields: pd.DataFrame, channels: list[str]) -> Iterator[tuple[str, int]]:
-    """Path and page of every plane that the table names."""
+    """Path and page number of every plane in the table."""
     for channel in channels:
         pages = fields.get(page_column(channel), pd.Series(0, index=fields.index))
         for path, page in zip(fields[path_column(channel)], pages, strict=True):

@@ -1,20 +1,19 @@
-"""Your own screen: a table of fields, a folder of images and, if you like, a platemap.
+"""Your own screen: a table of fields, a folder of images and, optionally, a platemap.
 
-Three kinds of table are understood, as CSV or Parquet:
+The table is CSV or Parquet and has one of these forms:
 
-- ours: ``Path_<channel>`` for one file a channel, or one ``Path`` for files that hold all channels
-  as pages (TIFF, OME-TIFF) or colours (PNG); ``Page_<channel>`` (from 0) picks a plane;
-- CellProfiler's image table: ``Image_FileName_<channel>`` with ``Image_PathName_<channel>``, and
-  ``Image_Metadata_…``;
-- CellProfiler's ``LoadData``: ``FileName_<channel>`` with ``PathName_<channel>``, ``Frame_<channel>``
-  and ``Metadata_…``.
+- milcnn's own: ``Path_<channel>`` if each channel has its own file; ``Path`` if a file has all channels as pages
+  (TIFF, OME-TIFF) or colours (PNG). ``Page_<channel>``, counted from 0, selects a plane.
+- CellProfiler's image table: ``Image_FileName_<channel>``, ``Image_PathName_<channel>``, ``Image_Metadata_…``.
+- CellProfiler's ``LoadData``: ``FileName_<channel>``, ``PathName_<channel>``, ``Frame_<channel>``, ``Metadata_…``.
 
-The metadata columns are those of ``Screen``; plate, well, site and label must come from somewhere.
+The metadata columns are those of ``Screen``. The table or the platemap must give plate, well, site and label.
 """
 
 import os
 import re
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -39,28 +38,28 @@ from milcnn.columns import (
 )
 from milcnn.files import read_table
 from milcnn.paths import in_root
-from milcnn.screens.images import ImageError, read_field, read_header
+from milcnn.screens.images import Header, ImageError, read_field, read_header
 from milcnn.screens.screen import Screen, ScreenError
 from milcnn.settings import Settings
 
 
 class ManifestSettings(Settings):
-    """Where the table and the images are, and how the table's columns are to be read."""
+    """Where the table and the images are, and what the table's columns mean."""
 
-    table: str  # CSV or Parquet, one row a field
-    images: str = ""  # folder that the table's paths start from; empty: the table's own
-    strip: str = ""  # start of the paths in the table that stands for `images`, as /home/me/screen
-    platemap: str = ""  # CSV or Parquet: well and, where maps differ, plate → compound, concentration, label
-    columns: dict[str, str] = Field({})  # our column: the table's, as Metadata_Label: moa
-    channels: list[str] = Field([])  # empty: all that the table, or the OME metadata, names
-    multilabel: bool = False  # labels joined by |
+    table: str  # CSV or Parquet, one row for each field
+    images: str = ""  # folder in which the paths of the table start; empty: the folder of the table
+    strip: str = ""  # start of the paths in the table to replace by `images`, for example /home/me/screen
+    platemap: str = ""  # CSV or Parquet: compound, concentration, label of each well (and plate, if plates differ)
+    columns: dict[str, str] = Field({})  # milcnn's column: the table's column, for example Metadata_Label: moa
+    channels: list[str] = Field([])  # empty: all channels of the table or of the OME metadata
+    multilabel: bool = False  # a field may have several labels, joined by |
     controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
-    control_class: bool = True  # the negative control is a class to learn, too
-    pixel_size: float | None = Field(None, gt=0)  # µm; None: what the OME metadata says
+    control_class: bool = True  # the negative control is also a class to learn
+    pixel_size: float | None = Field(None, gt=0)  # µm; None: that of the OME metadata
 
 
 def manifest_screen(settings: ManifestSettings) -> Screen:
-    """The screen that a table tells of. Raises ScreenError when the table cannot be understood."""
+    """The screen in a table. Raises ScreenError if the table lacks columns or has values that make no sense."""
     path = in_root(settings.table)
     table = to_our_columns(text_table(path), settings.columns, str(path))
     if settings.platemap:
@@ -85,18 +84,15 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
 
 
 def text_table(path: Path) -> pd.DataFrame:
-    """A table whose cells are all text, '' where empty: plate 007 stays 007, and a compound may be called NA."""
-    hint = "correct 'table' or 'platemap', which start from the repository's folder"
-    if path.suffix == ".parquet":
-        table = read_table(path, hint)
-        return table.map(lambda cell: "" if pd.isna(cell) else f"{cell:.12g}" if isinstance(cell, float) else str(cell))
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such table; {hint}.")
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    """A table with text in every cell, '' where empty: plate 007 stays 007, and a compound may have the name NA."""
+    if path.suffix != ".parquet" and path.exists():
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_table(path, "correct 'table' or 'platemap'; a relative path starts in the repository's folder")
+    return table.map(lambda cell: "" if pd.isna(cell) else f"{cell:.12g}" if isinstance(cell, float) else str(cell))
 
 
 def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
-    """``table`` with our names for its columns: those of ``columns``, then CellProfiler's."""
+    """``table`` with milcnn's column names: first by the setting ``columns``, then from CellProfiler's names."""
     unknown = sorted(set(columns.values()) - set(table))
     if unknown:
         raise ScreenError([f"{name}: has no column {', '.join(unknown)}, only {', '.join(table)}; correct 'columns'."])
@@ -106,7 +102,7 @@ def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> p
     for file in [column for column in table if column.startswith("FileName_")]:
         channel = file.removeprefix("FileName_")
         if channel.startswith("Illum") or path_column(channel) in table:
-            continue  # CellProfiler's illumination functions stand beside the images
+            continue  # CellProfiler lists its illumination functions like images
         parent = table.get(f"PathName_{channel}", pd.Series("", index=table.index))
         table[path_column(channel)] = [f"{a}/{b}" if a else b for a, b in zip(parent, table[file], strict=True)]
     theirs = [column for column in table if column.startswith(("FileName_", "PathName_"))]
@@ -114,16 +110,16 @@ def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> p
 
 
 def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
-    """``table`` with the platemap's columns, joined by well, and by plate where the map has plates."""
+    """``table`` with the platemap's columns, joined by well, and also by plate if the platemap has plates."""
     ours = {column.removeprefix("Metadata_").lower(): column for column in METADATA}
     platemap = platemap.rename(columns=lambda column: ours.get(column.removeprefix("Metadata_").lower(), column))
     key = [column for column in (PLATE, WELL) if column in platemap]
     lacking = [column for column in {WELL, *key} if column not in platemap or column not in table]
     if lacking:
-        raise ScreenError([f"{name}: it and the table need a column {', '.join(sorted(lacking))} to be joined by."])
+        raise ScreenError([f"{name}: it and the table both need a column {', '.join(sorted(lacking))}; add it."])
     twice = sorted(set(platemap) & set(table) - set(key))
     if twice:
-        raise ScreenError([f"{name}: {', '.join(twice)} is in the table, too; leave it in one of them."])
+        raise ScreenError([f"{name}: {', '.join(twice)} is also in the table; delete it in one of them."])
     table, platemap = (part.assign(**{WELL: part[WELL].map(well_name)}) for part in (table, platemap))
     repeated = platemap[platemap.duplicated(key)]
     if len(repeated):
@@ -133,42 +129,41 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.
 
 
 def well_name(well: str) -> str:
-    """A01 for a1, A1, A-01; other names as they are."""
+    """A01 for a1, A1 and A-01; other names stay as they are."""
     match = re.fullmatch(r"([A-Za-z]{1,2})[-_ ]?0*(\d{1,2})", well.strip())
     return f"{match[1].upper()}{int(match[2]):02d}" if match else well.strip()
 
 
 def refuse_unknown(table: pd.DataFrame, name: str) -> None:
-    """Raise ScreenError where a column that must be there is not, or one looks like a misspelt one of ours."""
+    """Raise ScreenError if a required column is missing, or if a column name looks like a spelling mistake."""
     problems = []
     for column in METADATA:
         near = [] if column in table else get_close_matches(column, set(table) - set(METADATA), 1, cutoff=0.9)
         if near:
-            problems.append(f"{name}: unknown column '{near[0]}'; is it {column}? Rename it, or set 'columns'.")
+            problems.append(f"{name}: unknown column '{near[0]}'; if it is {column}, rename it or set 'columns'.")
         elif column in [*FIELD_KEY, LABEL] and column not in table:
-            problems.append(f"{name}: has no column {column}, only {', '.join(table)}; add it, or set 'columns'.")
+            problems.append(f"{name}: has no column {column}, only {', '.join(table)}; add it or set 'columns'.")
     if not image_columns(table):
-        problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel> that names the images.")
+        problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel>; add it to name the images.")
     if problems:
         raise ScreenError(problems)
 
 
 def with_paths(table: pd.DataFrame, folder: Path, strip: str) -> tuple[pd.DataFrame, list[str]]:
-    """``table`` with whole paths, and a problem for each that leaves ``folder``; that one is None, never opened."""
+    """``table`` with absolute paths, and the problems. A path outside ``folder`` becomes None and is never opened."""
     problems = []
 
-    def whole(path: str) -> str | None:
+    def absolute(column: str, path: str) -> str | None:
         inside = path.replace("\\", "/").removeprefix(strip.replace("\\", "/"))
-        inside = inside.lstrip("/") if strip else inside
-        full = os.path.normpath(folder / inside)  # not resolve(): a folder of links is in order
-        if not path or not Path(full).is_relative_to(os.path.normpath(folder)):
-            problems.append(
-                f"'{path}': " + (f"is outside {folder}; set 'images' or 'strip'." if path else "a path is empty.")
-            )
-            return None
-        return Path(full).as_posix()
+        full = os.path.normpath(folder / (inside.lstrip("/") if strip else inside))  # resolve() would refuse links
+        if path and Path(full).is_relative_to(os.path.normpath(folder)):
+            return Path(full).as_posix()
+        outside = f"'{path}': is outside {folder}; set 'images' or 'strip'."
+        problems.append(outside if path else f"{column}: a path is empty; fill it in, or delete the row.")
+        return None
 
-    return table.assign(**{column: table[column].map(whole) for column in image_columns(table)}), problems
+    paths = {column: table[column].map(partial(absolute, column)) for column in image_columns(table)}
+    return table.assign(**paths), problems
 
 
 def image_columns(table: pd.DataFrame) -> list[str]:
@@ -178,30 +173,31 @@ def image_columns(table: pd.DataFrame) -> list[str]:
 def with_channels(
     table: pd.DataFrame, wanted: list[str], name: str
 ) -> tuple[pd.DataFrame, list[str], int | None, float | None]:
-    """``table`` with a path (and page) a channel, the channels, the planes of a file, and the pixel size in µm."""
-    files = [path for column in image_columns(table) for path in table[column] if path]
+    """``table`` with a path (and page) for each channel, the channels, the planes of a file, the pixel size in µm."""
+    files = [path for column in image_columns(table) for path in table[column] if isinstance(path, str)]
     header = first_header(files)
     pixel_size = header.pixel_size if header else None
     if "Path" in table:
         channels = wanted or (header.channels if header else [])
         if not channels:
-            raise ScreenError([f"{name}: its files do not name their channels; set 'channels', as [DAPI, Actin]."])
+            raise ScreenError([f"{name}: its images have no channel names; set 'channels', as in [DAPI, Actin]."])
         pages = {page_column(channel): page for page, channel in enumerate(channels)}
         paged = table.assign(**{path_column(channel): table["Path"] for channel in channels}, **pages)
         return paged.drop(columns="Path"), channels, len(channels), pixel_size
-    found = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
-    unknown = [channel for channel in wanted if channel not in found]
+    named = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
+    unknown = [channel for channel in wanted if channel not in named]
     if unknown:
-        raise ScreenError([f"{name}: has no images of channel {', '.join(unknown)}, only of {', '.join(found)}."])
-    channels = wanted or found
-    others = [column(channel) for channel in found if channel not in channels for column in (path_column, page_column)]
+        missing = f"{name}: has no images of channel {', '.join(unknown)}, only of {', '.join(named)}"
+        raise ScreenError([f"{missing}; correct 'channels'."])
+    channels = wanted or named
+    others = [column(channel) for channel in named if channel not in channels for column in (path_column, page_column)]
     table = table.drop(columns=[column for column in others if column in table])
     paged = any(page_column(channel) in table for channel in channels)
     return table, channels, None if paged else 1, pixel_size
 
 
-def first_header(paths: list[str]):
-    """The header of the first file that can be read; the others are for ``check`` to complain of."""
+def first_header(paths: list[str]) -> Header | None:
+    """The header of the first readable file among ten; ``Screen.check`` reports those that cannot be read."""
     for path in paths[:10]:
         try:
             return read_header(path)
@@ -211,7 +207,7 @@ def first_header(paths: list[str]):
 
 
 def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str) -> pd.DataFrame:
-    """``table`` with numbers where numbers belong, labels joined in order, and ``Metadata_Control``."""
+    """``table`` with numbers in the number columns, sorted labels, and ``Metadata_Control``."""
     pages = [column for column in table if column.startswith("Page_")]
     numbers = {column: number(table, column, name) for column in [CONCENTRATION, REPLICATE, *pages] if column in table}
     table = table.assign(**numbers, **{WELL: table[WELL].map(well_name)})
@@ -226,13 +222,13 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
         table[CONTROL] = False
         for column in {COMPOUND, LABEL} & set(table):
             table[CONTROL] |= table[column].str.strip().str.casefold().isin(names)
-    if COMPOUND in table:  # a map seldom labels its controls: they are called by their compound
+    if COMPOUND in table:  # platemaps often give controls no label: use the name of the compound
         table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
     return table
 
 
 def number(table: pd.DataFrame, column: str, name: str) -> pd.Series:
-    """A column as numbers: whole ones for pages and replicates; an empty cell is none. Raises ScreenError."""
+    """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty."""
     values = pd.to_numeric(table[column].astype(str).replace("", None), errors="coerce")
     wrong = table[column][values.isna() & (table[column] != "")]
     if len(wrong):

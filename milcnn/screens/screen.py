@@ -1,4 +1,4 @@
-"""The contract between where fields come from and everything that is done with them."""
+"""The class ``Screen``: every source of fields gives one, and every later step starts from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from milcnn.screens.checks import file_problems, table_problems
 
 
 class ScreenError(ValueError):
-    """All that is wrong with a screen: ``problems``, one sentence each, which names the file or field."""
+    """All problems of a screen: ``problems``, one sentence each, which names the file or field."""
 
     def __init__(self, problems: list[str]):
         self.problems = problems
@@ -20,30 +20,28 @@ class ScreenError(ValueError):
 
 @dataclass(frozen=True)
 class Screen:
-    """A table of fields and how to read them.
+    """A table of fields and a function that reads them.
 
-    ``fields`` has one row a field, with the columns ``Metadata_Plate``, ``Metadata_Well``,
-    ``Metadata_Site``, ``Metadata_Label`` and, where known, ``Metadata_Batch``,
-    ``Metadata_Compound``, ``Metadata_Concentration`` (µM), ``Metadata_Replicate``,
-    ``Metadata_Control`` (True for fields of the negative control) and ``Metadata_Split`` (train,
-    validation or test, where the screen itself says what may be learnt from; anything else is none
-    of them). Fields that are read from files have a ``Path_<channel>`` for each channel and, where a
-    file holds more than one plane, a ``Page_<channel>`` that counts from 0; see
-    ``milcnn.screens.images``.
+    ``fields`` has one row for each field. Required columns: ``Metadata_Plate``, ``Metadata_Well``,
+    ``Metadata_Site``, ``Metadata_Label``. Optional columns: ``Metadata_Batch``, ``Metadata_Compound``,
+    ``Metadata_Concentration`` (µM), ``Metadata_Replicate``, ``Metadata_Control`` (True for the negative control)
+    and ``Metadata_Split``, if the screen defines its own sets (train, validation or test; any other value is in
+    none of them). Fields in files have a ``Path_<channel>`` for each channel and, if a file has more than one
+    plane, a ``Page_<channel>``, counted from 0; see ``milcnn.screens.images``.
 
-    ``read(row)`` gives the field ``(C, H, W)`` in the dtype of its file. A ``multilabel`` field has
-    its labels sorted and joined by ``|``. A control whose label is none of ``classes`` scales its
-    plate, but is never learnt from. ``pixel_size`` is in µm. ``planes`` is how many planes each
-    file must hold, where that is known.
+    ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several
+    labels, sorted and joined by ``|``. A control whose label is not in ``classes`` is used to scale its plate, but
+    never for training. ``pixel_size`` is in µm. ``planes`` is the number of planes in each file, None if unknown.
 
-    Where the truth is known, ``truth(row)`` gives ``(H, W)`` uint16, 0 for background and k for the
-    k-th object, and ``objects`` one row an object: the three key columns, ``object`` (k) and
-    ``class``, which may be one that is never a label, as that of an outlier.
+    If the true objects are known, ``truth(row)`` gives a mask, (H, W) uint16: 0 for background, k for object k.
+    ``objects`` has one row for each object: the three key columns, ``object`` (k) and ``class``, which need not be
+    in ``classes`` (outliers).
 
-    ``protocol`` is what the screen's own ``Metadata_Split`` keeps apart: field, well, plate, compound ….
+    ``protocol`` is what training and test fields of the screen's own ``Metadata_Split`` never share: field, well,
+    plate, compound ….
 
-    ``skipped`` lists fields that were left out, with the columns of ``fields`` and ``reason``;
-    ``problems`` are those that were met when the table was made, for ``check`` to tell.
+    ``skipped`` lists the fields that were left out: the columns of ``fields`` and ``reason``. ``problems`` are
+    errors from making the table; ``check`` reports them.
     """
 
     fields: pd.DataFrame
@@ -60,7 +58,7 @@ class Screen:
     problems: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Look through the table and the header of every file; no pixels are read.
+        """Check the table and the header of every file; no pixels are read.
 
         Raises ScreenError, which lists all problems at once.
         """

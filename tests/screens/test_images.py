@@ -1,4 +1,4 @@
-"""Files as microscopes and users leave them, against arrays that the test itself wrote."""
+"""Image files as microscopes and users write them, compared with the arrays they were made from."""
 
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ def test_every_page_of_a_tiff_is_read_as_it_was_written(tmp_path, compression):
 
 
 @pytest.mark.parametrize(("unit", "size"), [("µm", 0.325), ("nm", 325.0)])
-def test_ome_metadata_tells_channels_and_micrometres(tmp_path, unit, size):
+def test_ome_metadata_gives_channels_and_micrometres(tmp_path, unit, size):
     path = str(tmp_path / "a.ome.tif")
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "Tubulin", "Actin"]}}
     metadata |= {"PhysicalSizeX": size, "PhysicalSizeXUnit": unit, "PhysicalSizeY": size, "PhysicalSizeYUnit": unit}
@@ -74,7 +74,7 @@ def test_a_file_in_a_zip_is_read_in_place(tmp_path):
     path = f"{tmp_path}/plate.zip/plate/a.tif"
     assert read_header(path).planes == [(20, 30, "uint16")]
     np.testing.assert_array_equal(read_plane(path), STACK[0])
-    with pytest.raises(ImageError, match=r"plate\.zip: holds no 'plate/b\.tif'"):
+    with pytest.raises(ImageError, match=r"plate\.zip: has no file 'plate/b\.tif'"):
         read_plane(path.replace("a.tif", "b.tif"))
     assert not (tmp_path / "plate").exists()
 
@@ -101,7 +101,7 @@ def test_channels_of_different_size_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK[0])
     tifffile.imwrite(tmp_path / "b.tif", STACK[0, :10])
     row = pd.Series({"Path_a": f"{tmp_path}/a.tif", "Path_b": f"{tmp_path}/b.tif"})
-    with pytest.raises(ImageError, match=r"a\.tif: its field's channels differ in size"):
+    with pytest.raises(ImageError, match=r"a\.tif: the channels of this field differ"):
         read_field(row, ["a", "b"])
 
 
@@ -117,9 +117,9 @@ def test_a_float_image_with_a_value_that_is_not_finite_is_refused(tmp_path, bad)
 
 
 def broken(tmp_path, name):
-    """A broken file of each kind, and what is to be said of it."""
+    """A broken file of each kind, and what the error message must say about it."""
     path = tmp_path / name
-    if name == "half.tif":  # the header is whole, half of the pixels are not there
+    if name == "half.tif":  # the header is complete, some pixels are missing
         tifffile.imwrite(path, STACK[0])
         path.write_bytes(path.read_bytes()[:-600])
         return path, "truncated"
@@ -133,11 +133,11 @@ def broken(tmp_path, name):
         return path, "truncated"
     if name == "palette.png":
         pytest.importorskip("PIL.Image").new("P", (4, 4)).save(path)
-        return path, "neither grey"
+        return path, "not a grey PNG"
     if name == "gone.tif":
         return path, "no such file"
     path.write_bytes({"empty.tif": b"", "empty.png": b""}.get(name, b"hello, this is text" * 20))
-    return path, {".tif": "empty|not an image", ".png": "empty|not a PNG", ".jpg": "not read here"}[path.suffix]
+    return path, {".tif": "empty|not an image", ".png": "empty|not a PNG", ".jpg": "cannot be read"}[path.suffix]
 
 
 NAMES = ["half.tif", "head.tif", "empty.tif", "text.tif", "gone.tif", "half.png", "empty.png", "text.png", "a.jpg"]
@@ -153,18 +153,18 @@ def test_a_broken_file_is_named_in_one_sentence(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["half.tif", "text.tif", "half.png", "gone.tif"])
-def test_pixels_of_a_broken_file_are_never_made_up(tmp_path, name):
+def test_pixels_of_a_broken_file_are_never_invented(tmp_path, name):
     path, _ = broken(tmp_path, name)
     with pytest.raises(ImageError, match=name):
         read_plane(str(path))
 
 
-def test_half_a_zip_is_told_in_one_sentence(tmp_path):
+def test_an_incomplete_zip_is_named_in_one_sentence(tmp_path):
     path = tmp_path / "plate.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.tif", bytes(5000))
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(ImageError, match=r"plate\.zip: not a whole zip, half downloaded"):
+    with pytest.raises(ImageError, match=r"plate\.zip: not a whole zip, perhaps a broken download"):
         read_header(f"{path}/a.tif")
 
 

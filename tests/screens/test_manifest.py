@@ -1,4 +1,4 @@
-"""A user's own screen in each of the shapes it may come in: the same fields every time."""
+"""A user's own screen in each form of table: the fields are always the same."""
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def test_one_file_a_channel(folder, suffix, image):
 
 def test_pages_of_one_file(folder):
     assert_is_the_screen(opened(folder, {**OURS, "Path": names(".tif")}, channels=CHANNELS))
-    with pytest.raises(ScreenError, match="its files do not name their channels; set 'channels'"):
+    with pytest.raises(ScreenError, match="its images have no channel names; set 'channels'"):
         opened(folder, {**OURS, "Path": names(".tif")})
 
 
@@ -84,7 +84,7 @@ def test_ome_tiff_names_its_channels_and_pixel_size(folder):
     assert opened(folder, {**OURS, "Path": names(".ome.tif")}, pixel_size=0.7).pixel_size == 0.7
 
 
-def test_a_page_column_picks_the_plane(folder):
+def test_a_page_column_selects_the_plane(folder):
     paths = {"Path_Actin": names(".tif"), "Page_Actin": 1, "Path_DAPI": names("_DAPI.tif")}
     assert_is_the_screen(opened(folder, {**OURS, **paths}, channels=CHANNELS))
 
@@ -109,7 +109,7 @@ def test_paths_of_windows(folder):
     assert_is_the_screen(opened(folder, table, strip="C:\\screen\\", images=str(folder)))
 
 
-def test_a_table_beside_its_images_needs_no_folder(folder):
+def test_a_table_in_the_folder_of_its_images_needs_no_folder(folder):
     paths = {f"Path_{channel}": [f"images/{name}" for name in names(".tif", channel)] for channel in CHANNELS}
     assert_is_the_screen(opened(folder, {**OURS, **paths}, images=""))
 
@@ -124,7 +124,7 @@ def test_other_names_for_our_columns(folder):
 
 
 @pytest.mark.parametrize("by_plate", [False, True])
-def test_a_platemap_tells_compounds_and_labels(folder, by_plate):
+def test_a_platemap_gives_compounds_and_labels(folder, by_plate):
     platemap = pd.DataFrame(
         {
             "well": ["a1", "B2", "C03"],
@@ -143,20 +143,20 @@ def test_a_platemap_tells_compounds_and_labels(folder, by_plate):
     assert screen.fields["Metadata_Concentration"].tolist() == [0, 0, 0.3, 0.3]
 
 
-def test_a_platemap_that_lacks_or_repeats_a_well_is_told(folder):
+def test_a_platemap_without_a_well_or_with_a_repeated_well_is_refused(folder):
     paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
     platemap = pd.DataFrame({"well": ["A01", "C03"], "label": ["a", "b"]})
     platemap.to_csv(folder / "platemap.csv", index=False)
     screen = opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
-    with pytest.raises(ScreenError, match="plate 007, well B02: 2 fields without a label"):
+    with pytest.raises(ScreenError, match="plate 007, well B02: no label in 2 of its fields"):
         screen.check()
     platemap.assign(well=["A1", "A01"]).to_csv(folder / "platemap.csv", index=False)
     with pytest.raises(ScreenError, match=r"platemap\.csv: has more than one row for A01"):
         opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
-    with pytest.raises(ScreenError, match="Metadata_Label is in the table, too"):
+    with pytest.raises(ScreenError, match="Metadata_Label is also in the table"):
         opened(folder, {**OURS, **paths}, platemap=str(folder / "platemap.csv"))
     platemap.rename(columns={"well": "pos"}).to_csv(folder / "platemap.csv", index=False)
-    with pytest.raises(ScreenError, match="need a column Metadata_Well"):
+    with pytest.raises(ScreenError, match="both need a column Metadata_Well"):
         opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
 
 
@@ -179,7 +179,7 @@ def test_labels_of_a_multilabel_screen_are_sorted(folder):
 
 
 @pytest.mark.parametrize("path", ["../secret.tif", "images/../../secret.tif", "/etc/secret.tif"])
-def test_a_path_outside_the_folder_is_told_and_never_opened(folder, path):
+def test_a_path_outside_the_folder_is_refused_and_never_opened(folder, path):
     tifffile.imwrite(folder / "secret.tif", IMAGES[0, 0])
     paths = {"Path_DAPI": [path, *names(".tif", "DAPI")[1:]], "Path_Actin": names(".tif", "Actin")}
     screen = opened(folder, {**OURS, **paths})
@@ -188,11 +188,17 @@ def test_a_path_outside_the_folder_is_told_and_never_opened(folder, path):
     assert screen.fields["Path_DAPI"].isna().tolist() == [True, False, False, False]
 
 
-def test_an_unknown_column_is_told(folder):
+def test_an_empty_path_is_named_by_its_column(folder):
+    paths = {"Path_DAPI": names(".tif", "DAPI"), "Path_Actin": ["", *names(".tif", "Actin")[1:]]}
+    with pytest.raises(ScreenError, match="Path_Actin: a path is empty; fill it in, or delete the row"):
+        opened(folder, {**OURS, **paths}).check()
+
+
+def test_an_unknown_or_missing_column_is_named(folder):
     paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
-    with pytest.raises(ScreenError, match="unknown column 'Metadata_Lable'; is it Metadata_Label"):
+    with pytest.raises(ScreenError, match="unknown column 'Metadata_Lable'; if it is Metadata_Label"):
         opened(folder, {**KEY, "Metadata_Lable": LABELS, **paths})
-    with pytest.raises(ScreenError, match="unknown column 'Metadata_Concentation'; is it Metadata_Concentration"):
+    with pytest.raises(ScreenError, match="unknown column 'Metadata_Concentation'; if it is Metadata_Concentration"):
         opened(folder, {**OURS, "Metadata_Concentation": 1, **paths})
     with pytest.raises(ScreenError, match="has no column Metadata_Label, only Metadata_Plate"):
         opened(folder, {**KEY, **paths})
@@ -204,13 +210,13 @@ def test_an_unknown_column_is_told(folder):
         opened(folder, {**OURS, **paths}, plate_map="x")
 
 
-def test_a_concentration_that_is_no_number_is_told(folder):
+def test_a_concentration_that_is_not_a_number_is_named_with_its_row(folder):
     paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
     with pytest.raises(ScreenError, match="Metadata_Concentration '1 uM' in row 4 is not a number"):
         opened(folder, {**OURS, "Metadata_Concentration": ["", "0.1", "1 uM", "3"], **paths})
 
 
-def test_a_table_that_is_not_there_is_told():
+def test_a_missing_table_is_named():
     with pytest.raises(FileNotFoundError, match=r"none\.csv: no such table; correct 'table'"):
         open_screen("manifest", table="none.csv")
 
