@@ -49,13 +49,13 @@ def repeated_files(fields: pd.DataFrame) -> Iterator[str]:
             keys = rows[FIELD_KEY].drop_duplicates()
             if len(keys) > 1:
                 names = "; ".join(field_name(*key) for key in keys.itertuples(index=False))
-                yield f"{rows[column].iloc[0]}: is the {column} of more than one field; correct the table: {names}."
+                yield f"{rows[column].iloc[0]}: is in {column} of more than one field; correct the table: {names}."
 
 
 def plate_names(fields: pd.DataFrame) -> Iterator[str]:
     for plate in fields[PLATE].unique():
         if pd.isna(plate) or str(plate) in {"", ".", ".."} or set(str(plate)) & set('/\\:*?"<>|'):
-            yield f"plate '{plate}': it becomes a file name, so it must not be empty or contain / \\ : * ? \" < > |."
+            yield f"plate '{plate}': its name becomes a file name; do not leave it empty or use / \\ : * ? \" < > |."
 
 
 def split_names(fields: pd.DataFrame) -> Iterator[str]:
@@ -66,8 +66,8 @@ def split_names(fields: pd.DataFrame) -> Iterator[str]:
 
 
 def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[str]:
-    bare = fields[[not labels_of(label, multilabel) for label in fields[LABEL]]]
-    for (plate, well), rows in bare.groupby(FIELD_KEY[:2], sort=False, dropna=False):
+    unlabelled = fields[[not labels_of(label, multilabel) for label in fields[LABEL]]]
+    for (plate, well), rows in unlabelled.groupby(FIELD_KEY[:2], sort=False, dropna=False):
         yield f"plate {plate}, well {well}: no label in {len(rows)} of its fields; add the label or delete these rows."
 
 

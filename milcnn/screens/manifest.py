@@ -116,10 +116,10 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.
     key = [column for column in (PLATE, WELL) if column in platemap]
     lacking = [column for column in {WELL, *key} if column not in platemap or column not in table]
     if lacking:
-        raise ScreenError([f"{name}: it and the table both need a column {', '.join(sorted(lacking))}; add it."])
-    twice = sorted(set(platemap) & set(table) - set(key))
-    if twice:
-        raise ScreenError([f"{name}: {', '.join(twice)} is also in the table; delete it in one of them."])
+        raise ScreenError([f"{name}: the platemap and the table need {', '.join(sorted(lacking))}; add this column."])
+    in_both = sorted(set(platemap) & set(table) - set(key))
+    if in_both:
+        raise ScreenError([f"{name}: {', '.join(in_both)} is also in the table; delete it in one of them."])
     table, platemap = (part.assign(**{WELL: part[WELL].map(well_name)}) for part in (table, platemap))
     repeated = platemap[platemap.duplicated(key)]
     if len(repeated):
@@ -208,8 +208,8 @@ def first_header(paths: list[str]) -> Header | None:
 
 def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str) -> pd.DataFrame:
     """``table`` with numbers in the number columns, sorted labels, and ``Metadata_Control``."""
-    pages = [column for column in table if column.startswith("Page_")]
-    numbers = {column: number(table, column, name) for column in [CONCENTRATION, REPLICATE, *pages] if column in table}
+    in_numbers = [column for column in table if column in {CONCENTRATION, REPLICATE} or column.startswith("Page_")]
+    numbers = {column: as_numbers(table, column, name) for column in in_numbers}
     table = table.assign(**numbers, **{WELL: table[WELL].map(well_name)})
     if table[SITE].str.fullmatch(r"\d+").all():
         table[SITE] = table[SITE].astype(int)
@@ -227,10 +227,11 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
     return table
 
 
-def number(table: pd.DataFrame, column: str, name: str) -> pd.Series:
+def as_numbers(table: pd.DataFrame, column: str, name: str) -> pd.Series:
     """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty."""
     values = pd.to_numeric(table[column].astype(str).replace("", None), errors="coerce")
     wrong = table[column][values.isna() & (table[column] != "")]
     if len(wrong):
-        raise ScreenError([f"{name}: {column} '{wrong.iloc[0]}' in row {wrong.index[0] + 2} is not a number."])
+        row, value = wrong.index[0] + 2, wrong.iloc[0]
+        raise ScreenError([f"{name}: {column} '{value}' in row {row} is not a number; write it without a unit."])
     return values if column == CONCENTRATION or values.isna().any() else values.astype(int)

@@ -62,6 +62,7 @@ def assert_is_the_screen(screen):
 
 
 OURS = {**KEY, "Metadata_Label": LABELS}
+PATHS = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -116,11 +117,10 @@ def test_a_table_in_the_folder_of_its_images_needs_no_folder(folder):
 
 def test_other_names_for_our_columns(folder):
     table = {"plate": "007", "well": KEY["Metadata_Well"], "s": [1, 2, 1, 2], "moa": LABELS}
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
     ours = {"Metadata_Plate": "plate", "Metadata_Well": "well", "Metadata_Site": "s", "Metadata_Label": "moa"}
-    assert_is_the_screen(opened(folder, {**table, **paths}, columns=ours))
+    assert_is_the_screen(opened(folder, {**table, **PATHS}, columns=ours))
     with pytest.raises(ScreenError, match="has no column mao, only plate, well"):
-        opened(folder, {**table, **paths}, columns={**ours, "Metadata_Label": "mao"})
+        opened(folder, {**table, **PATHS}, columns={**ours, "Metadata_Label": "mao"})
 
 
 @pytest.mark.parametrize("by_plate", [False, True])
@@ -136,43 +136,39 @@ def test_a_platemap_gives_compounds_and_labels(folder, by_plate):
     if by_plate:
         platemap["plate"] = "007"
     platemap.to_csv(folder / "platemap.csv", index=False)
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
-    screen = opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    screen = opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
     assert_is_the_screen(screen)
     assert screen.fields["Metadata_Compound"].tolist() == ["DMSO", "DMSO", "AZ138", "AZ138"]
     assert screen.fields["Metadata_Concentration"].tolist() == [0, 0, 0.3, 0.3]
 
 
 def test_a_platemap_without_a_well_or_with_a_repeated_well_is_refused(folder):
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
     platemap = pd.DataFrame({"well": ["A01", "C03"], "label": ["a", "b"]})
     platemap.to_csv(folder / "platemap.csv", index=False)
-    screen = opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    screen = opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
     with pytest.raises(ScreenError, match="plate 007, well B02: no label in 2 of its fields"):
         screen.check()
     platemap.assign(well=["A1", "A01"]).to_csv(folder / "platemap.csv", index=False)
     with pytest.raises(ScreenError, match=r"platemap\.csv: has more than one row for A01"):
-        opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+        opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
     with pytest.raises(ScreenError, match="Metadata_Label is also in the table"):
-        opened(folder, {**OURS, **paths}, platemap=str(folder / "platemap.csv"))
+        opened(folder, {**OURS, **PATHS}, platemap=str(folder / "platemap.csv"))
     platemap.rename(columns={"well": "pos"}).to_csv(folder / "platemap.csv", index=False)
-    with pytest.raises(ScreenError, match="both need a column Metadata_Well"):
-        opened(folder, {**KEY, **paths}, platemap=str(folder / "platemap.csv"))
+    with pytest.raises(ScreenError, match="need Metadata_Well; add this column"):
+        opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
 
 
 def test_controls_may_scale_plates_without_being_a_class(folder):
     labels = ["DMSO", "DMSO", "a", "a"]
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
-    screen = opened(folder, {**KEY, "Metadata_Label": labels, **paths}, control_class=False)
+    screen = opened(folder, {**KEY, "Metadata_Label": labels, **PATHS}, control_class=False)
     assert screen.classes == ["a"]
     assert screen.fields["Metadata_Label"].tolist() == labels
-    stated = {**KEY, "Metadata_Label": labels, "Metadata_Control": ["no", "no", "yes", "TRUE"], **paths}
+    stated = {**KEY, "Metadata_Label": labels, "Metadata_Control": ["no", "no", "yes", "TRUE"], **PATHS}
     assert opened(folder, stated).fields["Metadata_Control"].tolist() == [False, False, True, True]
 
 
 def test_labels_of_a_multilabel_screen_are_sorted(folder):
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
-    screen = opened(folder, {**KEY, "Metadata_Label": ["b|a", "a", "a|b", "b"], **paths}, multilabel=True)
+    screen = opened(folder, {**KEY, "Metadata_Label": ["b|a", "a", "a|b", "b"], **PATHS}, multilabel=True)
     assert screen.fields["Metadata_Label"].tolist() == ["a|b", "a", "a|b", "b"]
     assert (screen.classes, screen.multilabel) == (["a", "b"], True)
     screen.check()
@@ -195,25 +191,23 @@ def test_an_empty_path_is_named_by_its_column(folder):
 
 
 def test_an_unknown_or_missing_column_is_named(folder):
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
     with pytest.raises(ScreenError, match="unknown column 'Metadata_Lable'; if it is Metadata_Label"):
-        opened(folder, {**KEY, "Metadata_Lable": LABELS, **paths})
+        opened(folder, {**KEY, "Metadata_Lable": LABELS, **PATHS})
     with pytest.raises(ScreenError, match="unknown column 'Metadata_Concentation'; if it is Metadata_Concentration"):
-        opened(folder, {**OURS, "Metadata_Concentation": 1, **paths})
+        opened(folder, {**OURS, "Metadata_Concentation": 1, **PATHS})
     with pytest.raises(ScreenError, match="has no column Metadata_Label, only Metadata_Plate"):
-        opened(folder, {**KEY, **paths})
+        opened(folder, {**KEY, **PATHS})
     with pytest.raises(ScreenError, match="has no column Path, Path_<channel> or FileName_<channel>"):
         opened(folder, OURS)
     with pytest.raises(ScreenError, match="has no images of channel Tubulin, only of DAPI, Actin"):
-        opened(folder, {**OURS, **paths}, channels=["Tubulin"])
+        opened(folder, {**OURS, **PATHS}, channels=["Tubulin"])
     with pytest.raises(SettingsError, match="'plate_map' = 'x': Extra inputs"):
-        opened(folder, {**OURS, **paths}, plate_map="x")
+        opened(folder, {**OURS, **PATHS}, plate_map="x")
 
 
 def test_a_concentration_that_is_not_a_number_is_named_with_its_row(folder):
-    paths = {f"Path_{channel}": names(".tif", channel) for channel in CHANNELS}
-    with pytest.raises(ScreenError, match="Metadata_Concentration '1 uM' in row 4 is not a number"):
-        opened(folder, {**OURS, "Metadata_Concentration": ["", "0.1", "1 uM", "3"], **paths})
+    with pytest.raises(ScreenError, match="Metadata_Concentration '1 uM' in row 4 is not a number; write it without"):
+        opened(folder, {**OURS, "Metadata_Concentration": ["", "0.1", "1 uM", "3"], **PATHS})
 
 
 def test_a_missing_table_is_named():

@@ -77,7 +77,10 @@ def test_a_simulated_screen_passes():
         ),
         (lambda f: f.drop(columns="Metadata_Site"), ["table: has no column Metadata_Site"]),
         (lambda f: f.drop(columns="Path_Actin"), ["table: has no column Path_Actin"]),
-        (lambda f: f.assign(Metadata_Plate="a/b", Metadata_Site=range(8)), ["plate 'a/b': it becomes a file name"]),
+        (
+            lambda f: f.assign(Metadata_Plate="a/b", Metadata_Site=range(8)),
+            ["plate 'a/b': its name becomes"],
+        ),
         (lambda f: f.assign(Metadata_Split="Test"), ["Metadata_Split 'Test': write train, validation or test."]),
     ],
 )
@@ -90,7 +93,7 @@ def test_a_file_in_two_fields_is_named(tmp_path):
     change = lambda f: f.assign(Path_DAPI=[f["Path_DAPI"][6], *f["Path_DAPI"][1:]])  # noqa: E731
     (problem,) = problems_of(screen_in(tmp_path, change))
     assert problem.endswith(
-        "P2_A02_1_DAPI.tif: is the Path_DAPI of more than one field; correct the table: "
+        "P2_A02_1_DAPI.tif: is in Path_DAPI of more than one field; correct the table: "
         "plate P1, well A01, site 1; plate P2, well A02, site 1."
     )
 
