@@ -125,7 +125,7 @@ def plane_counts(
     for path, header in headers.items():
         has, expected = len(header.planes), max(planes or 0, needed[path])
         if has < needed[path] or (planes and has != planes):
-            yield f"{path}: wrong number of pages, {has} where {expected} are expected; export it again."
+            yield f"{path}: wrong number of pages, {has} where {expected} are expected; correct the table or the file."
 
 
 def odd_planes(fields: pd.DataFrame, channels: list[str], headers: dict[str, Header]) -> Iterator[str]:
