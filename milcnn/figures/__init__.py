@@ -1,1 +1,1 @@
-"""Figures: a tidy table or an array in, a Figure out; nothing here reads or writes a data file."""
+"""Figures: a tidy table or an array in, a Figure out. Nothing here reads or writes a data file."""

@@ -1,153 +1,125 @@
-"""Figures of doses: responding_fraction and dose–response, learned thresholds, and what makes accuracy fall."""
-
-from itertools import cycle
+"""Figures of doses: responding fraction, dose–response, learned thresholds, and how accuracy falls."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
 from milcnn.figures.labels import label
+from milcnn.figures.style import error_bars, panels
 
-TRUE = "0.25"  # grey: what is known of a drawn screen, never a prediction
-PANELS = {
-    "fraction": ("Responding fraction", "cells of the field that respond (share)"),
-    "cells": ("Density", "cells in the field"),
-    "label_noise": ("Label noise", "training fields with a wrong label (share)"),
-    "train_share": ("Training fields", "share of them that is used"),
+TRUE = "0.25"  # grey: the truth of a simulated screen, never a prediction
+FACTORS = {
+    "fraction": ("Responding fraction", "share of cells that respond"),
+    "cells": ("Cell density", "cells per field"),
+    "label_noise": ("Label noise", "share of training fields with a wrong label"),
+    "train_share": ("Training fields", "share of training fields used"),
 }
-MARKERS = "os^Dv<>PX*d"  # one more than there are colours, so that no pair of the two comes back soon
+MARKERS = "os^Dv<>PX*d"  # 11 markers for 10 colours: a pair repeats only after 110 names
 
 
-def colours_of(names: list[str]) -> dict[str, str]:
-    """A colour of the style for each of ``names``, the same in every figure that has the same names."""
-    return dict(zip(sorted(names), cycle(plt.rcParams["axes.prop_cycle"].by_key()["color"]), strict=False))
+def looks_of(names: pd.Series) -> dict[str, tuple[str, str]]:
+    """Colour and marker for each of ``names``. The same names look the same in every figure."""
+    return {name: (f"C{n}", MARKERS[n % len(MARKERS)]) for n, name in enumerate(sorted(names.unique()))}
 
 
-def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame, columns: int = 4) -> Figure:
-    """A panel a compound: wells, Hill curve with its 95 % band, true response and true EC50; of one run.
+def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame, columns: int = 4) -> plt.Figure:
+    """One panel per compound, of one run: wells, Hill curve with its 95 % band, true response and true EC50.
 
-    ``wells`` as ``responding_fraction.wells``, ``bands`` and ``curves`` as ``hill.bands`` and ``hill.curves``.
+    The tables are those of ``responding_fraction.well_means``, ``hill.curve_bands`` and ``hill.curves``.
     """
-    colours = colours_of(list(curves[LABEL].unique()))
-    order = curves.sort_values([LABEL, "true_ec50"])
-    rows = -(-len(order) // columns)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(6.9, 1.6 * rows + 0.4),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        subplot_kw={"ylim": (-0.04, 1.04)},
-    )
-    for ax in axes.flat[len(order) :]:
-        ax.set_axis_off()
-    for ax, curve in zip(axes.flat, order.to_dict("records"), strict=False):
-        of = [table[table[COMPOUND] == curve[COMPOUND]] for table in (wells, bands)]
-        compound_panel(ax, *of, curve, colours[curve[LABEL]])
+    looks = looks_of(curves[LABEL])
+    order = curves.sort_values([LABEL, "true_ec50"]).to_dict("records")
+    fig, axes = panels(len(order), columns, 6.9, 1.75, sharex=True, sharey=True)
+    for ax, curve in zip(axes.flat, order, strict=False):
+        of_wells, of_bands = (table[table[COMPOUND] == curve[COMPOUND]] for table in (wells, bands))
+        compound_panel(ax, of_wells, of_bands, curve, looks[curve[LABEL]][0])
     fig.supxlabel("dose (µM)", fontsize=8)
-    fig.supylabel("fraction of cells affected", fontsize=8)
-    fig.legend(handles=dose_handles(), loc="outside upper center", ncols=5)
-    return fig
-
-
-def dose_handles() -> list[Line2D | Patch]:
-    """What the legend of ``dose_response`` explains, in grey: colours tell phenotypes, which titles name."""
-    return [
+    fig.supylabel("responding fraction", fontsize=8)
+    handles = [  # in grey: a colour stands for a phenotype, and the titles name it
         Line2D([], [], color="0.4", marker="o", ls="", ms=3.5, label="well, estimated"),
         Line2D([], [], color="0.4", label="Hill fit"),
         Patch(color="0.4", alpha=0.2, lw=0, label="95 % band"),
         Line2D([], [], color=TRUE, ls="--", lw=1, label="true response"),
         Line2D([], [], color=TRUE, ls=":", lw=1, label="true EC50"),
     ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=5)
+    return fig
 
 
-def compound_panel(ax: Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dict, colour: str) -> None:
+def compound_panel(ax: plt.Axes, wells: pd.DataFrame, band: pd.DataFrame, curve: dict, colour: str) -> None:
     """One compound of ``dose_response``."""
+    ax.set_axis_on()
     ax.fill_between(band[CONCENTRATION], band["low"], band["high"], color=colour, alpha=0.2, lw=0, zorder=0)
     ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
     ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1, zorder=1)
     ax.plot(band[CONCENTRATION], band["value"], color=colour)
-    ax.plot(
-        wells[CONCENTRATION], wells["responding_fraction"], "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False
-    )
-    told = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
+    x, y = wells[CONCENTRATION], wells["responding_fraction"]
+    ax.plot(x, y, "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
     ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"], ylim=(0, 1))
     ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
-    paper = {"facecolor": "w", "lw": 0, "pad": 0.5}  # keeps the words off the dotted line, under the points
-    told += f"\ntrue {curve['true_ec50']:.2g}"
-    ax.text(0.98, 0.04, told, transform=ax.transAxes, ha="right", fontsize=6.5, bbox=paper, zorder=1.5)
+    text = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
+    text += f"\ntrue {curve['true_ec50']:.2g}"
+    box = {"facecolor": "w", "lw": 0, "pad": 0.5}  # hides the dotted line behind the text; points stay on top
+    ax.text(0.98, 0.04, text, transform=ax.transAxes, ha="right", fontsize=6.5, bbox=box, zorder=1.5)
     ax.minorticks_off()
 
 
-def estimated_against_true(fields: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Estimated against true fraction of affected cells, a point a field of one run, coloured by phenotype.
+def estimated_against_true(fields: pd.DataFrame, scores: pd.DataFrame) -> plt.Figure:
+    """Estimated against true responding fraction: one point per field of one run, one colour per phenotype.
 
-    ``fields`` and ``scores`` are tables of ``with_responding_fraction`` and ``by_phenotype``, of one method.
+    The tables are those of ``with_responding_fraction`` and ``by_phenotype``, of one method.
     """
-    colours = colours_of(list(fields[LABEL].unique()))
     fig, ax = plt.subplots(figsize=(4.6, 3.2))
     ax.plot([0, 1], [0, 1], color=TRUE, lw=0.8, ls="--")
-    for marker, (name, members) in zip(cycle(MARKERS), fields.groupby(LABEL), strict=False):
-        r = scores.loc[scores[LABEL] == name, "r"].item()
-        told = {"label": f"{name}, r = {r:.2f}", "color": colours[name], "marker": marker}
-        ax.scatter(
-            members["fraction"], members["responding_fraction"], s=15, alpha=0.75, lw=0.3, ec="w", clip_on=False, **told
-        )
-    ax.set(xlabel="true fraction of cells that respond", ylabel="estimated from the class maps")
+    for name, (colour, marker) in looks_of(fields[LABEL]).items():
+        rows, r = fields[fields[LABEL] == name], scores.loc[scores[LABEL] == name, "r"].item()
+        x, y, style = rows["fraction"], rows["responding_fraction"], f"{colour}{marker}"
+        ax.plot(x, y, style, ms=4.4, alpha=0.75, mew=0.3, mec="w", clip_on=False, label=f"{name}, r = {r:.2f}")
+    ax.set(xlabel="true responding fraction", ylabel="estimated responding fraction")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     fig.legend(loc="outside right center", title="phenotype")
     return fig
 
 
-def threshold_plot(table: pd.DataFrame) -> Figure:
-    """b of each class of one method with its range over seeds, beside p̄ and the true fraction of its fields.
+def threshold_plot(table: pd.DataFrame) -> plt.Figure:
+    """The learned b of each class with its range over seeds, beside p̄ and the true fraction of its fields.
 
-    ``table`` as ``responding_fraction.learned_thresholds``.
+    ``table`` is that of ``responding_fraction.b_table``, of one method.
     """
     fig, ax = plt.subplots(figsize=(5.2, 0.28 * len(table) + 1))
-    y = np.arange(len(table))[::-1]
+    y, bars = np.arange(len(table))[::-1], error_bars(table, "b")
     ax.hlines(y, 0, 1, color="0.9", lw=0.7, zorder=0)
-    spread = [table["b"] - table["low"], table["high"] - table["b"]]
-    ax.errorbar(table["b"], y, xerr=spread, fmt="D", color="C1", capsize=2, ms=5, label="learned b, range over seeds")
-    ax.plot(table["other"], y, "x", color="C0", label="mean p̄ in other fields")
+    ax.errorbar(table["b"], y, xerr=bars, fmt="D", color="C1", capsize=2, ms=5, label="learned b, range over seeds")
+    ax.plot(table["other"], y, "x", color="C0", label="mean p̄ in fields of other classes")
     ax.plot(table["own"], y, "o", color="C0", label="mean p̄ in fields of the class")
-    ax.plot(table["fraction"], y, "|", color=TRUE, ms=11, mew=1.6, label="true responding fraction in them")
-    ax.set(xlim=(-0.01, 1), ylim=(-0.6, len(table) - 0.4), xlabel="p̄, or fraction of cells", yticks=y)
-    ax.set_yticklabels(table["class"])
+    ax.plot(table["fraction"], y, "|", color=TRUE, ms=11, mew=1.6, label="true responding fraction")
+    ax.set(xlim=(-0.01, 1), ylim=(-0.6, len(table) - 0.4), xlabel="b, p̄ or responding fraction")
+    ax.set_yticks(y, table["class"])
     fig.legend(loc="outside right center")
     return fig
 
 
-def degradation_panels(table: pd.DataFrame, chance: float) -> Figure:
-    """Accuracy of each method against the four factors, with 95 % intervals; see ``degradation``."""
-    names = sorted(table["method"].unique())
-    looks = dict(zip(names, zip(colours_of(names).values(), cycle(MARKERS), strict=False), strict=False))
+def degradation_panels(table: pd.DataFrame, chance: float) -> plt.Figure:
+    """Accuracy of each method against the four factors of ``evaluate.degradation``, with 95 % intervals."""
+    looks = looks_of(table["method"])
     fig, axes = plt.subplots(2, 2, figsize=(6.9, 4.6), sharey=True)
-    for ax, (factor, (title, told)) in zip(axes.flat, PANELS.items(), strict=True):
-        rows = table[table["factor"] == factor]
+    for ax, (factor, (title, text)) in zip(axes.flat, FACTORS.items(), strict=True):
+        of_factor = table[table["factor"] == factor]
         ax.axhline(chance, color=TRUE, lw=0.8, ls=":")
-        ax.set(title=title, xlabel=told, ylim=(0, 1.03))
+        ax.set(title=title, xlabel=text, ylim=(0, 1.03))
         ax.xaxis.set_major_locator(MaxNLocator(6))
-        if rows.empty:
-            ax.text(0.5, 0.5, "no run under this condition", transform=ax.transAxes, ha="center", color="0.4")
-        for method, members in rows.groupby("method"):
-            colour, marker = looks[method]
-            spread = [members["value"] - members["low"], members["high"] - members["value"]]
-            ax.errorbar(
-                members["level"], members["value"], spread, color=colour, marker=marker,
-                capsize=2, elinewidth=0.7, alpha=0.9, label=label(method),
-            )  # fmt: skip
+        if of_factor.empty:
+            ax.text(0.5, 0.5, "no runs with this factor", transform=ax.transAxes, ha="center", color="0.4")
+        for method, rows in of_factor.groupby("method"):
+            x, y, line = rows["level"], rows["value"], "".join(looks[method]) + "-"
+            ax.errorbar(x, y, error_bars(rows), fmt=line, capsize=2, elinewidth=0.7, alpha=0.9, label=label(method))
     for ax in axes[:, 0]:
         ax.set_ylabel("test accuracy")
-    axes[0, 0].annotate(
-        "chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=TRUE
-    )
+    xy, coords = (0.99, chance), ("axes fraction", "data")
+    axes[0, 0].annotate("chance", xy, xycoords=coords, ha="right", va="bottom", color=TRUE)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return fig

@@ -1,40 +1,33 @@
-"""How figures and tables call the methods."""
+"""The display names of the methods, in figures and in tables."""
 
 from milcnn.columns import parse_method
 
-LABELS = {
+LABELS = {  # all other names are shown with spaces for underscores
     "noisy_and": "Noisy-AND",
     "noisy_or": "Noisy-OR",
     "isr": "ISR",
     "generalized_mean": "generalised mean",
     "log_sum_exp": "log-sum-exp",
-    "max": "max",
-    "mean": "mean",
     "top_k": "top-k mean",
-    "gated_attention": "gated attention",
-    "mean_profile": "mean profile",
-    "ljosa": "factor profile",
-    "sphered": "sphered profile",
-    "boosting": "boosted profile",
+    "ljosa": "factor analysis profile",
+    "boosting": "gradient boosting",
     "svm_vote": "SVM vote",
-    "cell_mean": "cells, mean",
-    "cell_attention": "cells, attention",
-    "noisy_and-best_baseline": "Noisy-AND less the best baseline",
+    "cell_mean": "MIL on cells, mean",
+    "cell_attention": "MIL on cells, attention",
+    "sphered": "sphered profile",
+    "noisy_and-best_baseline": "Noisy-AND minus the best baseline",
     "noisy_and_shuffled": "Noisy-AND, shuffled labels",
-    "unet": "U-Net",
-    "random_weights": "random weights",
-    "shuffled_labels": "shuffled labels",
-    "random_map": "random map",
-    "all_foreground": "all foreground",
-    "otsu": "Otsu",
+    "unet": "supervised U-Net",
+    "otsu": "Otsu threshold",
     "classical": "classical segmentation",
 }
 
 
 def label(method: str) -> str:
-    """How a figure calls a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
+    """The display name of a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
     try:
         name, settings = parse_method(method)
-    except ValueError:  # a baseline or a floor, not a pooling function
-        return LABELS.get(method, method)
-    return ", ".join([LABELS.get(name, name), *(f"{key} = {value:g}" for key, value in settings.items())])
+    except ValueError:  # not a pooling function with settings
+        name, settings = method, {}
+    shown = [LABELS.get(name, name.replace("_", " ")), *(f"{key} = {value:g}" for key, value in settings.items())]
+    return ", ".join(shown)

@@ -1,12 +1,18 @@
-"""Outlines of objects on fields that are already drawn."""
+"""Outlines of masks and objects on images that are already drawn."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from skimage.measure import find_contours, regionprops
 
 
-def outline_objects(fig: Figure, labels: np.ndarray, colour: str) -> None:
+def outline(ax: plt.Axes, mask: np.ndarray, colour: str) -> None:
+    """Draw the contour of ``mask`` (H, W) bool; an empty mask has none."""
+    if mask.any():
+        ax.contour(mask, levels=[0.5], colors=colour, linewidths=0.7)
+
+
+def outline_objects(fig: plt.Figure, labels: np.ndarray, colour: str) -> None:
     """Draw the outline of every object of the label images ``labels`` (B, H, W) on the first B axes of ``fig``."""
     for ax, image in zip(fig.axes, labels, strict=False):
         ax.add_collection(LineCollection(outline_paths(image), colors=colour, linewidths=0.7))

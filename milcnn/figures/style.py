@@ -1,25 +1,45 @@
-"""The style of all figures, the colours that mean the same in each, and how a figure is saved."""
+"""The style of all figures, the colours that mean the same in all of them, and what several figures share."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+import numpy as np
+import pandas as pd
 
 from milcnn.files import written_whole
 
-OVERLAY = "#FFC20A"  # contour of what the network points at
-TRUTH = "#0C7BDC"  # contour of what is true
+OVERLAY = "#FFC20A"  # contour of what the network predicts
+TRUTH = "#0C7BDC"  # contour of the true objects
+N_COLOURS = 10  # colours of the style; then they repeat
 
 
 def use_style() -> None:
     plt.style.use(Path(__file__).with_name("milcnn.mplstyle"))
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``figure`` as PNG (300 dpi) and PDF, the same bytes for the same figure."""
+def panels(n: int, columns: int, width: float, height: float, **options: Any) -> tuple[plt.Figure, np.ndarray]:
+    """A figure, and its axes (rows, columns), hidden, for ``n`` panels.
+
+    ``width`` of the figure and ``height`` of a row are in inches; ``options`` go to ``plt.subplots``.
+    """
+    rows = -(-n // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **options)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return fig, axes
+
+
+def error_bars(rows: pd.DataFrame, column: str = "value") -> list[pd.Series]:
+    """Lengths of the error bars of ``column``, down to ``low`` and up to ``high``, as matplotlib takes them."""
+    return [rows[column] - rows["low"], rows["high"] - rows[column]]
+
+
+def save_figure(figure: plt.Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``figure`` as PNG (300 dpi) and PDF. The same figure gives the same bytes."""
     paths = []
     for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
-        with written_whole(folder / f"{name}{suffix}") as temporary:
-            figure.savefig(temporary, metadata=metadata)
         paths.append(folder / f"{name}{suffix}")
+        with written_whole(paths[-1]) as temporary:
+            figure.savefig(temporary, metadata=metadata)
     return paths

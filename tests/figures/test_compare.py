@@ -4,12 +4,11 @@ import pandas as pd
 import pytest
 
 from milcnn.figures.compare import confidence, levels
-from milcnn.figures.labels import label
 
 pytestmark = pytest.mark.usefixtures("style")
 
 
-def test_levels_draws_each_level_where_it_is_known():
+def test_levels_draws_each_level_that_has_scores():
     rows = [("max", "field", 0.5), ("mean", "field", 0.7), ("mean", "treatment", 0.9)]
     table = pd.DataFrame(rows, columns=["method", "level", "value"]).assign(metric="accuracy", low=0.4, high=1.0)
     (ax,) = levels(pd.concat([table, table.assign(metric="ece", value=0.1)])).axes
@@ -28,7 +27,3 @@ def test_confidence_draws_both_tables():
     left, right = confidence(reliability, risk).axes
     assert left.lines[1].get_xydata().tolist() == [[0.55, 0.4], [0.95, 0.9]]
     assert right.lines[0].get_xydata().tolist() == [[0.5, 0.1], [1.0, 0.3]]
-
-
-def test_baselines_have_names():
-    assert label("svm_vote") == "SVM vote"

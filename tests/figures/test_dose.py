@@ -1,4 +1,4 @@
-"""Figures of doses show the values of their tables: read back from the axes."""
+"""Figures of doses show the values of their tables. The tests read them back from the axes."""
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,15 @@ from milcnn.figures.dose import degradation_panels, dose_response, estimated_aga
 
 DOSES = np.array([0.1, 1.0, 10.0] * 2)
 
-
 pytestmark = pytest.mark.usefixtures("style")
 
 
 @pytest.fixture
 def wells():
     effects = {"S1": ([0, 0.4, 0.8] * 2, "big"), "S2": ([0.05] * 6, "red")}
-    told = {"method": "max", "seed": 0, "Metadata_Concentration": DOSES, "response": [0, 0.5, 0.9] * 2, "ec50": 1.0}
+    truth = {"method": "max", "seed": 0, "Metadata_Concentration": DOSES, "response": [0, 0.5, 0.9] * 2, "ec50": 1.0}
     return pd.concat(
-        pd.DataFrame(told | {"Metadata_Compound": compound, "responding_fraction": effect, "Metadata_Label": label})
+        pd.DataFrame(truth | {"Metadata_Compound": compound, "responding_fraction": effect, "Metadata_Label": label})
         for compound, (effect, label) in effects.items()
     )
 
@@ -42,12 +41,13 @@ def test_estimated_against_true_draws_every_field():
         {"Metadata_Label": ["a", "a", "b"], "fraction": [0.1, 0.2, 0.3], "responding_fraction": [0.2, 0.3, 0.9]}
     )
     fig = estimated_against_true(fields, pd.DataFrame({"Metadata_Label": ["a", "b"], "r": [0.9, 0.5]}))
-    drawn = np.concatenate([np.asarray(dots.get_offsets()) for dots in fig.axes[0].collections])
+    _, *dots = fig.axes[0].lines
+    drawn = np.concatenate([line.get_xydata() for line in dots])
     assert drawn.tolist() == fields[["fraction", "responding_fraction"]].to_numpy().tolist()
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a, r = 0.90", "b, r = 0.50"]
 
 
-def test_learned_thresholds_stand_at_their_values():
+def test_threshold_plot_shows_the_learned_thresholds():
     columns = ["class", "b", "low", "high", "own", "other", "fraction"]
     table = pd.DataFrame(
         [("a", 0.1, 0.05, 0.2, 0.6, 0.01, 0.5), ("b", 0.3, 0.3, 0.3, 0.4, 0.02, np.nan)], columns=columns
@@ -58,7 +58,7 @@ def test_learned_thresholds_stand_at_their_values():
     assert ax.get_yticks().tolist() == [1, 0]
 
 
-def test_degradation_has_a_line_a_method_and_says_where_no_run_is():
+def test_degradation_has_one_line_per_method_and_says_which_factors_have_no_runs():
     columns = ["method", "factor", "level", "value", "low", "high", "n"]
     rows = [
         ("max", "fraction", 0.1, 0.5, 0.4, 0.6, 9),
@@ -68,4 +68,4 @@ def test_degradation_has_a_line_a_method_and_says_where_no_run_is():
     axes = degradation_panels(pd.DataFrame(rows, columns=columns), chance=0.2).axes
     assert axes[0].containers[0].lines[0].get_ydata().tolist() == [0.5, 1]
     assert axes[0].containers[0].lines[0].get_color() != axes[1].containers[0].lines[0].get_color()
-    assert [any("no run" in text.get_text() for text in ax.texts) for ax in axes] == [False, False, True, True]
+    assert [any("no runs" in text.get_text() for text in ax.texts) for ax in axes] == [False, False, True, True]

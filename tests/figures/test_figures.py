@@ -1,5 +1,6 @@
-"""Figures show the values of their tables: read back from the axes, not from the pixels."""
+"""Figures show the values of their tables. The tests read them back from the axes."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,14 +21,14 @@ def test_pooling_curves_have_every_function_and_known_points():
     assert len(left.lines) == len(right.lines) == len(POOLINGS)
     curves = {line.get_label(): line for line in right.lines}
     assert np.allclose(curves["mean"].get_ydata(), curves["mean"].get_xdata())
-    # one instance at 1: maximum and Noisy-OR are 1 at once, the mean is 1 / 49
+    # one of 49 instances has p = 1: the maximum and Noisy-OR are 1, the mean is 1 / 49
     assert [curves[name].get_ydata()[1] for name in ("max", "Noisy-OR", "mean")] == pytest.approx([1, 1, 1 / 49])
     noisy_and = dict(zip(*{line.get_label(): line for line in left.lines}["Noisy-AND"].get_data(), strict=True))
     assert noisy_and[0.0] == pytest.approx(0)
     assert noisy_and[1.0] == pytest.approx(1)
 
 
-def test_error_by_fraction_draws_the_values_it_was_given():
+def test_error_curves_show_the_values_of_the_table():
     table = pd.DataFrame({"method": ["max"] * 2, "fraction": [0.1, 0.5], "value": [0.4, 0.1], "low": 0.05, "high": 0.5})
     (ax,) = error_curves(table, chance=0.9).axes
     assert ax.containers[0].lines[0].get_ydata().tolist() == [0.4, 0.1]
@@ -36,29 +37,33 @@ def test_error_by_fraction_draws_the_values_it_was_given():
 def test_confusion_rows_are_shares_of_the_true_class():
     rows = [("max", "a", "a"), ("max", "a", "b"), ("max", "b", "b"), ("max", "b", "b")]
     table = pd.DataFrame(rows, columns=["method", "Metadata_Label", "predicted"])
-    mesh = confusion(table, ["a", "b"]).axes[0].collections[0]
-    assert mesh.get_array().ravel().tolist() == [0.5, 0.5, 0, 1]
+    image = confusion(table, ["a", "b"]).axes[0].images[0]
+    assert image.get_array().ravel().tolist() == [0.5, 0.5, 0, 1]
 
 
 def test_confusion_counts_a_field_of_several_labels_in_the_row_of_each():
     rows = [("max", "a|b", "a"), ("max", "b", "a|b")]
     table = pd.DataFrame(rows, columns=["method", "Metadata_Label", "predicted"])
-    mesh = confusion(table, ["a", "b"]).axes[0].collections[0]
-    assert mesh.get_array().ravel().tolist() == [1, 0, 1, 0.5]
+    image = confusion(table, ["a", "b"]).axes[0].images[0]
+    assert image.get_array().ravel().tolist() == [1, 0, 1, 0.5]
 
 
-def test_labels_tell_the_setting():
+def test_labels_are_plain_names_with_settings():
     assert label("noisy_and-a7.5") == "Noisy-AND, a = 7.5"
     assert label("top_k-share0.2") == "top-k mean, share = 0.2"
-    assert label("some_baseline") == "some_baseline"
-    assert label("noisy_and-best_baseline") == "Noisy-AND less the best baseline"
+    assert label("svm_vote") == "SVM vote"
+    assert label("some_baseline") == "some baseline"
+    assert label("noisy_and-best_baseline") == "Noisy-AND minus the best baseline"
 
 
 def test_a_figure_is_saved_with_the_same_bytes_twice(tmp_path):
     def bytes_of(folder):
-        paths = save_figure(pooling_curves(response_curves()), folder, "f")
+        fig, ax = plt.subplots(figsize=(1, 1))
+        ax.plot([0, 1], label="line")
+        fig.legend()
+        paths = save_figure(fig, folder, "f")
         assert [path.suffix for path in paths] == [".png", ".pdf"]
         return [path.read_bytes() for path in paths]
 
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
-    assert len(list((tmp_path / "a").iterdir())) == 2  # no temporary file is left
+    assert len(list((tmp_path / "a").iterdir())) == 2  # no temporary files
