@@ -1,0 +1,73 @@
+"""Every command of the README and of CONTRIBUTING.md is known here, and run, or run with its real work left out."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from milcnn.paths import ROOT
+from milcnn.study.cli import parser
+
+README = (ROOT / "README.md").read_text()
+PAGES = README + (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "docs" / "how-it-works.md").read_text()
+# what these do is tested elsewhere (tests/study/test_pipeline.py runs dvc, nbval is half of `make test`)
+ELSEWHERE = ("dvc repro", "pytest", "source ", "python3 -m venv", "pip install", "conda ", "pre-commit ", "accelerate ")
+
+
+def commands() -> list[str]:
+    """Lines of console blocks, and `code` that begins like a command."""
+    blocks = re.findall(r"```console\n(.*?)```", PAGES, re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    starts = ("make", "milcnn ", "dvc ", "pytest", "pip ", "conda ", "accelerate ")
+    inline = [code for code in re.findall(r"`([^`\n]+)`", PAGES) if code.startswith(starts) and "/" not in code[:8]]
+    return sorted({*filter(None, lines), *inline})
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make")])
+def test_make_knows_the_target(command):
+    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("milcnn ")])
+def test_milcnn_knows_the_command_and_its_arguments(command):
+    words = shlex.split(command)[1:]
+    arguments, rest = parser().parse_known_args([*words, "any"] if words == ["inventory"] else words)
+    assert arguments.command == words[0]
+    assert not rest or words[0] == "run"
+
+
+def test_every_other_command_is_tested_elsewhere():
+    others = [command for command in commands() if not command.startswith(("make", "milcnn "))]
+    assert not [command for command in others if not command.startswith(ELSEWHERE)]
+
+
+def test_the_python_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = f"from pathlib import Path\nimport torch\n{code}"
+    code = code.replace("sharp_map(network", "shown = sharp_map(network") + "\nassert shown.shape == (9, 96, 96)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_the_readme_is_read_as_it_stands(tmp_path):
+    from milcnn.screens.manifest import ManifestSettings, manifest_screen
+
+    (table,) = re.findall(r"```csv\n(.*?)```", README, re.S)
+    (tmp_path / "fields.csv").write_text(table)
+    screen = manifest_screen(ManifestSettings(table=str(tmp_path / "fields.csv")))
+    assert screen.channels == ["DAPI", "Actin"]
+    assert screen.fields["Metadata_Label"].tolist() == ["DMSO"]
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.splitlines()) <= 150
+
+
+def test_links_to_files_exist():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        assert not [link for link in links if not (Path(page).parent / link).exists()], page
