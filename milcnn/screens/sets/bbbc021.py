@@ -1,10 +1,11 @@
-"""BBBC021v1: MCF-7 cells under 113 compounds, labelled by mechanism of action (MoA).
+"""BBBC021v1: MCF-7 cells treated with 113 compounds, labelled by mechanism of action (MoA).
 
-Caie et al. 2010, Ljosa et al. 2013; Broad Bioimage Benchmark Collection. 55 plates × 60 wells × 4
-sites of 1024 × 1280 px, 16 bit, DAPI, tubulin and actin, in one zip a plate. 103 treatments
-(compound at a concentration) have one of 12 MoAs, and there is DMSO on every plate.
+Caie et al. 2010, Ljosa et al. 2013; Broad Bioimage Benchmark Collection. 55 plates × 60 wells × 4 sites of
+1024 × 1280 px, 16 bit, DAPI, tubulin and actin, one zip per plate. 103 treatments (a compound at a concentration)
+have one of 12 MoAs. Every plate has DMSO wells.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,124 +30,96 @@ from milcnn.columns import (
 from milcnn.files import read_table
 from milcnn.screens.download import fetch
 from milcnn.screens.images import open_zip, read_field
+from milcnn.screens.manifest import to_our_columns
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
 URL = "https://data.broadinstitute.org/bbbc/BBBC021/"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]
+PATHS = [path_column(name) for name in CHANNELS]
 DMSO = "DMSO"
-TREATMENT = [COMPOUND, CONCENTRATION]
+MOA_KEY = [COMPOUND, CONCENTRATION]  # each treatment has one MoA
 
 
 class Bbbc021Settings(Settings):
     """Which plates are fetched, and which of their fields are used."""
 
-    plates: Literal["all"] | list[str] = "all"  # as in the image CSV, Week4_27481; all 55 are 41 GB
-    fields_per_treatment: int | None = Field(24, ge=1)  # caps taxol 0.3 µM, 1,332 fields; others have 12 or so
-    dmso: Literal["class", "control"] = "class"  # a class to learn, or there to scale the plates only
-    missing: Literal["error", "skip"] = "error"  # fields that the CSV names and the zip lacks
-    seed: int = 0  # draws the fields of a capped treatment
+    plates: Literal["all"] | list[str] = "all"  # names as in the image CSV: Week4_27481; all 55 are 41 GB
+    fields_per_treatment: int | None = Field(24, ge=1)  # caps taxol 0.3 µM, 1,332 fields; others have about 12
+    dmso: Literal["class", "control"] = "class"  # control: DMSO only scales the plates and is not a class
+    missing: Literal["error", "skip"] = "error"  # fields that are in the CSV but not in the zip
+    seed: int = 0  # for the random choice of fields of a capped treatment
 
 
 def bbbc021_screen(settings: Bbbc021Settings) -> Screen:
-    """The labelled fields of the wanted plates, read from their zips in place.
+    """The labelled fields of the requested plates, read from their zips in place.
 
-    A field belongs to a file only where the image CSV says so. Fields of compounds without a known
-    MoA are left out. Raises ValueError for a plate that does not exist, and whatever ``fetch`` does.
+    The image CSV says which files belong to a field. Fields of compounds without a known MoA are left out.
+    Raises ValueError for a plate that does not exist, and the errors of ``fetch``.
     """
-    images = read_table(fetch("bbbc021", "BBBC021_v1_image.csv", URL + "BBBC021_v1_image.csv"))
-    moa = read_table(fetch("bbbc021", "BBBC021_v1_moa.csv", URL + "BBBC021_v1_moa.csv"))
+    images, moa = (read_table(fetch_file(f"BBBC021_v1_{name}.csv")) for name in ("image", "moa"))
     fields = of_plates(field_table(images, moa), settings.plates)
-    zips = {plate: fetch_plate(plate) for plate in fields[PLATE].unique()}
-    fields = in_zips(fields, zips)
+    zips = {plate: fetch_file(f"BBBC021_v1_images_{plate}.zip") for plate in fields[PLATE].unique()}
+    folders = fields[PLATE].map(lambda plate: zips[plate].as_posix() + "/")
+    fields = fields.assign(**{path: folders + fields[path] for path in PATHS})
     fields, skipped, problems = without_missing(fields, zips, settings.missing)
     fields = cap(fields, settings.fields_per_treatment, settings.seed)
-    return Screen(
-        fields=fields,
-        channels=CHANNELS,
-        classes=class_names(fields, with_controls=settings.dmso == "class"),
-        read=lambda row: read_field(row, CHANNELS),
-        planes=1,
-        skipped=skipped,
-        problems=tuple(problems),
-    )
+    classes = class_names(fields, with_controls=settings.dmso == "class")
+    read = partial(read_field, channels=CHANNELS)
+    return Screen(fields, CHANNELS, classes, read, planes=1, skipped=skipped, problems=problems)
+
+
+def fetch_file(name: str) -> Path:
+    return fetch("bbbc021", name, URL + name)
 
 
 def field_table(images: pd.DataFrame, moa: pd.DataFrame) -> pd.DataFrame:
-    """One row a field whose treatment has a MoA or is DMSO; paths as in the plate's zip. Batch is the week."""
-    labels = moa.set_axis([COMPOUND, CONCENTRATION, LABEL], axis=1)
-    fields = pd.DataFrame(
-        {
-            PLATE: images["Image_Metadata_Plate_DAPI"],
-            WELL: images["Image_Metadata_Well_DAPI"],
-            # the prefix of a name differs by week and is absent in Week4; its site follows the well
-            SITE: images["Image_FileName_DAPI"].str.extract(r"_s(\d+)_w1", expand=False).astype(int),
-            BATCH: images["Image_PathName_DAPI"].str.split("/").str[0],
-            COMPOUND: images["Image_Metadata_Compound"],
-            CONCENTRATION: images["Image_Metadata_Concentration"],
-            REPLICATE: images["Replicate"],
-            **{path_column(name): member(images, name) for name in CHANNELS},
-        }
-    )
-    # left, then dropped: an inner merge would not keep the order of the table
-    fields = fields.merge(labels, on=TREATMENT, how="left", validate="many_to_one").dropna(subset=LABEL)
+    """One row per field with a MoA or of DMSO; paths are ``<plate>/<file>``, as in the zip. The batch is the week."""
+    columns = {PLATE: "Image_Metadata_Plate_DAPI", WELL: "Image_Metadata_Well_DAPI", REPLICATE: "Replicate"}
+    fields = to_our_columns(images, columns, "BBBC021_v1_image.csv")
+    fields[BATCH] = fields[PATHS[0]].str.split("/").str[0]
+    # the start of a file name differs between weeks and is absent in Week4; the site follows the well
+    fields[SITE] = fields[PATHS[0]].str.extract(r"_s(\d+)_w1[^/]*$", expand=False).astype(int)
+    fields[PATHS] = fields[PATHS].replace(".*/(.*/.*)", r"\1", regex=True)
+    # a left merge keeps the order of the table, an inner merge does not
+    labels = moa.set_axis([*MOA_KEY, LABEL], axis=1)
+    fields = fields.merge(labels, on=MOA_KEY, how="left", validate="many_to_one").dropna(subset=LABEL)
     fields[CONTROL] = fields[COMPOUND] == DMSO
-    return fields[[column for column in METADATA if column in fields] + [path_column(name) for name in CHANNELS]]
-
-
-def member(images: pd.DataFrame, channel: str) -> pd.Series:
-    """``<plate>/<file>``, the name of a channel's file in the zip of its plate."""
-    return images[f"Image_PathName_{channel}"].str.split("/").str[-1] + "/" + images[f"Image_FileName_{channel}"]
+    return fields[[column for column in METADATA if column in fields] + PATHS]
 
 
 def of_plates(fields: pd.DataFrame, plates: str | list[str]) -> pd.DataFrame:
     if plates == "all":
         return fields
-    unknown = sorted(set(plates) - set(fields[PLATE]))
-    if unknown:
-        raise ValueError(
-            f"plates: BBBC021 has no plate {', '.join(unknown)}; its image CSV names them, as Week4_27481."
-        )
+    if unknown := ", ".join(sorted(set(plates) - set(fields[PLATE]))):
+        raise ValueError(f"plates: BBBC021 has no plate {unknown}; use names of its image CSV, such as Week4_27481.")
     return fields[fields[PLATE].isin(plates)]
-
-
-def fetch_plate(plate: str) -> Path:
-    name = f"BBBC021_v1_images_{plate}.zip"
-    return fetch("bbbc021", name, URL + name)
-
-
-def in_zips(fields: pd.DataFrame, zips: dict[str, Path]) -> pd.DataFrame:
-    """``fields`` with their paths led by those of their zips."""
-    folders = fields[PLATE].map(lambda plate: zips[plate].as_posix() + "/")
-    return fields.assign(**{path_column(name): folders + fields[path_column(name)] for name in CHANNELS})
 
 
 def without_missing(
     fields: pd.DataFrame, zips: dict[str, Path], missing: str
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The fields whose files are all there, the others with their ``reason``, and what ``check`` shall tell of them."""
-    there = {f"{path.as_posix()}/{name}" for path in zips.values() for name in open_zip(path).namelist()}
-    present = pd.DataFrame({name: fields[path_column(name)].isin(there) for name in CHANNELS}, index=fields.index)
-    whole = present.all(axis=1)
-    lacking = [", ".join(np.array(CHANNELS)[~row]) for row in present[~whole].to_numpy()]
-    skipped = fields[~whole].assign(reason=[f"the zip lacks {names}" for names in lacking])
-    problems = []
-    if missing == "error":
-        for plate, rows in skipped.groupby(PLATE, sort=False):
-            problems.append(
-                f"{zips[plate]}: lacks files of {len(rows)} of its {np.count_nonzero(fields[PLATE] == plate)} fields, "
-                f"such as {rows[path_column(CHANNELS[0])].iloc[0].rsplit('/', 1)[-1]}; fetch it again, or set "
-                "'missing: skip'."
-            )
-    return fields[whole].reset_index(drop=True), skipped.reset_index(drop=True), problems
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The complete fields, the others with the ``reason``, and the problems that ``check`` reports."""
+    names = {f"{path.as_posix()}/{name}" for path in zips.values() for name in open_zip(path).namelist()}
+    absent = ~fields[PATHS].isin(names).to_numpy()
+    complete = ~absent.any(axis=1)
+    reasons = ["the zip lacks " + ", ".join(np.array(CHANNELS)[row]) for row in absent[~complete]]
+    skipped = fields[~complete].assign(reason=reasons)
+    problems = [
+        f"{zips[plate]}: lacks files of {len(rows)} of its {np.count_nonzero(fields[PLATE] == plate)} fields, such as "
+        f"{Path(rows[PATHS[0]].iloc[0]).name}; fetch it again, or set 'missing: skip'."
+        for plate, rows in skipped.groupby(PLATE, sort=False)
+        if missing == "error"
+    ]
+    return fields[complete].reset_index(drop=True), skipped.reset_index(drop=True), tuple(problems)
 
 
 def cap(fields: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
-    """At most ``most`` fields of a treatment, from as many plates as can be; controls are never capped."""
+    """At most ``most`` fields of each treatment, from as many plates as possible. Controls are not capped."""
     if most is None:
         return fields
-    drawn = fields.sample(frac=1, random_state=seed)
-    turn = drawn.groupby([*TREATMENT, PLATE]).cumcount()  # the first of every plate, then the second, …
-    drawn = drawn.loc[turn.sort_values(kind="stable").index]
-    kept = drawn[(drawn.groupby(TREATMENT).cumcount() < most) | drawn[CONTROL]]
+    shuffled = fields.sample(frac=1, random_state=seed)
+    turn = shuffled.groupby([*MOA_KEY, PLATE]).cumcount()  # first one field of each plate, then a second, …
+    shuffled = shuffled.loc[turn.sort_values(kind="stable").index]
+    kept = shuffled[(shuffled.groupby(MOA_KEY).cumcount() < most) | shuffled[CONTROL]]
     return fields.loc[sorted(kept.index)].reset_index(drop=True)

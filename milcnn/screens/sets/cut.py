@@ -1,4 +1,4 @@
-"""Cells cut out of the fields of a screen, at places that a table names."""
+"""Cells cut out of the fields of a screen, at the places in a table."""
 
 import os
 from dataclasses import dataclass
@@ -17,69 +17,66 @@ CORNER = ["y0", "x0"]
 
 @dataclass(frozen=True)
 class Cut:
-    """Cells cut out: ``table`` has the key of the source field and ``class``; ``pixels`` (n, C, h, h), row by row."""
+    """Cells cut out: ``table`` has the key of the source field and ``class``; ``pixels`` is (n, C, h, h)."""
 
     table: pd.DataFrame
     pixels: np.ndarray
 
 
 def read_cells(table: str, table_of_fields: str | None = None) -> pd.DataFrame:
-    """The table of cells: the key of their field and ``y0``, ``x0``; ``class`` where the table has it.
+    """The table of cells: the key of their field, ``y0``, ``x0`` and, if the table has it, ``class``.
 
-    A table that has but ``field`` takes the key from the columns ``plate``, ``well`` and ``site`` of
-    ``table_of_fields``. In both paths $NAME is the environment's. Raises ValueError for a missing column or variable.
+    If the table has only the column ``field``, the key comes from the columns ``plate``, ``well`` and ``site`` of
+    ``table_of_fields``. $NAME in a path is an environment variable. Raises ValueError for a missing column.
     """
     path = expanded(table)
     cells = read_table(path, "name the table of cells in 'cells'")
     if table_of_fields is not None and not set(FIELD_KEY) <= set(cells):
         fields = read_table(expanded(table_of_fields), "name the table of their fields in 'cell_fields'")
-        names = dict(zip(["plate", "well", "site"], FIELD_KEY, strict=True))
-        fields = fields.rename(columns=names)[["field", *FIELD_KEY]]
-        cells = cells.merge(fields, on="field", how="left", validate="many_to_one")
+        fields = fields.rename(columns=dict(zip(["plate", "well", "site"], FIELD_KEY, strict=True)))
+        cells = cells.merge(fields[["field", *FIELD_KEY]], on="field", how="left", validate="many_to_one")
     if missing := [name for name in [*FIELD_KEY, *CORNER] if name not in cells]:
-        raise ValueError(f"{path}: has no column {', '.join(missing)}; give them, or 'cell_fields'.")
+        raise ValueError(f"{path}: has no column {', '.join(missing)}; add it, or set 'cell_fields'.")
     return cells
 
 
 def expanded(path: str) -> Path:
     full = os.path.expandvars(path)
     if "$" in full:
-        raise ValueError(f"composite: '{path}' names a variable that the environment does not have; set it.")
+        raise ValueError(f"composite: '{path}' names an environment variable that is not set; set it.")
     return Path(full)
 
 
 def cut_cells(screen: Screen, cells: pd.DataFrame, classes: list[str], crop: int, downscale: int) -> Cut:
-    """Cut the ``cells`` of ``classes`` out of their fields, on the plates that hold all of these classes.
+    """Cut the ``cells`` of ``classes`` out of their fields, from the plates that have all of these classes.
 
-    A crop is ``crop`` px wide from its corner ``y0``, ``x0``; each px of it is then the mean of ``downscale`` ×
-    ``downscale``. The class of a cell is in the column ``class`` of ``cells``, else it is its field's label.
-
-    Cells of fields that the screen does not have, and crops that leave their field, are left out.
+    A crop is ``crop`` px wide from its corner ``y0``, ``x0``; then each px is the mean of ``downscale`` ×
+    ``downscale``. Without a column ``class``, a cell has the label of its field. Cells of unknown fields and crops
+    that cross the border of their field are left out.
     """
     own = [] if "class" in cells else [LABEL]
     cells = cells.merge(screen.fields[[*FIELD_KEY, *own]], on=FIELD_KEY).rename(columns={LABEL: "class"})
     cells = cells[cells["class"].isin(classes)]
-    both = cells.groupby(PLATE)["class"].nunique() == len(classes)
-    plates = sorted(both[both].index)
+    complete = cells.groupby(PLATE)["class"].nunique() == len(classes)
+    plates = sorted(complete[complete].index)
     if len(plates) < 2:
         raise ValueError(
             f"composite: {' and '.join(classes)} are together on {len(plates)} plate(s) ({', '.join(plates)}); "
-            "training and testing need two."
+            "give cells of two such plates at least, for training and testing."
         )
-    cells = cells[cells[PLATE].isin(plates)]
     rows = screen.fields.set_index(FIELD_KEY, drop=False)
+    by_field = cells[cells[PLATE].isin(plates)].groupby(FIELD_KEY, sort=False)
     kept, pixels = [], []
-    for key, members in tqdm(cells.groupby(FIELD_KEY, sort=False), desc="cut", unit="field", leave=False):
-        crops, inside = crops_of(screen.read(rows.loc[key]), members[CORNER].to_numpy(), crop, downscale)
+    for key, members in tqdm(by_field, desc="cut", unit="field", leave=False):
+        field, corners = screen.read(rows.loc[key]), members[CORNER].to_numpy()
+        inside = np.all((corners >= 0) & (corners + crop <= field.shape[1:]), axis=1)
         kept.append(members[inside])
-        pixels.append(crops)
+        pixels.append(crops_at(field, corners[inside], crop, downscale))
     return Cut(pd.concat(kept, ignore_index=True)[[*FIELD_KEY, "class"]], np.concatenate(pixels))
 
 
-def crops_of(field: np.ndarray, corners: np.ndarray, side: int, by: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (n, C, h, h) float32 of a field at ``corners`` (m, 2), h = side // by, and which corners have one (m,)."""
-    inside = ((corners >= 0) & (corners + side <= field.shape[1:])).all(axis=1)
-    crops = [field[:, y : y + side, x : x + side] for y, x in corners[inside]]
+def crops_at(field: np.ndarray, corners: np.ndarray, side: int, by: int) -> np.ndarray:
+    """Crops (n, C, h, h) float32 of a field at ``corners`` (n, 2); each px is the mean of ``by`` × ``by``."""
     edge = side // by
-    whole = np.array(crops, np.float32).reshape(-1, len(field), side, side)[..., : edge * by, : edge * by]
-    return whole.reshape(len(crops), len(field), edge, by, edge, by).mean(axis=(3, 5)), inside
+    crops = [field[:, y : y + edge * by, x : x + edge * by] for y, x in corners]
+    return np.array(crops, np.float32).reshape(len(crops), len(field), edge, by, edge, by).mean(axis=(3, 5))

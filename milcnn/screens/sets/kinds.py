@@ -5,36 +5,31 @@ from typing import Any
 
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.screen import Screen
-from milcnn.screens.sets.bbbc021 import Bbbc021Settings, bbbc021_screen
-from milcnn.screens.sets.composite import CompositeSettings, composite_screen
-from milcnn.screens.sets.digits import DigitsSettings, digits_screen
-from milcnn.screens.sets.micronuclei import MicronucleiSettings, micronuclei_screen
-from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
-from milcnn.screens.sets.yeast import YeastSettings, yeast_screen
-from milcnn.screens.sets.yeast_cells import YeastCellsSettings, yeast_cells_screen
+from milcnn.screens.sets import bbbc021, composite, digits, micronuclei, simulated, yeast, yeast_cells
 from milcnn.settings import Settings
 
 SCREENS: dict[str, tuple[type[Settings], Callable[..., Screen]]] = {
-    "digits": (DigitsSettings, digits_screen),
+    "digits": (digits.DigitsSettings, digits.digits_screen),
     "manifest": (ManifestSettings, manifest_screen),
-    "bbbc021": (Bbbc021Settings, bbbc021_screen),
-    "yeast": (YeastSettings, yeast_screen),
-    "yeast_cells": (YeastCellsSettings, yeast_cells_screen),
-    "simulated": (SimulatedSettings, simulated_screen),
-    "micronuclei": (MicronucleiSettings, micronuclei_screen),
-    "composite": (CompositeSettings, composite_screen),
+    "bbbc021": (bbbc021.Bbbc021Settings, bbbc021.bbbc021_screen),
+    "yeast": (yeast.YeastSettings, yeast.yeast_screen),
+    "yeast_cells": (yeast_cells.YeastCellsSettings, yeast_cells.yeast_cells_screen),
+    "simulated": (simulated.SimulatedSettings, simulated.simulated_screen),
+    "micronuclei": (micronuclei.MicronucleiSettings, micronuclei.micronuclei_screen),
+    "composite": (composite.CompositeSettings, composite.composite_screen),
 }
 
 
 def parse_settings(kind: str, settings: dict[str, Any]) -> Settings:
-    """The settings of this ``kind`` of screen, a key of ``SCREENS``. Raises ValueError for another kind."""
+    """The settings of a ``kind`` of screen, a key of ``SCREENS``. Raises ValueError for an unknown kind."""
     if kind not in SCREENS:
         raise ValueError(f"screen: '{kind}' is not one of {', '.join(SCREENS)}.")
     return SCREENS[kind][0](**settings)
 
 
 def open_screen(kind: str, **settings: Any) -> Screen:
-    """The screen of this ``kind`` with its own ``settings``; a composite gets the screen whose cells it is made of."""
+    """The screen of a ``kind`` with its own ``settings``. A composite also gets the screen that its cells come from."""
     parsed = parse_settings(kind, settings)
-    sources = [open_screen(parsed.screen, **parsed.screen_settings)] if isinstance(parsed, CompositeSettings) else []
-    return SCREENS[kind][1](parsed, *sources)
+    if isinstance(parsed, composite.CompositeSettings):
+        return composite.composite_screen(parsed, open_screen(parsed.screen, **parsed.screen_settings))
+    return SCREENS[kind][1](parsed)

@@ -18,18 +18,15 @@ SHA256 = {
 
 def load_mnist() -> tuple[np.ndarray, np.ndarray]:
     """Images (70000, 28, 28) uint8 and digits (70000,) uint8; the last 10,000 are the test set."""
-    paths = {name: fetch("mnist", name, URL + name, sha256) for name, sha256 in SHA256.items()}
-    arrays = {name: read_idx(path) for name, path in paths.items()}
-    images = [array for array in arrays.values() if array.ndim == 3]
-    digits = [array for array in arrays.values() if array.ndim == 1]
-    return np.concatenate(images), np.concatenate(digits)
+    arrays = [read_idx(fetch("mnist", name, URL + name, sha256)) for name, sha256 in SHA256.items()]
+    return np.concatenate(arrays[::2]), np.concatenate(arrays[1::2])
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of bytes: 0, 0, 8, the number of axes, their lengths (big-endian), the data."""
+    """The array in an IDX file of bytes: 0, 0, 8, the number of axes, their lengths (big-endian), the data."""
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path}: not an IDX file of bytes.")
+        raise ValueError(f"{path}: not an IDX file of bytes; delete it and fetch it again.")
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)

@@ -1,27 +1,20 @@
-"""Simulated screen: whole plates of drawn cells, with everything known about them.
+"""Simulated screen: whole plates of drawn cells, for which everything is known.
 
-A plate holds every compound at every dose once, and DMSO, in wells drawn at random. A compound has one
-phenotype; at dose d a cell of its wells responds with probability (Hill)
+A plate has each compound once at each dose, and DMSO, in random wells. A compound has one phenotype. At dose d, a
+cell responds with probability f(d) = maximum · d^h / (d^h + EC50^h) (Hill), so the responding fraction of a field
+follows the dose. The other cells are normal or outliers.
 
-    f(d) = maximum · d^h / (d^h + EC50^h)
+``Metadata_Label`` is always the phenotype of the well's compound, or DMSO. Where f(d) is below ``active``, too few
+cells show it: ``Metadata_Active`` is False and ``Metadata_Split`` is ``dose``. These fields are in no training,
+validation or test set. They are for dose–response curves, with predictions for the test plates at all doses.
 
-so the responding fraction of a field follows the dose, and the others are normal cells or outliers.
-
-**What a field's label is.** ``Metadata_Label`` is always the phenotype of the compound of its well, or
-DMSO. Where f(d) is below ``active`` the field does not show it: such fields have ``Metadata_Active``
-false and ``Metadata_Split`` ``dose``. They belong to no training, validation or test set and are there
-for dose–response curves, for which a user predicts the fields of the test plates at all doses. ``compounds``
-gives the true EC50, and ``fields`` has it too.
-
-**How hard it is.** At the default difficulty a logistic regression on the mean intensities of a field stays
-at chance (11 % of the test fields; 1 in 7 is 14 %); a MIL-CNN with Noisy-AND and a quarter of the paper's
-channels finds 91 % after 12 epochs: every field in which half of the cells respond, and half of those
-in which fewer than 30 % do.
+At the default difficulty, a logistic regression on the mean intensities of a field is at chance (11 % of the test
+fields correct; 1 in 7 is 14 %). A MIL-CNN with Noisy-AND and a quarter of the paper's channels reaches 91 % after 12
+epochs: all fields in which half of the cells respond, and half of the fields in which fewer than 30 % do.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -29,51 +22,49 @@ from numpy.random import Generator
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
-from milcnn.columns import FIELD_KEY, LABEL, PLATE, SPLIT
+from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, REPLICATE, SETS, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets import drawn_cells
-from milcnn.screens.sets.drawn_cells import CHANNELS, MITOTIC, NORMAL, PHENOTYPES
+from milcnn.screens.sets.common import Row, SetName, list_objects
+from milcnn.screens.sets.drawn_cells import CHANNELS, MITOTIC, NORMAL, PHENOTYPES, DrawnCells
 from milcnn.settings import Settings
 
-COMPOUND, DOSE = "Metadata_Compound", "Metadata_Concentration"
-ROWS, COLUMNS = "ABCDEFGH", 12  # of a 96-well plate
-SPLITS = ["train", "validation", "test"]
+ACTIVE = "Metadata_Active"  # whether the dose is high enough for the field to carry its compound's label
+WELL_NAMES = [f"{row}{column:02d}" for row in "ABCDEFGH" for column in range(1, 13)]  # of a 96-well plate
 PIXEL_SIZE = 0.65  # µm, a 10× objective: normal nuclei are 9 µm wide
-# the camera: electrons a pixel, then grey values
+# the camera: electrons per pixel, then grey values
 READ_NOISE = 4.0  # electrons
-GAIN = 2.0  # grey values an electron
+GAIN = 2.0  # grey values per electron
 OFFSET = 100.0  # grey values
 ELECTRONS = np.array([60_000.0, 120_000.0, 110_000.0])  # of the mean cell, in each channel
-BACKGROUND_ELECTRONS = np.array([40.0, 60.0, 50.0])  # electrons a pixel
+BACKGROUND_ELECTRONS = np.array([40.0, 60.0, 50.0])  # electrons per pixel
 
 
 class SimulatedSettings(Settings):
-    """How large the screen is, and how hard."""
+    """Size and difficulty of the screen."""
 
     size: int = Field(256, ge=96, le=2048)  # px, side of a field
-    plates: dict[Literal["train", "validation", "test"], int] = Field(
-        {"train": 4, "validation": 1, "test": 1}, min_length=3
-    )
+    plates: dict[SetName, int] = Field({"train": 4, "validation": 1, "test": 1}, min_length=3)
     plates_per_batch: int = Field(2, ge=1)
     doses: list[Annotated[float, Field(gt=0)]] = Field([0.03, 0.1, 0.3, 1, 3, 10], min_length=2)  # µM
     compounds_per_phenotype: int = Field(2, ge=2, le=6)
-    dmso_wells: int = Field(12, ge=1)  # a plate
-    sites: int = Field(2, ge=1)  # fields a well
+    dmso_wells: int = Field(12, ge=1)  # per plate
+    sites: int = Field(2, ge=1)  # fields per well
     cells: float = Field(40, ge=5, le=150)  # mean number in a field of 256 × 256 px
     outliers: float = Field(0.06, ge=0, le=0.5)  # share of cells that are mitotic or show a wrong phenotype
     active: float = Field(0.2, gt=0, lt=1)  # smallest f(d) at which a field carries its compound's label
-    # 0: plain phenotypes, one plate like another; 1: faint ones, and plates that differ more than they do
+    # 0: clear phenotypes, equal plates; 1: faint phenotypes, plates that differ more than the phenotypes
     difficulty: float = Field(0.5, ge=0, le=1)
     seed: int = Field(0, ge=0)
 
     @property
     def strength(self) -> float:
-        """Mean strength of a response, 1 where ``EFFECTS`` holds as written."""
+        """Mean strength of a response; at 1 the factors of ``EFFECTS`` apply as written."""
         return 1.25 - 0.8 * self.difficulty
 
     @property
     def variation(self) -> float:
-        """What spreads between batches, plates, wells and fields are multiplied by."""
+        """Factor for all random differences between batches, plates, wells and fields."""
         return 2 * self.difficulty
 
 
@@ -87,29 +78,27 @@ def simulated_screen(settings: SimulatedSettings) -> Screen:
         read=partial(draw_field, settings=settings),
         truth=partial(true_masks, settings=settings),
         protocol="plate",
-        objects=object_table(fields, settings),
+        objects=list_objects(fields, lambda row: placed_cells(row, settings)[:2]),
         pixel_size=PIXEL_SIZE,
     )
 
 
 def compounds(settings: SimulatedSettings) -> pd.DataFrame:
-    """A row a compound: ``Metadata_Compound``, ``Metadata_Label``, ``ec50`` (µM), ``hill``, ``maximum``, ``strength``.
+    """One row per compound: its name, label, ``ec50`` (µM), ``hill``, ``maximum`` and ``strength``.
 
-    EC50 is log-uniform over the inner half of the doses (in log dose), so that a curve over the doses
-    shows both of its ends; each phenotype has its strong and its weak compounds, so that all phenotypes
-    have about as many active doses.
+    EC50 is log-uniform over the inner half of the log doses, so a dose–response curve shows both of its ends. Each
+    phenotype has potent and weak compounds, so all phenotypes have about the same number of active doses.
     """
     each = settings.compounds_per_phenotype
-    labels = PHENOTYPES * each
-    n = len(labels)
+    n = each * len(PHENOTYPES)
     rng = np.random.default_rng([settings.seed, 1])
     low, high = np.log(min(settings.doses)), np.log(max(settings.doses))
-    potency = (np.repeat(np.arange(each), len(PHENOTYPES)) + rng.random(n)) / each  # of 1
+    position = (np.repeat(np.arange(each), len(PHENOTYPES)) + rng.random(n)) / each  # of EC50, in [0, 1)
     return pd.DataFrame(
         {
             COMPOUND: [f"S{number:02d}" for number in range(1, n + 1)],
-            LABEL: labels,
-            "ec50": np.exp(low + (0.25 + 0.5 * potency) * (high - low)),
+            LABEL: PHENOTYPES * each,
+            "ec50": np.exp(low + (0.25 + 0.5 * position) * (high - low)),
             "hill": rng.uniform(1.2, 2.5, n),
             "maximum": rng.uniform(0.7, 0.95, n),
             "strength": rng.uniform(0.9, 1.1, n),
@@ -123,108 +112,90 @@ def response(dose: np.ndarray, ec50: np.ndarray, hill: np.ndarray, maximum: np.n
 
 
 def plate_map(settings: SimulatedSettings) -> pd.DataFrame:
-    """One row a treatment of a plate: the columns of ``compounds``, dose (µM, 0 for DMSO) and ``response``."""
-    treated = compounds(settings).merge(pd.DataFrame({DOSE: settings.doses}, dtype=float), how="cross")
-    treated["response"] = response(*(treated[name] for name in (DOSE, "ec50", "hill", "maximum")))
-    controls = {COMPOUND: NORMAL, LABEL: NORMAL, DOSE: 0.0, "response": 0.0, "strength": 1.0}
-    wells = pd.concat([treated, pd.DataFrame([controls] * settings.dmso_wells)], ignore_index=True)
-    if len(wells) > len(ROWS) * COLUMNS:
+    """One row per well of a plate: the columns of ``compounds``, dose (µM, 0 for DMSO) and ``response``."""
+    treated = compounds(settings).merge(pd.DataFrame({CONCENTRATION: settings.doses}, dtype=float), how="cross")
+    treated["response"] = response(*(treated[name] for name in (CONCENTRATION, "ec50", "hill", "maximum")))
+    control = {COMPOUND: NORMAL, LABEL: NORMAL, CONCENTRATION: 0.0, "response": 0.0, "strength": 1.0}
+    wells = pd.concat([treated, pd.DataFrame([control] * settings.dmso_wells)], ignore_index=True)
+    if len(wells) > len(WELL_NAMES):
         raise ValueError(
             f"simulated: {len(treated)} treatments and {settings.dmso_wells} DMSO wells do not fit a plate of "
-            f"{len(ROWS) * COLUMNS}; give fewer doses, dmso_wells or compounds_per_phenotype."
+            f"{len(WELL_NAMES)}; give fewer doses, dmso_wells or compounds_per_phenotype."
         )
     return wells
 
 
 def field_table(settings: SimulatedSettings) -> pd.DataFrame:
-    """One row a field; beside the columns of ``Screen.fields``:
+    """One row per field; beside the columns of ``Screen.fields``, where the replicate is the number of the plate:
 
-    ``Metadata_Batch``, ``_Replicate`` (number of the plate: all hold the same treatments), ``_Compound``,
-    ``_Concentration`` (µM), ``_Control`` (DMSO), ``_Active``; ``response`` = f(d) and ``ec50`` (µM);
-    ``cells`` and ``fraction``, the number of cells and the share of them that respond; ``field``, which
-    seeds all that is drawn.
+    ``Metadata_Active``; ``response`` = f(d), ``ec50`` (µM) and ``strength`` of the compound; ``cells``, their number;
+    ``fraction``, the share of cells that respond; ``field``, the seed of all random draws.
     """
     treatments = plate_map(settings)
-    plates = [split for split in SPLITS for _ in range(settings.plates.get(split, 0))]
-    positions = [f"{row}{column:02d}" for row in ROWS for column in range(1, COLUMNS + 1)]
-    tables = []
-    for number, split in enumerate(plates):
+    splits = [split for split in sorted(settings.plates, key=SETS.index) for _ in range(settings.plates[split])]
+    plates = []
+    for number, split in enumerate(splits):
         rng = np.random.default_rng([settings.seed, 2, number])
-        wells = rng.permutation(positions)[: len(treatments)]
-        table = treatments.assign(**{PLATE: f"P{number + 1:02d}", "Metadata_Well": wells, SPLIT: split})
-        table["Metadata_Batch"] = f"B{number // settings.plates_per_batch + 1}"
-        tables.append(table.assign(Metadata_Replicate=number + 1).sort_values("Metadata_Well"))
+        wells = rng.permutation(WELL_NAMES)[: len(treatments)]
+        plate = treatments.assign(**{PLATE: f"P{number + 1:02d}", "Metadata_Well": wells, SPLIT: split})
+        plate[BATCH] = f"B{number // settings.plates_per_batch + 1}"
+        plates.append(plate.assign(**{REPLICATE: number + 1}).sort_values("Metadata_Well"))
     sites = pd.DataFrame({"Metadata_Site": range(1, settings.sites + 1)})
-    table = pd.concat(tables, ignore_index=True).merge(sites, how="cross")
-    table["Metadata_Control"] = table[COMPOUND] == NORMAL
-    table["Metadata_Active"] = table["Metadata_Control"] | (table["response"] >= settings.active)
-    table[SPLIT] = table[SPLIT].where(table["Metadata_Active"], "dose")
+    table = pd.concat(plates, ignore_index=True).merge(sites, how="cross")
+    table[CONTROL] = table[COMPOUND] == NORMAL
+    table[ACTIVE] = table[CONTROL] | (table["response"] >= settings.active)
+    table[SPLIT] = table[SPLIT].where(table[ACTIVE], "dose")
     table["field"] = range(len(table))
     classes = [population(row, settings)[0] for row in table.to_dict("records")]
     table["cells"] = [len(members) for members in classes]
     responding = [(members == label).mean() for members, label in zip(classes, table[LABEL], strict=True)]
-    table["fraction"] = np.where(table["Metadata_Control"], 0.0, responding)
-    last = ["response", "ec50", "strength", "cells", "fraction", "field"]
-    first = [*FIELD_KEY, "Metadata_Batch", "Metadata_Replicate", COMPOUND, DOSE, "Metadata_Control", "Metadata_Active"]
-    return table[[*first, LABEL, SPLIT, *last]]
+    table["fraction"] = np.where(table[CONTROL], 0.0, responding)
+    metadata = [*FIELD_KEY, BATCH, REPLICATE, COMPOUND, CONCENTRATION, CONTROL, ACTIVE, LABEL, SPLIT]
+    return table[[*metadata, "response", "ec50", "strength", "cells", "fraction", "field"]]
 
 
-def population(row: Mapping, settings: SimulatedSettings) -> tuple[np.ndarray, Generator]:
-    """Class of each cell of a field (n,), and the generator that then places and draws them.
-
-    Density varies between wells of one treatment and does not depend on it.
-    """
+def population(row: Row, settings: SimulatedSettings) -> tuple[np.ndarray, Generator]:
+    """Class of each cell of a field (n,), and the generator that then draws them. n is independent of the treatment."""
     rng = np.random.default_rng([settings.seed, 3, row["field"]])
     expected = settings.cells * (settings.size / 256) ** 2 * rng.lognormal(0, 0.25 * settings.variation)
     n = max(4, rng.poisson(expected))
-    label = row[LABEL]
-    draw = rng.random(n)
+    responds = rng.random(n) < row["response"]
     outlier = rng.random(n) < settings.outliers
-    strange = [MITOTIC] * len(PHENOTYPES) + [name for name in PHENOTYPES if name != label]
+    strange = [MITOTIC] * len(PHENOTYPES) + [name for name in PHENOTYPES if name != row[LABEL]]
     others = np.where(outlier, rng.choice(strange, n), NORMAL)
-    return np.where(draw < row["response"], label, others), rng
+    return np.where(responds, row[LABEL], others), rng
 
 
-def object_table(fields: pd.DataFrame, settings: SimulatedSettings) -> pd.DataFrame:
-    """One row a cell: its field, ``object`` (its number in the truth), ``class``, and centre ``y``, ``x`` in px."""
-    rows = []
-    for row in fields.to_dict("records"):
-        classes, rng = population(row, settings)
-        centres = place(len(classes), settings, rng)
-        key = [row[column] for column in FIELD_KEY]
-        rows += [(*key, k, *cell) for k, cell in enumerate(zip(classes, *centres.T, strict=True), start=1)]
-    return pd.DataFrame(rows, columns=[*FIELD_KEY, "object", "class", "y", "x"])
-
-
-def place(n: int, settings: SimulatedSettings, rng: Generator) -> np.ndarray:
-    """Centres (n, 2) of cells, closer to each other where there are many."""
-    room = settings.size / np.sqrt(n)
-    return drawn_cells.spaced(n, settings.size, min(26.0, 0.85 * room), rng)
-
-
-def sketch(
-    row: pd.Series, settings: SimulatedSettings
-) -> tuple[drawn_cells.DrawnCells, np.ndarray, np.ndarray, Generator]:
-    """Numbers, classes (n,) and centres (n, 2) of the cells of a field, and the generator that then draws them."""
+def placed_cells(row: Row, settings: SimulatedSettings) -> tuple[np.ndarray, np.ndarray, Generator]:
+    """Class (n,) and centre (n, 2) of each cell of a field, and the generator that then draws the cells."""
     classes, rng = population(row, settings)
-    centres = place(len(classes), settings, rng)
+    apart = min(26.0, 0.85 * (settings.size / np.sqrt(len(classes))))  # px: many cells lie closer together
+    return classes, drawn_cells.spaced(len(classes), settings.size, apart, rng), rng
+
+
+def sketch(row: Row, settings: SimulatedSettings) -> tuple[DrawnCells, np.ndarray, np.ndarray, Generator]:
+    """Numbers, classes (n,) and centres (n, 2) of the cells of a field, and the generator that then draws them."""
+    classes, centres, rng = placed_cells(row, settings)
     strength = settings.strength * row["strength"] * rng.uniform(0.7, 1.2, len(classes))
-    return drawn_cells.changed(drawn_cells.normal_cells(len(classes), rng), classes, strength), classes, centres, rng
+    cells = drawn_cells.with_effects(drawn_cells.normal_cells(len(classes), rng), classes, strength)
+    return cells, classes, centres, rng
 
 
 def true_masks(row: pd.Series, settings: SimulatedSettings) -> np.ndarray:
-    """The cells of a field by their number in ``object_table``, (H, W) uint16."""
-    drawn, _, centres, rng = sketch(row, settings)
-    return drawn_cells.masks(drawn_cells.cell_outlines(drawn, rng)[0], centres, settings.size)
+    """The cells of a field by their number in ``Screen.objects``, (H, W) uint16."""
+    cells, _, centres, rng = sketch(row, settings)
+    return drawn_cells.number_cells(drawn_cells.cell_outlines(cells, rng)[0], centres, settings.size)
 
 
 def draw_field(row: pd.Series, settings: SimulatedSettings) -> np.ndarray:
-    """Field (3, H, W) uint16 as the camera gives it: staining, debris, focus, illumination, noise."""
-    drawn, classes, centres, rng = sketch(row, settings)
-    patches = drawn_cells.lights(drawn, classes, *drawn_cells.cell_outlines(drawn, rng), rng)
+    """Field (3, H, W) uint16 as the camera records it: staining, debris, focus, illumination, noise."""
+    cells, classes, centres, rng = sketch(row, settings)
+    patches = drawn_cells.lights(cells, classes, *drawn_cells.cell_outlines(cells, rng), rng)
     light = drawn_cells.add_up(patches, centres, settings.size)
-    add_debris(light, rng)
-    gain, background, illumination = optics(row[PLATE], row["Metadata_Batch"], settings)
+    for _ in range(rng.poisson(4)):  # debris: bright specks in any channel, of no cell and not in the truth
+        y, x = rng.integers(0, settings.size - 4, 2)
+        light[rng.integers(3), y : y + rng.integers(2, 5), x : x + rng.integers(2, 5)] += rng.uniform(0.002, 0.02)
+    gain, background, illumination = optics(row[PLATE], row[BATCH], settings)
     well = rng.lognormal(0, 0.1 * settings.variation, 3)
     focus = 0.7 * rng.lognormal(0, 0.25 * settings.variation)  # px
     light = gaussian_filter(light, (0, focus, focus), truncate=3)
@@ -234,20 +205,13 @@ def draw_field(row: pd.Series, settings: SimulatedSettings) -> np.ndarray:
     return (OFFSET + GAIN * counts).clip(0, 65535).round().astype(np.uint16)
 
 
-def add_debris(light: np.ndarray, rng: Generator) -> None:
-    """Add a few bright specks to ``light``: in any channel, of no cell, in no truth."""
-    for _ in range(rng.poisson(4)):
-        y, x = rng.integers(0, light.shape[1] - 4, 2)
-        light[rng.integers(3), y : y + rng.integers(2, 5), x : x + rng.integers(2, 5)] += rng.uniform(0.002, 0.02)
-
-
 def optics(plate: str, batch: str, settings: SimulatedSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain (3,), background in electrons (3,), and illumination (3, H, W) of mean 1, of a plate."""
-    of_batch = np.random.default_rng([settings.seed, 4, int(batch[1:])])
-    of_plate = np.random.default_rng([settings.seed, 5, int(plate[1:])])
-    gain = np.exp(settings.variation * (of_batch.normal(0, 0.15, 3) + of_plate.normal(0, 0.1, 3)))
-    background = BACKGROUND_ELECTRONS * np.exp(settings.variation * of_plate.normal(0, 0.2, 3))
-    middle = of_plate.normal(0, 0.4, (2, 3, 1, 1))
+    """Gain (3,), background in electrons (3,), and illumination (3, H, W) of mean 1, for a plate."""
+    batch_rng = np.random.default_rng([settings.seed, 4, int(batch[1:])])
+    plate_rng = np.random.default_rng([settings.seed, 5, int(plate[1:])])
+    gain = np.exp(settings.variation * (batch_rng.normal(0, 0.15, 3) + plate_rng.normal(0, 0.1, 3)))
+    background = BACKGROUND_ELECTRONS * np.exp(settings.variation * plate_rng.normal(0, 0.2, 3))
+    middle = plate_rng.normal(0, 0.4, (2, 3, 1, 1))
     along = np.linspace(-1, 1, settings.size)
     fall = ((along[:, None] - middle[0]) ** 2 + (along[None, :] - middle[1]) ** 2) / 2
     illumination = np.exp(-0.15 * settings.variation * fall.astype(np.float32))

@@ -139,7 +139,7 @@ def test_pairs_are_of_equal_coverage_and_no_pairing_has_more():
     rng = np.random.default_rng(1)
     for caliper in (0.01, 0.05, 0.2):
         cells = pd.DataFrame({"class": rng.permutation([A] * 40 + [B] * 60), "coverage": rng.random(100)})
-        pairs = composite.matched(cells, settings_of(caliper=caliper))
+        pairs = composite.matched_pairs(cells, settings_of(caliper=caliper))
         b, a = (cells.loc[side] for side in pairs.T)
         assert (b["class"] == B).all()
         assert (a["class"] == A).all()
@@ -195,20 +195,20 @@ def test_what_cannot_be_built_is_refused_with_the_reason(source, tmp_path, monke
     one = cells[cells["Metadata_Plate"] == "P1"]
     with pytest.raises(ValueError, match=r"together on 1 plate\(s\) \(P1\)"):
         cut.cut_cells(screen, one, [B, A], CROP, 2)
-    with pytest.raises(ValueError, match="test_plates: P4 do not hold both classes; P1, P2, P3 do"):
+    with pytest.raises(ValueError, match="test_plates: P4 do not have both classes; choose from P1, P2, P3"):
         built(source, test_plates=["P4"])
     with pytest.raises(ValueError, match="test_plates: all of P1, P2, P3"):
         built(source, test_plates=["P1", "P2", "P3"])
-    with pytest.raises(ValueError, match="n_cells asks for 500"):
+    with pytest.raises(ValueError, match="for n_cells 500"):
         built(source, n_cells=[500])
     crowded, _ = built(source, size=64, n_cells=[37], caliper=1.0)
-    with pytest.raises(ValueError, match="37 do not fit a field of 64 px; 36 do"):
+    with pytest.raises(ValueError, match="37 do not fit a field of 64 px; at most 36 do"):
         crowded.read(crowded.fields.iloc[0])
     write_table(cells.drop(columns="y0"), tmp_path / "cells.csv")
     with pytest.raises(ValueError, match=r"cells\.csv: has no column y0"):
         cut.read_cells(str(tmp_path / "cells.csv"))
     monkeypatch.delenv("NOWHERE", raising=False)
-    with pytest.raises(ValueError, match="names a variable that the environment does not have"):
+    with pytest.raises(ValueError, match="names an environment variable that is not set"):
         cut.read_cells("$NOWHERE/cells.csv")
 
 

@@ -150,7 +150,7 @@ def test_bad_files_are_named(tmp_path, monkeypatch, images):
     micronuclei.scaled_image.cache_clear()
     with pytest.raises(ValueError, match="all its pixels are 7"):
         screen.read(screen.fields.iloc[0])
-    with pytest.raises(ValueError, match=r"holiday\.tif: its name does not start with one of training"):
+    with pytest.raises(ValueError, match=r"holiday\.tif: its name must start with one of training"):
         mirror_screen(tmp_path, monkeypatch, [("holiday", image, small, nuclei)])
 
 

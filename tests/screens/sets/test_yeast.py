@@ -88,7 +88,7 @@ def test_tables_that_do_not_fit_are_told(folder):
     pd.DataFrame({"orf": ["a"]}).to_csv(folder / "strains.csv", index=False)
     with pytest.raises(ScreenError, match=r"strains\.csv: has no column strain, localisations, only orf"):
         opened(folder)
-    with pytest.raises(ScreenError, match=r"none: holds no <plate>/<well>\.flex"):
+    with pytest.raises(ScreenError, match=r"none: has no <plate>/<well>\.flex"):
         opened(folder / "none")
 
 

@@ -92,11 +92,11 @@ def test_mosaic_against_a_loop():
 
 
 def test_files_that_do_not_fit_are_told(settings, tmp_path):
-    with pytest.raises(ScreenError, match=r"train\.hdf5: holds no cell of ACTIN; leave the class out"):
+    with pytest.raises(ScreenError, match=r"train\.hdf5: has no cell of ACTIN; leave the class out"):
         open_screen("yeast_cells", **{**settings, "classes": ["ER", "ACTIN"]})
     with pytest.raises(ScreenError, match=r"not data<k> \(N, 8192\) with Index<k> \(N, 2\), but"):
         open_screen("yeast_cells", **settings, terms=["ER", "NUCLEI"])
-    with pytest.raises(ScreenError, match="'validation': is in one of 'cells' and 'fields_per_class'"):
+    with pytest.raises(ScreenError, match="'validation': is in only one of 'cells' and 'fields_per_class'"):
         open_screen("yeast_cells", **{**settings, "fields_per_class": {"train": 2, "test": 2, "validation": 1}})
     with pytest.raises(ScreenError, match=r"none\.hdf5: no such file; unpack DeepLoc"):
         open_screen("yeast_cells", **{**settings, "cells": {"train": "none.hdf5", "test": "none.hdf5"}})
