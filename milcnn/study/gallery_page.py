@@ -1,13 +1,13 @@
-"""The gallery of a study: a page with every field that opens from disk and stays usable with thousands of them.
+"""The gallery of a study: a page with every field, which opens from disk and stays usable with thousands of fields.
 
-``draw_fields`` and ``write_page`` make a folder:
+``draw_fields`` and ``write_gallery`` make a folder:
 
-- ``index.html``: the page; it needs nothing from the network;
-- ``thumbs/<n>.webp``: field n with the outlines of what speaks for its label and for the class it was called;
+- ``index.html``: the page; it loads nothing from the internet;
+- ``thumbs/<n>.webp``: field n with outlines for its label and for its predicted class;
 - ``views/<n>.webp``: the same, larger; ``maps/<n>.webp``: its class maps side by side, black 0 to yellow 1;
 - ``cells/<n>.webp``: the cells with the highest instance probability of each class.
 
-Pictures lie beside the page, so that a browser reads only those in sight.
+Pictures are files of their own, so that a browser reads only those in sight.
 """
 
 import shutil
@@ -40,23 +40,22 @@ THUMB, VIEW, TILE = 160, 640, 96  # px, the longer side of a thumbnail, a view, 
 PICTURES = ("thumbs", "views", "maps", "cells")
 CROP = 2 * STRIDE  # px, the side of a cell's crop: about a cell of every study and what is around it
 PEAK_SMOOTHING = 4.0  # px, standard deviation: the middle of a cell, not a bright spot in it
-RANGE_FIELDS, RANGE_STEP = 16, 4  # as many fields, every 4th pixel, tell how bright the fields of a study are
-FIELDS_AT_ONCE = 4  # fields at once: those of a real screen have a million pixels and more
+RANGE_FIELDS, RANGE_STEP = 16, 4  # so many fields, and every 4th pixel, give the brightness range of a study
+FIELDS_IN_MEMORY = 4  # at once: fields of a real screen have a million pixels and more
 
 
 def with_scores(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """``predictions`` with ``score``, the probability y of the label (of several, the least), and ``correct``."""
+    """``predictions`` with ``score``, the probability y of the label (the least of several), and ``correct``."""
     is_label = label_matrix(predictions[LABEL], classes).astype(bool)
     y = predictions[[f"y_{name}" for name in classes]].to_numpy()
     table = with_errors(predictions).assign(score=np.where(is_label, y, np.inf).min(axis=1))
-    return table.assign(predicted=table["predicted"].fillna("none"))  # of several labels none may be likely
+    return table.assign(predicted=table["predicted"].fillna("none"))  # with several labels a field, none may be likely
 
 
 def ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """The fields of ``scored`` with the best, the median and the worst score of each class.
+    """The fields with the best, the median and the worst score of each class, with ``class`` and ``rank``.
 
-    Adds ``class`` and ``rank``; the index is that of ``table``. A class with fewer than three fields
-    has its field in several ranks, one without fields none.
+    ``table`` comes from ``with_scores``. A class with fewer than three fields has a field in several ranks.
     """
     chosen = []
     for name, is_label in zip(classes, label_matrix(table[LABEL], classes).T.astype(bool), strict=True):
@@ -68,7 +67,7 @@ def ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
 
 def shown_classes(table: pd.DataFrame, classes: list[str]) -> list[list[int]]:
-    """For each field the indices of its labels and of what it was called."""
+    """For each field the indices of its labels and of its predicted classes."""
     either = label_matrix(table[LABEL], classes) | label_matrix(table["predicted"], classes)
     return [np.flatnonzero(row).tolist() for row in either]
 
@@ -77,8 +76,8 @@ def class_masks(network: MILCNN, pixels: torch.Tensor, wanted: list[list[int]]) 
     """For each field of ``pixels`` (B, C, H, W) the mask (H, W) of each wanted class, by its index."""
     pairs = [(item, index) for item, own in enumerate(wanted) for index in own]
     masks: list[dict[int, np.ndarray]] = [{} for _ in wanted]
-    for start in range(0, len(pairs), FIELDS_AT_ONCE):
-        items, indices = torch.tensor(pairs[start : start + FIELDS_AT_ONCE]).T
+    for start in range(0, len(pairs), FIELDS_IN_MEMORY):
+        items, indices = torch.tensor(pairs[start : start + FIELDS_IN_MEMORY]).T
         maps = sharp_map(network, pixels[items], indices).cpu().numpy()
         for item, index, values in zip(items.tolist(), indices.tolist(), maps, strict=True):
             masks[item][index] = otsu_mask(values)
@@ -94,7 +93,7 @@ def range_of(prepared: Prepared, rows: pd.DataFrame) -> tuple[np.ndarray, np.nda
 def looks(
     network: MILCNN, prepared: Prepared, table: pd.DataFrame, rows: pd.DataFrame
 ) -> tuple[list[np.ndarray], list[dict[int, np.ndarray]], np.ndarray]:
-    """What a sheet shows of ``rows``, some fields of ``table``: images (H, W, 3), outlines and class maps.
+    """Images (H, W, 3), outlines and class maps of ``rows``, some fields of ``table``.
 
     Images are as bright as on the page; outlines are masks by class index, see ``class_masks``.
     """
@@ -118,9 +117,9 @@ def outlined(rgb: np.ndarray, masks: Mapping[int, np.ndarray], side: int) -> np.
 
     Outlines are drawn after scaling: 1 px on a thumbnail, 2 px on a view.
     """
-    image = np.array(resized(np.uint8(255 * rgb), side))
+    image = np.array(resized((255 * rgb).astype(np.uint8), side))
     for index, mask in masks.items():
-        scaled = np.array(resized(np.uint8(255 * mask), side)) > 127
+        scaled = np.array(resized(255 * mask.astype(np.uint8), side)) > 127
         line = find_boundaries(scaled, mode="inner" if side <= THUMB else "thick")
         image[line] = 255 * np.array(to_rgb(class_colour(index)))
     return image
@@ -130,13 +129,13 @@ def map_strip(maps: np.ndarray) -> np.ndarray:
     """Maps (classes, H, W) in [0, 1] side by side, uint8, each in a square of ``TILE`` px."""
     strip = np.zeros((TILE, TILE * len(maps), 3), np.uint8)
     for number, values in enumerate(maps):
-        tile = np.array(resized(np.uint8(255 * mpl.colormaps["magma"](values)[..., :3]), TILE))
+        tile = np.array(resized((255 * mpl.colormaps["magma"](values)[..., :3]).astype(np.uint8), TILE))
         strip[: tile.shape[0], number * TILE : number * TILE + tile.shape[1]] = tile
     return strip
 
 
 def remove_page(folder: Path) -> None:
-    """Remove the page in ``folder`` and its pictures, and nothing else: fewer fields must leave no old ones behind."""
+    """Remove the page in ``folder`` and its pictures, and nothing else: no picture of an earlier run stays."""
     (folder / "index.html").unlink(missing_ok=True)
     for kind in PICTURES:
         shutil.rmtree(folder / kind, ignore_errors=True)
@@ -148,18 +147,18 @@ def save_picture(image: np.ndarray, folder: Path, number: int) -> None:
 
 
 def draw_fields(network: MILCNN, prepared: Prepared, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write thumbnail, view and maps of every field of ``table``, and find where each class is likeliest in it.
+    """Write thumbnail, view and maps of every field of ``table``, and give where each class is most likely in it.
 
-    Gives one row a field and class: ``field`` (its place in ``table``), ``class``, ``p`` and ``y``, ``x`` (px).
-    What ``folder`` held before is removed.
+    One row a field and class: ``field`` (its place in ``table``), ``class``, ``p`` and ``y``, ``x`` (px). An earlier
+    page in ``folder`` is removed.
     """
     remove_page(folder)
     classes = prepared.classes
     wanted = shown_classes(table, classes)
     low, high = range_of(prepared, table)
     peaks = []
-    for start in tqdm(range(0, len(table), FIELDS_AT_ONCE), desc="draw", unit="batch", leave=False):
-        part = slice(start, start + FIELDS_AT_ONCE)
+    for start in tqdm(range(0, len(table), FIELDS_IN_MEMORY), desc="draw", unit="batch", leave=False):
+        part = slice(start, start + FIELDS_IN_MEMORY)
         fields = prepared.pixels(table.iloc[part])
         pixels = torch.from_numpy(fields)
         masks = class_masks(network, pixels, wanted[part])
@@ -181,7 +180,7 @@ def class_peaks(maps: np.ndarray, classes: list[str]) -> pd.DataFrame:
 
 
 def likeliest(peaks: pd.DataFrame, classes: list[str], n: int) -> pd.DataFrame:
-    """The ``n`` rows of each class with the highest p, at most one a field, so that many fields have a say."""
+    """The ``n`` rows of each class with the highest p, at most one a field."""
     ordered = peaks.sort_values("p", ascending=False, kind="stable").groupby("class").head(n)
     return ordered.sort_values("class", key=lambda names: names.map(classes.index), kind="stable", ignore_index=True)
 
@@ -189,8 +188,8 @@ def likeliest(peaks: pd.DataFrame, classes: list[str], n: int) -> pd.DataFrame:
 def crop_cells(network: MILCNN, prepared: Prepared, table: pd.DataFrame, cells: pd.DataFrame) -> np.ndarray:
     """The crop around each of ``cells``, (n, side, side, 3) in [0, 1].
 
-    The map of a class is coarse, so that its highest place may lie beside a cell: the crop is centred where, no
-    more than a stride from there, class map times smoothed sharp map is highest; there, where that is nothing.
+    A class map is coarse, so its highest place may lie beside a cell. The crop is centred within a stride of it, where
+    the class map times the smoothed sharp map is highest; where this product is 0, on the place itself.
     """
     low, high = range_of(prepared, table)
     crops = []
@@ -208,7 +207,7 @@ def crop_cells(network: MILCNN, prepared: Prepared, table: pd.DataFrame, cells: 
 
 
 def window(image: np.ndarray, y: int, x: int) -> np.ndarray:
-    """The square of at most ``CROP`` px of ``image`` (H, W, …) around (y, x), moved inside where it would stick out."""
+    """The square of at most ``CROP`` px of ``image`` (H, W, …) around (y, x), moved inside the image at its border."""
     height, width = image.shape[:2]
     side = min(CROP, height, width)
     top, left = (int(np.clip(c - side // 2, 0, size - side)) for c, size in ((y, height), (x, width)))
@@ -220,10 +219,10 @@ def write_gallery(
 ) -> Path:
     """Write ``folder/index.html``: every field of ``table`` and the ``cells`` of each class, with filters.
 
-    Crops are those of ``cut_cells``; the other pictures are there by ``draw_fields``. Every name is escaped.
+    ``crops`` come from ``crop_cells``; ``draw_fields`` has written the other pictures. Every name is escaped.
     """
     for number, crop in enumerate(crops):
-        save_picture(np.uint8(255 * crop), folder / "cells", number)
+        save_picture((255 * crop).astype(np.uint8), folder / "cells", number)
     cells = cells.assign(number=range(len(cells)))
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     height, width = prepared.pixels(table.iloc[:1]).shape[2:]

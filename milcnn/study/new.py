@@ -34,7 +34,7 @@ def new_study(study: str, table: str, images: str, platemap: str) -> None:
     if path.exists():
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
     files = {"table": from_root(table), "images": from_root(images), "platemap": from_root(platemap)}
-    screen = manifest_screen(ManifestSettings(**files))
+    screen = manifest_screen(ManifestSettings.model_validate(files))
     if problems := [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]:
         raise ScreenError(problems)
     header = first_header([name for column in screen.fields.filter(like="Path_") for name in screen.fields[column]])
@@ -82,7 +82,7 @@ def fitting_split(screen: Screen) -> Line:
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
     for kind, folds, share in product(kinds, (5, 4, 3, 2), (0.2, 0.34, 0.5)):
         try:
-            split_screen(screen, SplitSettings(kind=kind, folds=folds, validation=share))
+            split_screen(screen, SplitSettings.model_validate({"kind": kind, "folds": folds, "validation": share}))
         except SplitError as error:
             last = error
             continue

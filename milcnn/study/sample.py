@@ -1,9 +1,7 @@
-"""data/sample: what the notebooks read after a plain clone, at most 1 MB, cut from the last `make study`.
+"""``milcnn sample``: data/sample, what the notebooks read after a plain clone, at most 1 MB.
 
-    milcnn sample
-
-Beside the small prepared fields that ``01_prepare`` writes there: runs of ``digits`` and their tables,
-for 04 to 07, and runs of ``simulated``, for 08 and 09, with fewer fields and digits than the study's own.
+It has the small prepared fields that ``01_prepare`` writes there. From the last `make study` it takes runs of
+``digits`` and their tables, for 04 to 07, and runs of ``simulated``, for 08 and 09, with fewer fields and digits.
 """
 
 import shutil
@@ -20,21 +18,21 @@ SAMPLE = ROOT / "data" / "sample"
 DIGITS = ["noisy_and-0", "noisy_and-1", "mean-0", "mean-1"]
 FIELDS = 12  # of a class, in each set
 SIMULATED = "noisy_and-0"
-CALLED = [*FIELD_KEY, LABEL, SPLIT, "predicted"]
-TOLD = [COMPOUND, CONCENTRATION, CONTROL, "response", "ec50", "cells", "fraction"]
+PREDICTED = [*FIELD_KEY, LABEL, SPLIT, "predicted"]
+DOSE_COLUMNS = [COMPOUND, CONCENTRATION, CONTROL, "response", "ec50", "cells", "fraction"]
 TABLES = ["error_by_fraction", "history", "scores", "thresholds", "localisation_scores"]
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """As CSV with 3 significant digits: the sample is to be small."""
+    """As CSV with 3 significant digits: the sample must be small."""
     with written_whole(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.3g", lineterminator="\n")
 
 
 def few_fields(predictions: pd.DataFrame) -> pd.DataFrame:
-    """``FIELDS`` validation and test fields of each class, with what 04 reads of them."""
+    """``FIELDS`` validation and test fields of each class, with the columns that 04 reads."""
     kept = predictions.groupby([LABEL, SPLIT], sort=False).head(FIELDS)
-    return kept[[*CALLED, "fraction", *kept.filter(regex="^y_").columns]]
+    return kept[[*PREDICTED, "fraction", *kept.filter(regex="^y_").columns]]
 
 
 def few_treatments(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +40,7 @@ def few_treatments(predictions: pd.DataFrame) -> pd.DataFrame:
     fields = held_out(predictions, ["validation", "test"])
     compounds = fields.groupby(LABEL)[COMPOUND].max()
     kept = fields[fields[COMPOUND].isin(compounds)]
-    return kept[[*CALLED, *TOLD, *kept.filter(regex="^p_").columns]]
+    return kept[[*PREDICTED, *DOSE_COLUMNS, *kept.filter(regex="^p_").columns]]
 
 
 def write_digits(models: Path, tables: Path, out: Path) -> None:
@@ -54,18 +52,20 @@ def write_digits(models: Path, tables: Path, out: Path) -> None:
     shutil.copyfile(models / DIGITS[0] / "model.safetensors", out / "models" / DIGITS[0] / "model.safetensors")
     for name in TABLES:
         write(read_table(tables / f"{name}.csv"), out / "tables" / f"{name}.csv")
-    called = read_table(tables / "predictions.csv")
-    runs = called["method"] + "-" + called["seed"].astype(str)
-    write(called.loc[runs.isin(DIGITS), ["method", "seed", LABEL, "predicted"]], out / "tables" / "predictions.csv")
+    predictions = read_table(tables / "predictions.csv")
+    runs = predictions["method"] + "-" + predictions["seed"].astype(str)
+    write(
+        predictions.loc[runs.isin(DIGITS), ["method", "seed", LABEL, "predicted"]], out / "tables" / "predictions.csv"
+    )
 
 
 def write_simulated(models: Path, out: Path) -> None:
-    """A run of ``simulated`` with few treatments, and what the run under ``noise40`` calls their test fields."""
+    """A run of ``simulated`` with few treatments, and what the run with ``noise40`` predicts for their test fields."""
     table = few_treatments(read_table(models / SIMULATED / "predictions.csv"))
     write(table, out / SIMULATED / "predictions.csv")
     write(read_table(models / SIMULATED / "thresholds.csv"), out / SIMULATED / "thresholds.csv")
-    spoiled = read_table(models / "noise40" / SIMULATED / "predictions.csv")
-    tested = spoiled.merge(table[FIELD_KEY])[CALLED].query(f"{SPLIT} == 'test'")
+    noisy = read_table(models / "noise40" / SIMULATED / "predictions.csv")
+    tested = noisy.merge(table[FIELD_KEY])[PREDICTED].query(f"{SPLIT} == 'test'")
     write(tested, out / "noise40" / SIMULATED / "predictions.csv")
 
 

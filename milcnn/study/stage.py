@@ -10,8 +10,9 @@ line. They are checked against the notebook's own parameters before anything run
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_origin
+from typing import Any, get_origin
 
 # ruff: noqa: E402
 # jsonschema, which papermill uses, would build the grammar of an address format that no notebook has: 1.4 s a stage
@@ -50,7 +51,7 @@ class StageError(Exception):
 def parameters_of(notebook: Path) -> type[Settings]:
     """The parameters cell of ``notebook`` as settings: its names, its types, nothing else."""
     declared = papermill.inspect_notebook(str(notebook))
-    fields = {name: (entry["inferred_type_name"], None) for name, entry in declared.items()}
+    fields: dict[str, Any] = {name: (entry["inferred_type_name"], None) for name, entry in declared.items()}
     return create_model("parameters", __base__=Settings, **fields)
 
 
@@ -60,7 +61,7 @@ def check_name(study: str) -> None:
         raise StageError(f"study '{study}': use letters, digits, '-' and '_' only; rename it.")
 
 
-def read_study(study: str) -> dict[str, dict[str, object]]:
+def read_study(study: str) -> dict[str, dict[str, Any]]:
     """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for a file that cannot be used."""
     check_name(study)
     path = ROOT / "params" / f"{study}.yaml"
@@ -79,7 +80,7 @@ def read_study(study: str) -> dict[str, dict[str, object]]:
     return {name: section or {} for name, section in content.items()}
 
 
-def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict[str, object]:
+def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict[str, Any]:
     """The parameters for ``notebook``: by the study's name, by its file, by the command line.
 
     Raises StageError for a key that the notebook does not have, and for a value that is not of its type.
@@ -90,7 +91,7 @@ def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict
         key: value.format(study=study) if isinstance(value, str) else value for key, value in STUDY_VALUES.items()
     }
 
-    def valid(origin: str, part: dict[str, object]) -> dict[str, object]:
+    def valid(origin: str, part: Mapping[str, Any]) -> dict[str, Any]:
         try:
             # only what was given is passed on: the notebook's own defaults fill the rest
             return settings(**part).model_dump(exclude_unset=True)
