@@ -1,4 +1,4 @@
-"""Methods against each other, and against what makes a field hard."""
+"""Comparisons: methods with each other, and errors by responding fraction."""
 
 import pandas as pd
 
@@ -8,28 +8,26 @@ from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY
 from milcnn.evaluate.scores import score_draws
 
 
-def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFrame:
-    """Test error of each method against ``fraction``, the share of objects that carry the label.
+def bin_means(values: pd.Series, bins: int) -> pd.Series:
+    """Each of ``values`` replaced by the mean of its quantile bin, to 3 digits."""
+    return values.groupby(pd.qcut(values, bins, duplicates="drop"), observed=True).transform("mean").round(3)
 
-    Where a study has more than ``levels`` different fractions they are grouped into that many bins of
-    equal size, each at its mean. Empty where the truth is not known. Columns as ``mean_with_interval``.
-    """
-    if "fraction" not in predictions:
-        return mean_with_interval(predictions.iloc[:0].assign(fraction=[]), ["method", "fraction"], "error")
+
+def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFrame:
+    """Test error of each method against ``fraction``, the share of objects with the label, in ``levels`` bins."""
+    if "fraction" not in predictions:  # not known: no rows
+        predictions = predictions.iloc[:0].assign(fraction=[])
     fraction = predictions["fraction"]
     if fraction.nunique() > levels:
-        bins = pd.qcut(fraction, levels, duplicates="drop")
-        fraction = fraction.groupby(bins, observed=True).transform("mean").round(3)
+        fraction = bin_means(fraction, levels)
     table = predictions.assign(fraction=fraction).sort_values("fraction", kind="stable")
     return mean_with_interval(table, ["method", "fraction"], "error")
 
 
 def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataFrame:
-    """Accuracy of ``first`` minus that of each other method, on the same fields and the same draws.
+    """Accuracy of ``first`` minus that of each other method, on the same fields and resamples.
 
-    The interval is that of the difference, and narrower than those of its two sides suggest where both
-    fail on the same fields. Columns: ``first``, ``second``, ``value``, ``low``, ``high``, ``n``, ``seeds``
-    (of ``first``). Empty where ``first`` is not among the methods.
+    If the interval includes 0, these test fields cannot tell the two methods apart. ``seeds`` are those of ``first``.
     """
     draws = {method: score_draws(runs, "accuracy") for method, runs in predictions.groupby("method", sort=False)}
     own = predictions[predictions["method"] == first]
@@ -43,16 +41,12 @@ def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataF
 
 
 def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:
-    """The baseline with the best accuracy on the validation fields, the first of equals; None of none.
-
-    It is chosen before the test fields are looked at: the best of seven on the test fields would be lucky.
-    """
+    """The baseline with the best accuracy on the validation fields: the best of seven on test fields may be luck."""
     accuracy = validation.groupby("method")["correct"].mean()
     return max(baselines, key=accuracy.get, default=None)
 
 
 def best_baseline_row(compared: pd.DataFrame, baseline: str | None, study: str, protocol: str) -> pd.DataFrame:
-    """The row of the summary of ``differences`` against the ``baseline``; empty where there is none."""
-    row = compared[compared["second"] == baseline]
-    facts = {"study": study, "method": f"{MAIN_METHOD}-best_baseline", "protocol": protocol, "level": "field"}
-    return row.assign(**facts, metric="accuracy_difference")[SUMMARY]
+    """The row of ``differences`` against ``baseline``, as a row of the summary; empty without a baseline."""
+    row = compared[compared["second"] == baseline].assign(study=study, protocol=protocol, level="field")
+    return row.assign(method=f"{MAIN_METHOD}-best_baseline", metric="accuracy_difference")[SUMMARY]

@@ -1,52 +1,51 @@
-"""Is a result real? What could make a good score without a good method, each measured."""
+"""Confounds: what can give a good score without a good method, each of them measured."""
+
+from collections import defaultdict
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from milcnn.columns import BATCH, PLATE, SPLIT, WELL
 from milcnn.evaluate.intervals import draw_counts, summarise_draws
-from milcnn.evaluate.runs import SUMMARY
+from milcnn.evaluate.runs import Profiles, summary_table
 from milcnn.evaluate.scores import Calls, balanced_accuracy
 from milcnn.evaluate.treatments import feature_columns
 from milcnn.prepare.folds import GROUPS, leaks
 from milcnn.roles import is_control
 
-PROBED = (1, 3)  # the parts of ``dealt_wells`` that are guessed
-LEAST_SPREAD = 1e-6  # of a feature: a smaller standard deviation is rounding
+# The control wells of a plate are in turn part 0 (reference of side A), 1 (probe A), 2 (reference B) and 3 (probe B).
+PROBED = (3, 1)
+LEAST_SD = 1e-6  # a smaller standard deviation of a feature is rounding
 
 
 def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """How many groups of fields training, validation and test share, and which the ``protocol`` keeps apart.
+    """How many groups of fields training, validation and test share, and which groups ``protocol`` keeps apart.
 
-    ``fields`` is the table of a prepared study. Columns: ``group`` (see ``groups.GROUPS``; those whose columns
-    the study has), ``kept_apart`` (by the protocol, and fields by every one), ``groups`` (in all), ``shared``, the
-    groups that the test fields share with training or with validation fields (these choose the epoch), and
-    ``shared_with_validation``, those that training shares with validation: no leak, for a study may validate by
-    less than it tests by. Of compounds, negative controls do not count: they are on every plate.
+    ``fields`` is the table of a prepared study. Columns: ``group`` (see ``folds.GROUPS``), ``kept_apart``, ``groups``
+    (their number), ``shared`` (by test with training or validation fields: validation chooses the epoch) and
+    ``shared_with_validation`` (by training and validation: no leak). Negative controls do not count as compounds.
     """
-    kept = {"field", protocol} | ({"compound", "well"} if protocol in ("compound", "compound_batch") else set())
-    named = {"batch" if kind == "compound_batch" else kind: columns for kind, columns in GROUPS.items()}
-    kept = {"batch" if kind == "compound_batch" else kind for kind in kept}
+    apart = {"field", protocol} | ({"compound", "well"} if protocol in ("compound", "compound_batch") else set())
     rows = []
-    for kind, columns in named.items():
+    for kind, columns in GROUPS.items():
         if set(columns) <= set(fields):
             members = fields[~is_control(fields)] if kind == "compound" else fields
-            learnt = members.assign(**{SPLIT: members[SPLIT].replace("validation", "train")})
-            shared = [len(leaks(learnt, columns, ["train", "test"]))]
-            shared += [len(leaks(members, columns, ["train", "validation"]))]
-            rows.append((kind, kind in kept, len(members[columns].drop_duplicates()), *shared))
+            merged = members.assign(**{SPLIT: members[SPLIT].replace("validation", "train")})
+            shared = len(leaks(merged, columns, ["train", "test"]))
+            with_validation = len(leaks(members, columns, ["train", "validation"]))
+            name = "batch" if kind == "compound_batch" else kind
+            rows.append((name, kind in apart, len(members[columns].drop_duplicates()), shared, with_validation))
     return pd.DataFrame(rows, columns=["group", "kept_apart", "groups", "shared", "shared_with_validation"])
 
 
 def inflation(history: pd.DataFrame) -> pd.DataFrame:
-    """What choosing the epoch on the test fields would have added to the accuracy of each run.
+    """How much higher the accuracy of each run would be if the test fields chose the epoch.
 
-    The network keeps the epoch of the lowest validation loss; the test accuracy of every epoch is recorded, and
-    nothing is chosen by it. Columns: ``method``, ``seed``, ``chosen`` and ``best`` (test accuracy of the chosen
-    epoch and of the best), ``inflation`` = best − chosen.
+    ``chosen`` is the test accuracy of the epoch with the lowest validation loss, ``best`` the highest of all epochs.
     """
     rows = []
     for (method, seed), epochs in history.groupby(["method", "seed"], sort=False):
@@ -56,91 +55,64 @@ def inflation(history: pd.DataFrame) -> pd.DataFrame:
     return table.assign(inflation=table["best"] - table["chosen"])
 
 
-def well_parts(controls: pd.DataFrame) -> np.ndarray:
-    """Each well of a plate in turn to one of four parts, (n,) int: reference A, probe A, reference B, probe B."""
-    wells = controls[[PLATE, WELL]].drop_duplicates().sort_values([PLATE, WELL])
-    part = pd.Series(wells.groupby(PLATE).cumcount().to_numpy() % 4, pd.MultiIndex.from_frame(wells))
-    return part[pd.MultiIndex.from_frame(controls[[PLATE, WELL]])].to_numpy()
-
-
 def standardised_by_plate(controls: pd.DataFrame, part: np.ndarray) -> pd.DataFrame:
-    """``controls`` with features in standard deviations from the mean of the reference wells of plate and side.
-
-    ``part`` (n,) as ``dealt_wells``: side A holds 0 and 1, side B 2 and 3; the reference is the first of each.
-    """
+    """``controls`` with each feature minus the mean, over the sd, of the reference wells of its plate and side."""
     names = feature_columns(controls)
     side = pd.Series(part // 2, controls.index, name="side")
-    known = controls[part % 2 == 0].groupby([PLATE, side])[names]
+    reference = controls[part % 2 == 0].groupby([PLATE, side])[names]
     place = pd.MultiIndex.from_arrays([controls[PLATE], side])
-    mean, std = (table.reindex(place).to_numpy() for table in (known.mean(), known.std(ddof=0)))
-    values = (controls[names] - mean) / np.where(std > LEAST_SPREAD, std, 1)  # a constant feature is only centred
+    mean, sd = (table.reindex(place).to_numpy() for table in (reference.mean(), reference.std(ddof=0)))
+    values = (controls[names] - mean) / np.where(sd > LEAST_SD, sd, 1)  # a constant feature is only centred
     return controls.drop(columns=names).join(values)
 
 
 def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> Calls | None:
-    """Guesses of ``column`` (plate or batch) from the features of the probe wells: learnt on side A, and on side B.
+    """``column`` (plate or batch) of the probe wells, predicted from features; ``part`` (n,) int, see ``PROBED``.
 
-    Logistic regression on standardised features, trained on the probe wells of one side, which guesses those of
-    the other. ``part`` (n,) as ``dealt_wells``. None where fewer than two groups have probe wells on both sides.
+    Logistic regression learns on one side and predicts the other, both ways. None unless both sides share two names.
     """
-    sides = [set(controls.loc[part == own, column]) for own in PROBED]
-    names = np.array(sorted(map(str, set.intersection(*sides))))
+    labels = controls[column].astype(str)
+    names = np.array(sorted(set.intersection(*(set(labels[part == own]) for own in PROBED))))
     if len(names) < 2:
         return None
-    label = controls[column].astype(str)
-    values = controls[feature_columns(controls)].to_numpy(float)
-    truth, found = [], []
-    for learnt, guessed in (PROBED, PROBED[::-1]):
-        train, test = ((part == own) & label.isin(names) for own in (learnt, guessed))
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
-        model.fit(values[train], label[train])
-        found.append(model.predict_proba(values[test]))
-        truth.append(np.searchsorted(names, label[test]))
-    y, one_hot = np.concatenate(found), np.eye(len(names))
-    return Calls(one_hot[np.concatenate(truth)], one_hot[y.argmax(axis=1)], y)
+    rows = np.concatenate([np.flatnonzero((part == own) & labels.isin(names)) for own in PROBED])
+    values, label = controls[feature_columns(controls)].to_numpy(float)[rows], labels.to_numpy()[rows]
+    one_hot = np.eye(len(names))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
+    y = cross_val_predict(model, values, label, cv=PredefinedSplit(part[rows]), method="predict_proba")
+    return Calls(one_hot[np.searchsorted(names, label)], one_hot[y.argmax(axis=1)], y)
 
 
 def probes(fields: pd.DataFrame) -> dict[str, Calls]:
-    """``plate_probe``, ``batch_probe`` and each ``_corrected`` of one run's ``fields``, where they are defined."""
-    controls = fields[is_control(fields)].reset_index(drop=True)
-    part = well_parts(controls)
-    whole = controls.groupby(PLATE)[WELL].transform("nunique").to_numpy() >= 4  # all four parts have a well
-    controls, part = controls[whole].reset_index(drop=True), part[whole]
+    """``plate_probe``, ``batch_probe`` and each ``…_corrected`` of one run, where ``probe`` is defined."""
+    controls = fields[is_control(fields)]
+    enough = controls.groupby(PLATE)[WELL].transform("nunique").to_numpy() >= 4  # each part has a well
+    controls = controls[enough].reset_index(drop=True)
+    part = controls.groupby(PLATE)[WELL].transform(lambda wells: pd.factorize(wells, sort=True)[0] % 4).to_numpy()
     tables = {"": controls, "_corrected": standardised_by_plate(controls, part)}
-    found = {
-        name + suffix: probe(table, part, column)
+    return {
+        name + suffix: calls
         for name, column in (("plate_probe", PLATE), ("batch_probe", BATCH))
         for suffix, table in tables.items()
-        if column in fields
+        if column in fields and (calls := probe(table, part, column))
     }
-    return {name: calls for name, calls in found.items() if calls is not None}
 
 
-def probe_rows(profiles: dict[tuple[str, int], pd.DataFrame], study: str, protocol: str) -> pd.DataFrame:
-    """Rows of the summary: balanced accuracy with which plate and batch are told from control fields.
+def probe_rows(profiles: Profiles, study: str, protocol: str) -> pd.DataFrame:
+    """Rows of the summary: balanced accuracy of predicting the plate and the batch of control fields.
 
-    Chance is one over the number of plates or batches; above it, features carry what no biology explains.
-    ``plate_probe`` and ``batch_probe`` see the features as they are, ``…_corrected`` after standardisation by
-    plate. The control wells of a plate are dealt in turn to reference A, probe A, reference B and probe B; a probe
-    well is corrected by the reference of its own side, the probe learns on one side and guesses the other, both
-    ways. With one reference for both sides, the error of its mean would be a mark of the plate that the probe
-    finds again, in pure noise. A plate with fewer than four control wells is left out. The features of the baselines
-    are standardised by plate already (``profiles.open_cells``): their plain probes are after a correction, too.
-    Seeds are averaged, fields drawn. One plate or batch, or no controls: no row. ``profiles`` as in
-    ``neighbour_rows``.
+    Above chance, one over the number of plates or batches, the features carry a batch effect. ``…_corrected`` is after
+    standardisation by plate; features of the baselines always are. Each side has its own reference wells: a shared
+    reference would give both sides the same error, by which the probe detects the plate even in noise. Plates with
+    fewer than four control wells are left out. Seeds are averaged, fields resampled.
     """
-    draws: dict[tuple[str, str], list[np.ndarray]] = {}
-    counts = {}
+    draws, n = defaultdict(list), {}
     for (method, _), fields in profiles.items():
         for metric, calls in probes(fields).items():
-            counts[method, metric] = len(calls.y)
-            scores = balanced_accuracy(calls, draw_counts(np.arange(len(calls.y))))
-            draws.setdefault((method, metric), []).append(scores)
-    facts = {"study": study, "protocol": protocol, "level": "field"}
+            n[method, metric] = len(calls.y)
+            draws[method, metric].append(balanced_accuracy(calls, draw_counts(np.arange(len(calls.y)))))
     rows = [
-        facts
-        | {"method": method, "metric": metric, "n": counts[method, metric], "seeds": len(seeds)}
-        | summarise_draws(np.mean(seeds, axis=0))
-        for (method, metric), seeds in draws.items()
+        {"method": key[0], "metric": key[1], "n": n[key], "seeds": len(seeds)} | summarise_draws(np.mean(seeds, axis=0))
+        for key, seeds in draws.items()
     ]
-    return pd.DataFrame(rows, columns=SUMMARY)
+    return summary_table(rows, study, protocol, "field")

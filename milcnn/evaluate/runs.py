@@ -1,6 +1,6 @@
-"""Tables of runs: what is read, which rows are judged, and the summary that is written."""
+"""Tables of runs: reading them, choosing their rows, and the summary table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,83 +10,68 @@ from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLI
 from milcnn.files import read_table
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds"]
-BASELINE_FOLDER = "baselines"  # the folder, beside the runs of the MIL-CNNs, of those that segment first
-MAIN_METHOD = "noisy_and"  # the method that the checks and the comparison with the baselines are about
+BASELINE_FOLDER = "baselines"  # beside the runs of the MIL-CNNs
+MAIN_METHOD = "noisy_and"  # compared with the baselines, and trained on changed labels
+Names = Sequence[str]
+Profiles = dict[tuple[str, int], pd.DataFrame]  # by method and seed
 
 
 def read_runs(
-    folder: Path,
-    poolings: list[str],
-    seeds: list[int],
-    name: str,
-    baselines: Sequence[str] = (),
-    conditions: Sequence[str] = (),
+    folder: Path, poolings: Names, seeds: list[int], name: str, baselines: Names = (), conditions: Names = ()
 ) -> pd.DataFrame:
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
-    A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``, see ``seeds_of``; under changed
-    training labels it is ``<condition>/noisy_and-0``, and its method ``noisy_and_<condition>``. Raises
-    FileNotFoundError when one is missing.
+    A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``. With changed training labels it is
+    ``<condition>/noisy_and-0``, and the method is ``noisy_and_<condition>``. A baseline that ran with the first seed
+    only uses no random numbers: it needs no other. Raises FileNotFoundError when a run is missing.
     """
     runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
-    runs += [
-        (f"{BASELINE_FOLDER}/{baseline}-{seed}", baseline, seed)
-        for baseline in baselines
-        for seed in seeds_of(folder, baseline, seeds)
-    ]
+    for baseline in baselines:
+        paths = {seed: f"{BASELINE_FOLDER}/{baseline}-{seed}" for seed in seeds}
+        needed = seeds if any((folder / paths[seed]).exists() for seed in seeds[1:]) else seeds[:1]
+        runs += [(paths[seed], baseline, seed) for seed in needed]
     runs += [(f"{condition}/{MAIN_METHOD}-0", f"{MAIN_METHOD}_{condition}", 0) for condition in conditions]
-    tables = [
-        read_table(folder / run / name, "train this run first").assign(method=method, seed=seed)
-        for run, method, seed in runs
-    ]
+    hint = "train this run first"
+    tables = [read_table(folder / run / name, hint).assign(method=method, seed=seed) for run, method, seed in runs]
     return pd.concat(tables, ignore_index=True)
 
 
-def seeds_of(folder: Path, baseline: str, seeds: list[int]) -> list[int]:
-    """All of ``seeds``, or the first alone where ``baseline`` has a run of no other: it draws no random numbers."""
-    others = any((folder / BASELINE_FOLDER / f"{baseline}-{seed}").exists() for seed in seeds[1:])
-    return seeds if others else seeds[:1]
-
-
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split``, with ``correct`` and ``error``; each run's in the order of its fields.
+    """The rows of ``split``, sorted by field, with ``correct`` and ``error``.
 
-    Raises ValueError when a run predicts other fields than the first: methods are compared field by field.
+    Raises ValueError when two runs predict different fields: methods are compared field by field.
     """
     rows = predictions[predictions[SPLIT] == split].sort_values(FIELD_KEY, kind="stable")
-    runs = {key: run[FIELD_KEY].to_numpy().tolist() for key, run in rows.groupby(["method", "seed"], sort=False)}
-    first = next(iter(runs), None)
-    for key, fields in runs.items():
-        if fields != runs[first]:
-            names = ["-".join(map(str, run)) for run in (key, first)]
-            raise ValueError(f"{names[0]}: predicts other {split} fields than {names[1]}; run both on the same study.")
+    by_run = rows.groupby(["method", "seed"], sort=False)
+    fields = {f"{method}-{seed}": run[FIELD_KEY].to_numpy().tolist() for (method, seed), run in by_run}
+    first = next(iter(fields), "")
+    for name, of_run in fields.items():
+        if of_run != fields[first]:
+            raise ValueError(f"{name}: its {split} fields are not those of {first}; run both on the same study.")
     return with_errors(rows.reset_index(drop=True))
 
 
-def read_profiles(
-    folder: Path, predictions: pd.DataFrame, baselines: Sequence[str] = ()
-) -> dict[tuple[str, int], pd.DataFrame]:
-    """By method and seed, the profile of each field of ``predictions``: its Metadata and ``feature_0000`` ….
+def read_profiles(folder: Path, predictions: pd.DataFrame, baselines: Names = ()) -> Profiles:
+    """For each method and seed, the fields of ``predictions`` with their Metadata and profile, ``feature_0000`` ….
 
-    Profiles tell of treatments and controls; a study that has neither need not hold ``features.parquet``, and
-    gets none. Those of ``baselines`` lie where ``read_runs`` says. Raises FileNotFoundError when a run lacks the
-    file, ValueError when that lacks a field.
+    A study without compounds and controls needs no ``features.parquet`` and gets no profiles. Raises FileNotFoundError
+    when a run has no file, ValueError when the file lacks a field.
     """
     if not (predictions.get(CONTROL, pd.Series(dtype=bool)).any() or COMPOUND in predictions):
         return {}
-    profiles = {}
+    profiles: Profiles = {}
     for (method, seed), run in predictions.groupby(["method", "seed"], sort=False):
         home = folder / BASELINE_FOLDER if method in baselines else folder
         path = home / f"{method}-{seed}" / "features.parquet"
         fields = run.filter(regex="^Metadata_").merge(read_table(path, "train this run first"), on=FIELD_KEY)
         if len(fields) < len(run):
-            raise ValueError(f"{path}: {len(run) - len(fields)} predicted fields have no features; run it again.")
+            raise ValueError(f"{path}: features of {len(run) - len(fields)} fields are missing; run {method} again.")
         profiles[method, seed] = fields
     return profiles
 
 
 def label_matrix(labels: pd.Series, classes: list[str]) -> np.ndarray:
-    """(n, C) of 0 and 1: which of ``classes`` each label names; several are written ``A|B``."""
+    """Which of ``classes`` each label names, (n, C) of 0 and 1; several labels are written ``A|B``."""
     return labels.fillna("").str.get_dummies(LABEL_MARK).reindex(columns=classes, fill_value=0).to_numpy()
 
 
@@ -96,33 +81,31 @@ def classes_in(labels: pd.Series) -> list[str]:
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:
-    """``predictions`` with ``correct`` and ``error`` (0 or 1): of several labels all must be right."""
-    pairs = zip(predictions[LABEL], predictions["predicted"].fillna(""), strict=True)
-    correct = np.array(
-        [set(label.split(LABEL_MARK)) == set(called.split(LABEL_MARK)) for label, called in pairs], float
-    )
+    """``predictions`` with ``correct`` and ``error`` (0 or 1). If a field has several labels, all must be right."""
+    columns = [predictions[name].fillna("") for name in (LABEL, "predicted")]
+    true, predicted = (column.str.split(LABEL_MARK, regex=False).map(set) for column in columns)
+    correct = (true == predicted).astype(float)
     return predictions.assign(correct=correct, error=1 - correct)
 
 
-def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """``new`` and those rows of ``old`` that are of no method of a study in ``new``, in a stable order.
+def summary_table(rows: Iterable[dict], study: str, protocol: str, level: str) -> pd.DataFrame:
+    """The ``SUMMARY`` of ``rows``, which have its other columns."""
+    shared = {"study": study, "protocol": protocol, "level": level}
+    return pd.DataFrame([shared | row for row in rows], columns=SUMMARY)
 
-    So a table grows run by run: a short run leaves the rows of methods that it does not have as an earlier one wrote
-    them.
-    """
-    done = pd.MultiIndex.from_frame(new[["study", "method"]])
-    kept = old[~pd.MultiIndex.from_frame(old[["study", "method"]]).isin(done)]
+
+def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """``new``, with the rows of ``old`` of all other methods and studies, sorted: the table grows run by run."""
+    keys = pd.MultiIndex.from_frame(new[["study", "method"]])
+    kept = old[~pd.MultiIndex.from_frame(old[["study", "method"]]).isin(keys)]
     merged = pd.concat([table for table in (kept, new) if len(table)], ignore_index=True)
     return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)[SUMMARY]
 
 
 def metrics_of(scores: pd.DataFrame, by_seed: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """What ``dvc metrics show`` tells: the scores of each method, and the accuracy of its worst seed.
-
-    A score above the field is named with its level, as ``treatment_accuracy``.
-    """
-    told = {method: {"worst_seed": round(worst, 4)} for method, worst in by_seed.min(axis=1).items()}
+    """For ``dvc metrics show``: the scores of each method, as ``accuracy`` or ``well_accuracy``, and its worst seed."""
+    metrics = {method: {"worst_seed": round(worst, 4)} for method, worst in by_seed.min(axis=1).items()}
     for _, row in scores.iterrows():
         name = row["metric"] if row["level"] == "field" else f"{row['level']}_{row['metric']}"
-        told.setdefault(row["method"], {})[name] = round(row["value"], 4)
-    return told
+        metrics.setdefault(row["method"], {})[name] = round(row["value"], 4)
+    return metrics

@@ -1,4 +1,4 @@
-"""The checks find what they look for when it is there, and nothing when it is not."""
+"""The checks detect a confound that is present, and none in noise."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from milcnn.evaluate.confounds import inflation, probe_rows, shared_groups
 
 
 def control_fields(shift=0.0, plates=2, wells=10, features=4, of_well=0.0, seed=0):
-    """DMSO fields, two a well: noise, ``shift`` between plates, and a value ``of_well`` that fields of a well share."""
+    """DMSO fields, two a well: noise, a ``shift`` between plates, and a value of size ``of_well`` shared by a well."""
     rng = np.random.default_rng(seed)
     rows = [(f"P{p}", f"W{w:02d}", site) for p in range(plates) for w in range(wells) for site in (1, 2)]
     table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Site"])
@@ -23,19 +23,22 @@ def probed(fields, metric):
     return probe_rows({("max", 0): fields}, "s", "plate").set_index("metric").loc[metric]
 
 
-def test_a_probe_finds_the_plate_and_a_correction_hides_it():
+def test_a_probe_detects_the_plate_and_correction_removes_it():
     fields = control_fields(shift=5)
-    assert probed(fields, "plate_probe")[["value", "n"]].tolist() == [1, 20]  # half of the wells serve the correction
+    assert probed(fields, "plate_probe")[["value", "n"]].tolist() == [
+        1,
+        20,
+    ]  # the other half of the wells is the reference
     assert probed(fields, "plate_probe_corrected")["value"] < 0.75
 
 
-def test_a_probe_finds_no_plate_where_there_is_none():
+def test_a_probe_is_at_chance_without_a_plate_effect():
     values = [probed(control_fields(seed=seed, wells=30), "plate_probe")["value"] for seed in range(8)]
     assert np.mean(values) == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_probe_never_sees_the_well_that_it_guesses():
-    # each well has a place of its own, far from all others: with its other field known its plate would be, too
+def test_a_probe_does_not_learn_from_the_well_it_predicts():
+    # wells are far apart: if one field of a well were in training, the plate of the other would be known
     values = [
         probed(control_fields(of_well=50, seed=seed, wells=20, features=60), "plate_probe")["value"]
         for seed in range(8)
@@ -50,20 +53,18 @@ def test_the_correction_is_not_fitted_on_the_wells_that_are_probed():
     reference = (order % 2 == 0) & (fields["Metadata_Plate"] == "P0")
     moved.loc[reference, "feature_0000"] += 1000
     assert probed(moved, "plate_probe")["value"] == probed(fields, "plate_probe")["value"]
-    assert probed(moved, "plate_probe_corrected")["value"] == 1  # a wrong correction tells the plate
+    assert probed(moved, "plate_probe_corrected")["value"] == 1  # a wrong correction reveals the plate
 
 
-def test_the_corrected_probe_is_at_chance_in_noise_and_under_a_plate_effect():
+def test_the_corrected_probe_is_at_chance_with_and_without_a_plate_effect():
     for shift, plain in ((0.0, 1 / 6), (3.0, 1.0)):
-        runs = {
-            ("max", seed): control_fields(shift=shift, plates=6, wells=12, features=128, seed=seed) for seed in range(6)
-        }
+        runs = {("max", seed): control_fields(shift, plates=6, wells=12, features=128, seed=seed) for seed in range(4)}
         rows = probe_rows(runs, "s", "plate").set_index("metric")["value"]
         assert rows["plate_probe"] == pytest.approx(plain, abs=0.1)
         assert rows["plate_probe_corrected"] == pytest.approx(1 / 6, abs=0.1)
 
 
-def test_a_probe_of_batches_needs_two_of_them():
+def test_the_batch_probe_needs_two_batches():
     rows = probe_rows({("max", 0): control_fields(shift=5, plates=4)}, "s", "plate")
     assert set(rows["metric"]) == {"plate_probe", "plate_probe_corrected", "batch_probe", "batch_probe_corrected"}
     assert rows["value"].max() == 1
@@ -71,7 +72,7 @@ def test_a_probe_of_batches_needs_two_of_them():
     assert set(one["metric"]) == {"plate_probe", "plate_probe_corrected"}
 
 
-def test_without_plates_or_controls_there_is_no_probe():
+def test_one_plate_or_no_controls_give_no_probe():
     fields = control_fields(plates=1)
     assert probe_rows({("max", 0): fields}, "s", "plate").empty
     assert probe_rows({("max", 0): fields.assign(Metadata_Control=False)}, "s", "plate").empty
@@ -90,7 +91,7 @@ def test_seeds_of_a_probe_are_averaged():
     assert both.loc["plate_probe", ["value", "seeds"]].tolist() == pytest.approx([np.mean(each), 2])
 
 
-def test_inflation_is_what_the_best_epoch_on_test_would_add():
+def test_inflation_is_the_gain_of_choosing_the_epoch_on_the_test_fields():
     history = pd.DataFrame({"method": "max", "seed": [0, 0, 0, 1, 1, 1], "validation_loss": [3, 1, 2, 3, 2, 1]}).assign(
         test_accuracy=[0.5, 0.7, 0.9, 0.5, 0.6, 0.8]
     )
@@ -100,8 +101,8 @@ def test_inflation_is_what_the_best_epoch_on_test_would_add():
     )
 
 
-def dealt_fields():
-    """Wells on three plates: compound S trains and tests, T trains alone, DMSO is everywhere."""
+def split_fields():
+    """Wells on three plates: compound S is in training and test, T only in training, DMSO everywhere."""
     rows = [
         ("P1", "A1", "S", "train"),
         ("P1", "A2", "T", "train"),
@@ -114,8 +115,8 @@ def dealt_fields():
     return table.assign(Metadata_Control=table["Metadata_Compound"] == "DMSO")
 
 
-def test_what_training_and_test_share_is_counted_by_group():
-    table = shared_groups(dealt_fields(), "plate").set_index("group")
+def test_shared_groups_are_counted_for_each_kind_of_group():
+    table = shared_groups(split_fields(), "plate").set_index("group")
     assert table["shared"].to_dict() == {"field": 0, "well": 0, "plate": 0, "compound": 1}  # S; controls don't count
     assert table["groups"].to_dict() == {"field": 7, "well": 7, "plate": 3, "compound": 2}
     assert table["shared_with_validation"].sum() == 0
@@ -123,8 +124,8 @@ def test_what_training_and_test_share_is_counted_by_group():
 
 
 def test_a_leak_is_counted_under_the_protocol_that_forbids_it():
-    leaky = dealt_fields()
-    leaky.loc[4, "Metadata_Split"] = "test"  # a well of plate P1, which trains
+    leaky = split_fields()
+    leaky.loc[4, "Metadata_Split"] = "test"  # a well of a training plate
     table = shared_groups(leaky, "plate").set_index("group")
     assert table.loc["plate", ["kept_apart", "shared"]].tolist() == [True, 1]
     apart = shared_groups(leaky, "compound_batch").set_index("group")["kept_apart"]
@@ -134,11 +135,11 @@ def test_a_leak_is_counted_under_the_protocol_that_forbids_it():
 
 
 def test_validation_may_share_plates_with_training_but_not_with_test():
-    fields = dealt_fields()
-    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P1", "C2"]  # validated on a plate that trains
+    fields = split_fields()
+    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P1", "C2"]  # on a training plate
     table = shared_groups(fields, "plate").set_index("group")
     assert table.loc["plate", ["shared", "shared_with_validation"]].tolist() == [0, 1]
     assert not table.loc[table["kept_apart"], "shared"].any()
-    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P2", "C2"]  # on one that tests
+    fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P2", "C2"]  # on a test plate
     table = shared_groups(fields, "plate").set_index("group")
     assert table.loc["plate", ["shared", "shared_with_validation"]].tolist() == [1, 0]

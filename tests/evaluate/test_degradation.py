@@ -1,14 +1,15 @@
-"""Degradation: runs on disk, accuracies counted by hand."""
+"""Degradation: runs on disk, against accuracies counted by hand."""
 
 import pandas as pd
 import pytest
 
 from milcnn.evaluate import degradation
+from milcnn.evaluate.comparisons import bin_means
 from milcnn.files import write_table
 
 
 def write_run(folder, called: str, split: str = "test") -> None:
-    """A run over as many fields as ``called`` has letters; the first half is of a, the last is a control."""
+    """A run with one field a letter of ``called``; the first half has label a, the last field is a control."""
     n = len(called)
     table = pd.DataFrame(
         {
@@ -32,14 +33,14 @@ def models(tmp_path):
     return tmp_path
 
 
-def test_every_run_is_read_and_conditions_are_none(models):
+def test_every_run_is_read_but_no_condition(models):
     runs = degradation.read_methods(models)
     assert runs.groupby(["method", "seed"])["correct"].mean().to_dict() == {
         ("ljosa", 0): 0.5, ("max", 0): 1, ("max", 1): 0.75,
     }  # fmt: skip
 
 
-def test_test_fields_alone_count(models):
+def test_only_test_fields_count(models):
     write_run(models / "max-0", "bbbb", split="validation")
     assert set(degradation.read_methods(models)["seed"].astype(str) + "max") == {"0max", "1max"}
     assert len(degradation.read_methods(models)) == 8
@@ -58,7 +59,7 @@ def test_conditions_are_the_folders_that_have_runs(models):
 def test_accuracy_under_conditions_by_hand(models):
     write_run(models / "share50" / "baselines" / "ljosa-0", "aabb")
     table = degradation.by_condition(models).set_index(["factor", "method", "level"])
-    # the clean run of max of the seed that is spoiled as well; it counts once, though there are two conditions
+    # level 0 of max is the clean run with the seed of the noisy ones; it counts once, not once a condition
     assert table["value"].to_dict() == {
         ("label_noise", "max", 0.0): 1, ("label_noise", "max", 0.2): 0.5, ("label_noise", "max", 0.4): 0.25,
         ("train_share", "ljosa", 0.5): 1, ("train_share", "ljosa", 1.0): 0.5,
@@ -73,7 +74,7 @@ def test_without_conditions_the_table_is_empty(tmp_path):
     assert degradation.by_condition(tmp_path).empty
 
 
-def test_accuracy_by_field_leaves_controls_out_of_the_fraction_alone(models):
+def test_controls_count_for_cells_but_not_for_the_responding_fraction(models):
     table = degradation.by_field(degradation.read_methods(models), bins=2).set_index(["factor", "method"])
     fraction = table.loc[("fraction", "ljosa")]
     assert fraction["level"].tolist() == pytest.approx([0.05, 0.2])  # 0, 0.1 | 0.2; the control has 0.3
@@ -83,6 +84,6 @@ def test_accuracy_by_field_leaves_controls_out_of_the_fraction_alone(models):
     assert cells["n"].tolist() == [2, 2]
 
 
-def test_bins_hold_as_many_fields_each():
-    means = degradation.bin_means(pd.Series([1.0, 2, 3, 10, 20, 30]), 2)
+def test_bins_have_equal_numbers_of_fields():
+    means = bin_means(pd.Series([1.0, 2, 3, 10, 20, 30]), 2)
     assert means.tolist() == [2, 2, 2, 20, 20, 20]

@@ -1,4 +1,4 @@
-"""Judgement, against counts by hand and a normal approximation."""
+"""Runs, summaries and intervals, against counts by hand and the normal approximation."""
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,7 @@ def predictions():
         for site, (label, called) in enumerate(zip("aabb", calls, strict=True))
     ]
     table = pd.DataFrame(rows, columns=["method", "seed", "Metadata_Site", "Metadata_Label", "predicted"])
-    table = table.assign(Metadata_Plate="p", Metadata_Well="w", seconds_per_field=0.5)
-    return with_errors(table)
+    return with_errors(table.assign(Metadata_Plate="p", Metadata_Well="w"))
 
 
 def test_accuracy_by_hand(predictions):
@@ -37,7 +36,7 @@ def test_accuracy_by_hand(predictions):
     # max: seeds 4/4 and 3/4; per field 1, ½, 1, 1
     assert rows.loc["max", "value"] == pytest.approx(0.875)
     assert rows.loc["mean", "value"] == pytest.approx(0.5)
-    assert rows.loc["max", ["n", "seeds", "seconds_per_field"]].tolist() == [4, 2, 0.5]
+    assert rows.loc["max", ["n", "seeds"]].tolist() == [4, 2]
     assert list(rows.reset_index()[SUMMARY].columns) == SUMMARY
     assert (rows["low"] <= rows["value"]).all()
     assert (rows["value"] <= rows["high"]).all()
@@ -55,7 +54,7 @@ def test_interval_of_one_field_or_of_equal_fields_is_a_point():
     assert interval(np.ones(9)) == (1, 1)
 
 
-def test_fields_of_a_compound_are_drawn_together():
+def test_fields_of_a_compound_are_resampled_together():
     # 200 compounds of 20 equal fields: as uncertain as 200 fields, not as 4,000
     values = np.random.default_rng(0).normal(0, 1, 200)
     table = fields(200 * 20).assign(Metadata_Compound=np.repeat(np.arange(200), 20), x=np.repeat(values, 20))
@@ -68,7 +67,7 @@ def fields(n):
     return pd.DataFrame({"Metadata_Plate": "p", "Metadata_Well": "w", "Metadata_Site": range(n)})
 
 
-def test_what_is_drawn_together_is_the_compound_else_the_plate_else_the_well_else_the_field():
+def test_resampling_groups_are_compounds_or_plates_or_wells_or_fields():
     table = fields(24)
     assert len(set(resampling_groups(table))) == 24
     table["Metadata_Well"] = np.arange(24) // 2
@@ -82,17 +81,17 @@ def test_what_is_drawn_together_is_the_compound_else_the_plate_else_the_well_els
     assert len(set(resampling_groups(table[:9]))) == 9  # nine compounds, plates, wells: fields
 
 
-def test_draws_keep_groups_whole_and_are_the_same_for_every_method():
+def test_resamples_keep_groups_whole_and_are_the_same_for_every_method():
     groups = np.array([0, 0, 1, 2, 2, 2])
-    drawn = draw_counts(groups, 50)
-    assert drawn.shape == (51, 6)
-    assert (drawn[0] == 1).all()
-    assert (drawn[:, 0] == drawn[:, 1]).all()
-    assert (drawn[:, [0, 2, 3]].sum(axis=1) == 3).all()  # as many groups as there are
-    assert (drawn == draw_counts(groups, 50)).all()
+    counts = draw_counts(groups, 50)
+    assert counts.shape == (51, 6)
+    assert (counts[0] == 1).all()
+    assert (counts[:, 0] == counts[:, 1]).all()
+    assert (counts[:, [0, 2, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    assert (counts == draw_counts(groups, 50)).all()
 
 
-def test_an_interval_holds_its_value():
+def test_an_interval_includes_its_value():
     assert summarise_draws(np.array([0.9, 0.1, 0.2, np.nan])) == {
         "value": 0.9,
         "low": pytest.approx(0.1, abs=0.01),
@@ -106,7 +105,7 @@ def test_seeds_of_a_field_are_averaged_before_the_interval(predictions):
     assert a[["value", "low", "high", "n"]].equals(b[["value", "low", "high", "n"]])
 
 
-def test_rows_of_other_studies_and_methods_stay_and_those_of_this_run_are_replaced():
+def test_new_rows_replace_only_those_of_the_same_study_and_method():
     def rows(study, value, method="max"):
         return pd.DataFrame([{**dict.fromkeys(SUMMARY, 0), "study": study, "method": method, "value": value}])
 
@@ -127,7 +126,7 @@ def test_runs_are_stacked_and_a_missing_one_is_named(tmp_path):
         read_runs(tmp_path, ["max"], [0, 1], "t.csv")
 
 
-def test_runs_of_baselines_and_of_changed_labels_have_names_of_their_own(tmp_path):
+def test_methods_are_named_by_baseline_or_by_condition(tmp_path):
     for run in ("max-0", "baselines/svm_vote-0", "shuffled/noisy_and-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
@@ -135,7 +134,7 @@ def test_runs_of_baselines_and_of_changed_labels_have_names_of_their_own(tmp_pat
     assert table["method"].tolist() == ["max", "svm_vote", "noisy_and_shuffled"]
 
 
-def test_a_baseline_has_as_many_seeds_as_differ(tmp_path):
+def test_a_baseline_without_random_numbers_needs_only_the_first_seed(tmp_path):
     for run in ("max-0", "max-1", "baselines/svm_vote-0", "baselines/svm_vote-1", "baselines/sphered-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
@@ -147,22 +146,22 @@ def test_a_baseline_has_as_many_seeds_as_differ(tmp_path):
         read_runs(tmp_path, [], [0, 1, 2], "t.csv", ["svm_vote"])
 
 
-def test_only_the_fields_of_a_split_are_judged_and_all_runs_must_have_them(predictions):
+def test_all_runs_must_predict_the_same_fields_of_a_split(predictions):
     table = predictions.assign(Metadata_Split=np.where(predictions["Metadata_Site"] == 0, "dose", "test"))
-    judged = of_split(table.sample(frac=1, random_state=0), "test")
-    assert len(judged) == 12
-    assert judged.groupby(["method", "seed"])["Metadata_Site"].apply(list).tolist() == [[1, 2, 3]] * 4
-    with pytest.raises(ValueError, match="predicts other test fields than max-0; run both on the same study"):
+    rows = of_split(table.sample(frac=1, random_state=0), "test")
+    assert len(rows) == 12
+    assert rows.groupby(["method", "seed"])["Metadata_Site"].apply(list).tolist() == [[1, 2, 3]] * 4
+    with pytest.raises(ValueError, match="its test fields are not those of max-0; run both on the same study"):
         of_split(table.drop(index=7), "test")
 
 
-def test_metrics_tell_the_mean_and_the_worst_seed(predictions):
+def test_metrics_are_the_mean_and_the_worst_seed(predictions):
     scores = summary_rows(predictions, "s", "field", "field", "accuracy", "correct")
     by_seed = predictions.groupby(["method", "seed"])["correct"].mean().unstack()
     scores = pd.concat([scores, scores.assign(level="well"), scores[:1].assign(method="max_shuffled")])
-    told = metrics_of(scores, by_seed)
-    assert told["max"] == {"accuracy": 0.875, "well_accuracy": 0.875, "worst_seed": 0.75}
-    assert told["max_shuffled"] == {"accuracy": 0.875}
+    metrics = metrics_of(scores, by_seed)
+    assert metrics["max"] == {"accuracy": 0.875, "well_accuracy": 0.875, "worst_seed": 0.75}
+    assert metrics["max_shuffled"] == {"accuracy": 0.875}
 
 
 def test_error_by_fraction_by_hand(predictions):
@@ -183,7 +182,7 @@ def test_error_by_fraction_bins_many_fractions_and_is_empty_without_truth(predic
     assert list(empty.columns) == ["method", "fraction", "value", "low", "high", "n", "seeds"]
 
 
-def test_several_labels_are_right_only_all_together():
+def test_a_field_with_several_labels_is_right_if_all_are():
     table = pd.DataFrame({"Metadata_Label": ["a|b", "a|b", "b"], "predicted": ["b|a", "a", None]})
     assert with_errors(table)["correct"].tolist() == [1, 0, 0]
     assert classes_in(table["Metadata_Label"]) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""Hill curves, against curves that went in."""
+"""Hill curves, fitted to points of known curves."""
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,18 @@ DOSES = np.repeat([0.03, 0.1, 0.3, 1, 3, 10], 2)
 
 def wells(effect, compound="S01", **more):
     facts = {"method": "mean", "seed": 0, "Metadata_Compound": compound, "Metadata_Label": "big", "ec50": 0.5}
-    told = {"Metadata_Concentration": DOSES, "responding_fraction": effect, "response": response(DOSES, 0.5, 2.0, 0.8)}
-    return pd.DataFrame(facts | told | more)
+    columns = {
+        "Metadata_Concentration": DOSES,
+        "responding_fraction": effect,
+        "response": response(DOSES, 0.5, 2.0, 0.8),
+    }
+    return pd.DataFrame(facts | columns | more)
 
 
 @pytest.mark.parametrize(("ec50", "slope", "top"), [(0.15, 1.2, 0.7), (0.6, 2.5, 0.95), (2.0, 1.8, 0.8)])
-def test_a_curve_that_went_in_comes_out(ec50, slope, top):
-    found = hill.fit_hill(DOSES, response(DOSES, ec50, slope, top))
-    assert found == pytest.approx((0, top, ec50, slope), rel=1e-2, abs=2e-3)
+def test_a_known_curve_is_recovered(ec50, slope, top):
+    curve = hill.fit_hill(DOSES, response(DOSES, ec50, slope, top))
+    assert curve == pytest.approx((0, top, ec50, slope), rel=1e-2, abs=2e-3)
 
 
 def test_half_of_the_effect_is_at_ec50():
@@ -29,26 +33,26 @@ def test_half_of_the_effect_is_at_ec50():
 
 def test_a_compound_without_response_has_no_ec50_and_a_flat_curve():
     effect = np.tile([0.02, 0.06], 6)
-    found = hill.fit_hill(DOSES, effect)
-    assert np.isnan(found.ec50)
-    assert hill.hill(DOSES, found) == pytest.approx(np.full(12, 0.04))
+    curve = hill.fit_hill(DOSES, effect)
+    assert np.isnan(curve.ec50)
+    assert hill.hill(DOSES, curve) == pytest.approx(np.full(12, 0.04))
 
 
 def test_a_compound_that_responds_at_every_dose_has_its_ec50_at_the_lowest():
-    found = hill.fit_hill(DOSES, np.full(12, 0.8))
-    assert found.ec50 == pytest.approx(0.03, rel=1e-3)
+    curve = hill.fit_hill(DOSES, np.full(12, 0.8))
+    assert curve.ec50 == pytest.approx(0.03, rel=1e-3)
 
 
-def test_one_dose_alone_has_no_ec50_outside_of_it():
-    found = hill.fit_hill(np.ones(4), np.array([0.4, 0.5, 0.6, 0.5]))
-    assert np.isnan(found.ec50) or found.ec50 == pytest.approx(1)
+def test_a_single_dose_has_no_other_ec50():
+    curve = hill.fit_hill(np.ones(4), np.array([0.4, 0.5, 0.6, 0.5]))
+    assert np.isnan(curve.ec50) or curve.ec50 == pytest.approx(1)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_includes_the_truth_in_most_compounds():
     rng = np.random.default_rng(0)
     true = response(DOSES, 0.5, 2.0, 0.8)
     compounds = [wells((true + rng.normal(0, 0.08, 12)).clip(0, 1), f"S{number}") for number in range(10)]
-    curves = hill.curves(pd.concat(compounds))
+    curves = hill.curves(pd.concat(compounds), resamples=60)
     covered = ((curves["low"] <= 0.5) & (curves["high"] >= 0.5)).mean()
     assert covered >= 0.8
     assert (curves["high"] / curves["low"]).median() < 4
@@ -66,7 +70,7 @@ def test_curves_have_a_row_a_run_and_compound():
     assert curves.loc[2, ["ec50", "low", "high"]].isna().all()
 
 
-def test_bands_hold_the_curve_and_the_true_one():
+def test_bands_include_the_curve_and_show_the_true_one():
     rng = np.random.default_rng(1)
     true = response(DOSES, 0.5, 2.0, 0.8)
     bands = hill.curve_bands(wells((true + rng.normal(0, 0.03, 12)).clip(0, 1)), points=7)

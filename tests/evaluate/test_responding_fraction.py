@@ -1,4 +1,4 @@
-"""Responding fraction, against values worked out by hand, scipy, and fractions that went in."""
+"""Responding fraction, against values by hand, scipy, and known fractions."""
 
 import numpy as np
 import pandas as pd
@@ -33,37 +33,37 @@ def test_responding_fraction_by_hand():
     assert field["Metadata_Compound"] == "S01"
 
 
-def test_each_field_is_told_by_its_own_class_plate_and_run():
+def test_each_field_uses_the_controls_of_its_class_plate_and_run():
     # "red" has no background, the other plate and the other seed have backgrounds of their own
     rows = [CONTROL, CONTROL | {"Metadata_Plate": "P2", "p_big": 0.3}, CONTROL | {"seed": 1, "p_big": 0.0}]
     treated = TREATED | {"p_DMSO": 0.2, "p_big": 0.6, "p_red": 0.2}
     rows += [treated, treated | {"Metadata_Label": "red"}, treated | {"Metadata_Plate": "P2"}, treated | {"seed": 1}]
-    found = responding_fraction.with_responding_fraction(table(*rows), k=1)["responding_fraction"]
+    fields = responding_fraction.with_responding_fraction(table(*rows), k=1)["responding_fraction"]
     # q = 0.75 of big with q₀ = 0.25, 0.5 and 0, and 0.5 of red with q₀ = 0
-    assert found.tolist() == pytest.approx([(0.75 - 0.25) / 0.75, 0.5, (0.75 - 0.5) / 0.5, 0.75])
+    assert fields.tolist() == pytest.approx([(0.75 - 0.25) / 0.75, 0.5, (0.75 - 0.5) / 0.5, 0.75])
 
 
-def test_fractions_that_went_into_maps_come_out():
+def test_known_fractions_are_recovered_from_maps():
     true = np.linspace(0, 1, 21)
     lit = 1 - (1 - true) ** 3  # an instance that sees 3 cells
-    q = 0.25 + 0.75 * lit  # beside the 25 % that controls show
+    q = 0.25 + 0.75 * lit  # in addition to the 25 % of the controls
     rows = [TREATED | {"p_DMSO": 0.4 * (1 - share), "p_big": 0.4 * share} for share in q]
-    found = responding_fraction.with_responding_fraction(table(CONTROL, *rows), k=3)
-    assert found["responding_fraction"].to_numpy() == pytest.approx(true, abs=1e-9)
+    fields = responding_fraction.with_responding_fraction(table(CONTROL, *rows), k=3)
+    assert fields["responding_fraction"].to_numpy() == pytest.approx(true, abs=1e-9)
 
 
-def test_a_field_with_fewer_cells_but_as_many_affected_says_the_same():
+def test_the_fraction_does_not_depend_on_the_number_of_cells():
     thin = [row | {name: row[name] / 5 for name in ("p_DMSO", "p_big")} for row in (TREATED | {"p_big": 0.6},)]
-    found = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.6}, *thin), k=2.8)[
+    fields = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.6}, *thin), k=2.8)[
         "responding_fraction"
     ]
-    assert found[0] == pytest.approx(found[1])
-    assert found[0] > 0.1
+    assert fields[0] == pytest.approx(fields[1])
+    assert fields[0] > 0.1
 
 
-def test_less_than_the_controls_is_none():
-    found = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.01}), k=2)
-    assert found["responding_fraction"].tolist() == [0]
+def test_a_field_below_its_controls_has_fraction_0():
+    fields = responding_fraction.with_responding_fraction(table(CONTROL, TREATED | {"p_big": 0.01}), k=2)
+    assert fields["responding_fraction"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_less_than_the_controls_is_none():
         ([CONTROL, TREATED | {"Metadata_Plate": "P7"}], "plate P7 has no control"),
     ],
 )
-def test_controls_that_cannot_serve_are_named(rows, message):
+def test_missing_or_ambiguous_controls_are_an_error(rows, message):
     with pytest.raises(ValueError, match=message):
         responding_fraction.with_responding_fraction(table(*rows), k=2)
 
@@ -86,7 +86,7 @@ def test_cells_in_view_by_hand():
     assert responding_fraction.cells_in_view(5, 2000) == 1
 
 
-def test_weak_doses_are_kept_on_unseen_plates_alone():
+def test_weak_doses_are_kept_only_on_unseen_plates():
     splits = [("P1", "dose"), ("P2", "validation"), ("P2", "dose"), ("P3", "test"), ("P3", "dose")]
     rows = table(*[FIELD | {"Metadata_Plate": plate, "Metadata_Split": split} for plate, split in splits])
     assert held_out(rows, ["test"])["Metadata_Plate"].tolist() == ["P3", "P3"]
@@ -128,14 +128,14 @@ def runs():
 
 
 def test_score_is_the_mean_over_seeds_and_its_interval_resamples_compounds(runs):
-    found = responding_fraction.method_score(
+    score = responding_fraction.method_score(
         runs, "responding_fraction", "fraction", responding_fraction.absolute_error
     )
-    assert found["value"] == pytest.approx(0.1 / 6 / 2)
-    assert (found["n"], found["seeds"]) == (48, 2)
+    assert score["value"] == pytest.approx(0.1 / 6 / 2)
+    assert (score["n"], score["seeds"]) == (48, 2)
     # S0 is drawn B(6, 1/6) times: never in 33 % of draws, more than 3 times in 1 %: between 0 and 3 times
-    assert found["low"] == 0
-    assert found["high"] == pytest.approx(3 * 0.1 / 6 / 2)
+    assert score["low"] == 0
+    assert score["high"] == pytest.approx(3 * 0.1 / 6 / 2)
 
 
 def test_rows_of_the_summary(runs):
@@ -157,17 +157,17 @@ def test_by_phenotype_averages_seeds_first(runs):
     assert (row["error"], row["n"]) == pytest.approx((0.05 / 6, 48))
 
 
-def test_learned_thresholds_beside_what_they_are_a_threshold_on():
+def test_learned_thresholds_are_listed_with_mean_probabilities():
     rows = table(CONTROL, TREATED | {"fraction": 0.5, "p_big": 0.6}, TREATED | {"fraction": 0.7, "p_big": 0.8})
     b = pd.DataFrame(
         {"method": "noisy_and", "seed": [0, 1, 0, 1], "class": ["DMSO"] * 2 + ["big"] * 2, "b": [1, 2, 3, 5]}
     )
-    found = responding_fraction.b_table(b, rows).set_index("class")
-    assert found.loc["big", ["b", "low", "high", "seeds"]].tolist() == [4, 3, 5, 2]
-    assert found.loc["big", ["own", "other", "fraction"]].tolist() == pytest.approx([0.7, 0.1, 0.6])
-    assert np.isnan(found.loc["DMSO", "fraction"])
+    learned = responding_fraction.b_table(b, rows).set_index("class")
+    assert learned.loc["big", ["b", "low", "high", "seeds"]].tolist() == [4, 3, 5, 2]
+    assert learned.loc["big", ["own", "other", "fraction"]].tolist() == pytest.approx([0.7, 0.1, 0.6])
+    assert np.isnan(learned.loc["DMSO", "fraction"])
 
 
-def test_no_threshold_was_learnt_by_other_poolings():
+def test_poolings_without_thresholds_have_no_rows():
     none = pd.DataFrame({"method": [], "seed": [], "class": [], "b": []})
     assert responding_fraction.b_table(none, table(CONTROL)).empty

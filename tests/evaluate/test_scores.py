@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, repeated fields and counts by hand; levels, calibration, differences."""
+"""Scores, against scikit-learn, repeated fields and counts by hand; levels, calibration, differences."""
 
 import numpy as np
 import pandas as pd
@@ -33,33 +33,33 @@ def calls(request):
 
 
 @pytest.fixture
-def drawn():
+def counts():
     return np.random.default_rng(1).integers(0, 4, (5, 60)).astype(float)
 
 
-def test_accuracy_and_f1_are_scikit_learns_on_every_draw(calls, drawn):
+def test_accuracy_and_f1_are_scikit_learns_on_every_resample(calls, counts):
     truth, called = calls.truth, calls.called
-    expected = [sk.accuracy_score(truth, called, sample_weight=w) for w in drawn]
-    assert scores.accuracy(calls, drawn) == pytest.approx(expected)
-    expected = [sk.f1_score(truth, called, average="macro", sample_weight=w, zero_division=0) for w in drawn]
-    assert scores.macro_f1(calls, drawn) == pytest.approx(expected)
+    expected = [sk.accuracy_score(truth, called, sample_weight=w) for w in counts]
+    assert scores.accuracy(calls, counts) == pytest.approx(expected)
+    expected = [sk.f1_score(truth, called, average="macro", sample_weight=w, zero_division=0) for w in counts]
+    assert scores.macro_f1(calls, counts) == pytest.approx(expected)
 
 
-def test_balanced_accuracy_is_scikit_learns_on_every_draw(drawn):
+def test_balanced_accuracy_is_scikit_learns_on_every_resample(counts):
     calls = made_calls()
     truth, called = calls.truth.argmax(axis=1), calls.called.argmax(axis=1)
-    expected = [sk.balanced_accuracy_score(truth, called, sample_weight=w) for w in drawn]
-    assert scores.balanced_accuracy(calls, drawn) == pytest.approx(expected)
+    expected = [sk.balanced_accuracy_score(truth, called, sample_weight=w) for w in counts]
+    assert scores.balanced_accuracy(calls, counts) == pytest.approx(expected)
 
 
-def test_roc_auc_is_scikit_learns_on_every_draw(calls, drawn):
-    expected = [sk.roc_auc_score(calls.truth, calls.y.round(1), sample_weight=w) for w in drawn]
-    assert scores.roc_auc(calls._replace(y=calls.y.round(1)), drawn) == pytest.approx(expected)  # rounded: with ties
+def test_roc_auc_is_scikit_learns_on_every_resample(calls, counts):
+    expected = [sk.roc_auc_score(calls.truth, calls.y.round(1), sample_weight=w) for w in counts]
+    assert scores.roc_auc(calls._replace(y=calls.y.round(1)), counts) == pytest.approx(expected)  # rounded: with ties
 
 
-def test_mean_average_precision_is_scikit_learns_on_every_draw(calls, drawn):
-    expected = [sk.average_precision_score(calls.truth, calls.y, sample_weight=w) for w in drawn]
-    assert scores.mean_average_precision(calls, drawn) == pytest.approx(expected)
+def test_mean_average_precision_is_scikit_learns_on_every_resample(calls, counts):
+    expected = [sk.average_precision_score(calls.truth, calls.y, sample_weight=w) for w in counts]
+    assert scores.mean_average_precision(calls, counts) == pytest.approx(expected)
 
 
 def test_a_class_without_a_true_field_is_left_out():
@@ -70,11 +70,11 @@ def test_a_class_without_a_true_field_is_left_out():
     assert scores.mean_average_precision(calls, once) == pytest.approx((0.5 + 0.5 * 2 / 3 + 1) / 2)
 
 
-def test_a_field_drawn_twice_counts_as_two_fields(calls, drawn):
+def test_a_field_drawn_twice_counts_as_two_fields(calls, counts):
     for name, metric in METRICS.items():
-        repeated = [Calls(*(np.repeat(part, w.astype(int), axis=0) for part in calls)) for w in drawn]
+        repeated = [Calls(*(np.repeat(part, w.astype(int), axis=0) for part in calls)) for w in counts]
         expected = [metric(many, np.ones((1, len(many.y))))[0] for many in repeated]
-        assert metric(calls, drawn) == pytest.approx(expected), name
+        assert metric(calls, counts) == pytest.approx(expected), name
 
 
 def test_expected_calibration_error_by_hand():
@@ -90,7 +90,7 @@ def test_expected_calibration_error_by_hand():
 def test_risk_coverage_by_hand():
     y = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.7, 0.3]])
     calls = Calls(np.eye(2)[[0, 1, 0, 1]], np.eye(2)[[0, 0, 0, 0]], y)
-    # errors among the surest 1, 2, 4 fields: 0, 1/2, 2/4; the two that are equally sure enter together
+    # errors among the most confident 1, 2, 4 fields: 0, 1/2, 2/4; the two with equal confidence enter together
     assert scores.risk_coverage_area(calls, np.ones((1, 4))) == pytest.approx((0 + 0.5 + 2 * 0.5) / 4)
     table = table_of(calls, ["a", "b"])
     curve = risk_coverage(table, points=4)
@@ -100,12 +100,12 @@ def test_risk_coverage_by_hand():
 
 
 def table_of(calls, classes, method="max", seed=0):
-    """A table of predictions that says what ``calls`` do."""
+    """``calls`` as a table of predictions."""
     words = {"Metadata_Label": calls.truth, "predicted": calls.called}
-    told = {name: ["|".join(np.array(classes)[row > 0]) for row in matrix] for name, matrix in words.items()}
+    labels = {name: ["|".join(np.array(classes)[row > 0]) for row in matrix] for name, matrix in words.items()}
     keys = {"Metadata_Plate": "p", "Metadata_Well": "w", "Metadata_Site": np.arange(len(calls.y))}
     y = {f"y_{name}": calls.y[:, c] for c, name in enumerate(classes)}
-    return with_errors(pd.DataFrame(keys | told | y | {"method": method, "seed": seed}))
+    return with_errors(pd.DataFrame(keys | labels | y | {"method": method, "seed": seed}))
 
 
 def test_score_rows_average_the_seeds_and_hold_every_method_and_metric():
@@ -161,10 +161,10 @@ def test_wells_and_treatments_by_hand():
     assert wells["predicted"].tolist() == ["a", "b", "a"]
     assert at_level(table, "well", "median")["predicted"].tolist() == ["b", "b", "a"]
     assert at_level(table, "treatment")["y_a"].tolist() == pytest.approx([1.9 / 4, 0.8])
-    found = level_rows(table, "s", "plate").set_index(["level", "metric"])["value"]
-    assert found[("well", "accuracy")] == pytest.approx(2 / 3)
-    assert found[("well", "accuracy_median")] == pytest.approx(1 / 3)
-    assert found[("treatment", "accuracy")] == pytest.approx(1 / 2)
+    value = level_rows(table, "s", "plate").set_index(["level", "metric"])["value"]
+    assert value[("well", "accuracy")] == pytest.approx(2 / 3)
+    assert value[("well", "accuracy_median")] == pytest.approx(1 / 3)
+    assert value[("treatment", "accuracy")] == pytest.approx(1 / 2)
 
 
 def test_a_study_without_compounds_has_neither_wells_nor_treatments():
@@ -174,27 +174,28 @@ def test_a_study_without_compounds_has_neither_wells_nor_treatments():
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_temperature_is_that_by_which_scores_were_exaggerated(several):
+def test_temperature_undoes_overconfidence(several):
     rng = np.random.default_rng(0)
     z = rng.normal(0, 1.5, (20_000, 3))
     p = 1 / (1 + np.exp(-z)) if several else np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    drawn = rng.random((len(p), 1))
-    truth = rng.random(p.shape) < p if several else np.eye(3)[(drawn > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)]
+    u = rng.random((len(p), 1))
+    truth = rng.random(p.shape) < p if several else np.eye(3)[(u > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)]
     sure = 1 / (1 + np.exp(-2.5 * z)) if several else np.exp(2.5 * z) / np.exp(2.5 * z).sum(axis=1, keepdims=True)
-    assert temperature(truth.astype(float), sure) == pytest.approx(2.5, rel=0.05)
-    assert scaled(sure, 2.5) == pytest.approx(p, abs=2e-3)  # certainty is cut at 1e-7
+    truth = truth.astype(float)
+    assert temperature(Calls(truth, truth, sure)) == pytest.approx(2.5, rel=0.05)
+    assert scaled(sure, 2.5) == pytest.approx(p, abs=2e-3)  # y is clipped at 1e-7
 
 
-def test_temperature_changes_no_call_and_stands_certainty_that_is_wrong():
+def test_temperature_changes_no_class_and_is_finite_for_certain_errors():
     y = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     truth = np.eye(2)[[0, 1, 1]]
-    t = temperature(truth, y)
+    t = temperature(Calls(truth, truth, y))
     assert 1 < t <= 20
     assert (scaled(y, t).argmax(axis=1) == y.argmax(axis=1)).all()
     assert np.isfinite(scaled(y, t)).all()
 
 
-def test_scaled_calibration_is_fitted_on_validation_alone():
+def test_temperature_is_fitted_only_on_validation_fields():
     def overconfident(seed, n):
         rng = np.random.default_rng(seed)
         labels = rng.choice(2, n)
@@ -213,9 +214,9 @@ def test_scaled_calibration_is_fitted_on_validation_alone():
     assert fitted["temperature"].iloc[0] == pytest.approx(np.log(99) / np.log(accuracy / (1 - accuracy)), rel=1e-2)
 
 
-def test_draws_of_equal_fields_score_the_same():
+def test_resamples_of_equal_fields_score_the_same():
     calls = made_calls(1)
     many = Calls(*(np.repeat(part, 30, axis=0) for part in calls))
     for name, metric in METRICS.items():
-        found = metric(many, draw_counts(np.arange(30), 20))
-        assert found == pytest.approx(np.full(21, found[0])), name
+        values = metric(many, draw_counts(np.arange(30), 20))
+        assert values == pytest.approx(np.full(21, values[0])), name

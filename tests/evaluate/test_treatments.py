@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 
 from milcnn.evaluate.runs import read_profiles
-from milcnn.evaluate.treatments import neighbour_rows, neighbours, nsc, treatment_profiles
+from milcnn.evaluate.treatments import neighbour_rows, nsc, nsc_table, treatment_profiles
 
-# Thirteen treatments on the plane, told by the angle of their profile in degrees; worked out by hand:
+# Thirteen treatments with profiles in the plane, given by their angle in degrees; worked out by hand:
 HAND = [  # angle, compound, batch, MoA, correct by NSC, correct by NSCB; None: cannot be scored
     (0, "A", 1, "actin", 1, 0),  # nearest B, actin; in another batch C at 25°, tubulin
     (10, "B", 1, "actin", 0.5, 0),  # A (actin) and C at 20° (tubulin) tie; in another batch C at 25°
-    (20, "C", 1, "tubulin", 0, 0),  # nearest B, for that at 25° is the same compound; in another batch K
+    (20, "C", 1, "tubulin", 0, 0),  # nearest B, since 25° is the same compound; in another batch K
     (25, "C", 2, "tubulin", 0, 0),  # B and K tie, both actin; both are in another batch
     (150, "D", 1, "kinase", 1, None),  # nearest E; kinase is in batch 1 alone
     (160, "E", 1, "kinase", 1, None),
-    (200, "F", 2, "eg5", None, None),  # F alone is eg5
+    (200, "F", 2, "eg5", None, None),  # only F is eg5
     (205, "F", 2, "eg5", None, None),
     (90, "G", 2, "aurora", 1, 1),  # nearest I, in another batch too
     (100, "H", 2, "aurora", 1, 1),
@@ -29,35 +29,29 @@ HAND = [  # angle, compound, batch, MoA, correct by NSC, correct by NSCB; None: 
 def hand():
     table = pd.DataFrame(HAND, columns=["angle", "compound", "batch", "moa", "nsc", "nscb"])
     radians = np.deg2rad(table["angle"])
-    length = 1 + np.arange(len(table)) % 3  # the cosine knows no length
+    length = 1 + np.arange(len(table)) % 3  # the cosine ignores length
     return table.assign(x=length * np.cos(radians), y=length * np.sin(radians))
 
 
 def test_nsc_and_nscb_are_the_count_by_hand(hand):
-    found = neighbours(hand[["x", "y"]], hand["moa"], hand["compound"])
-    assert found.table["correct"].to_numpy() == pytest.approx(hand["nsc"].to_numpy(float), nan_ok=True)
-    assert (found.accuracy, found.n_scored) == (pytest.approx(6.5 / 11), 11)
-    found = neighbours(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"])
-    assert found.table["correct"].to_numpy() == pytest.approx(hand["nscb"].to_numpy(float), nan_ok=True)
-    assert (found.accuracy, found.n_scored) == (pytest.approx(3 / 9), 9)
-    assert found.table["predicted"].iloc[[0, 10]].tolist() == ["tubulin", "aurora"]
-
-
-def test_nsc_is_accuracy_and_number_and_nothing_else(hand):
-    accuracy, n_scored = nsc(hand[["x", "y"]], hand["moa"], hand["compound"])
-    assert (accuracy, n_scored) == (pytest.approx(6.5 / 11), 11)
+    table = nsc_table(hand[["x", "y"]], hand["moa"], hand["compound"])
+    assert table["correct"].to_numpy() == pytest.approx(hand["nsc"].to_numpy(float), nan_ok=True)
+    assert nsc(hand[["x", "y"]], hand["moa"], hand["compound"]) == (pytest.approx(6.5 / 11), 11)
+    table = nsc_table(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"])
+    assert table["correct"].to_numpy() == pytest.approx(hand["nscb"].to_numpy(float), nan_ok=True)
     assert nsc(hand[["x", "y"]], hand["moa"], hand["compound"], hand["batch"]) == (pytest.approx(3 / 9), 9)
+    assert table["predicted"].iloc[[0, 10]].tolist() == ["tubulin", "aurora"]
 
 
 def test_the_order_of_the_rows_changes_nothing(hand):
-    turned = hand.sample(frac=1, random_state=3)
-    found = neighbours(turned[["x", "y"]], turned["moa"], turned["compound"])
-    assert found.accuracy == pytest.approx(6.5 / 11)
-    assert found.table["correct"].to_numpy() == pytest.approx(turned["nsc"].to_numpy(float), nan_ok=True)
+    shuffled = hand.sample(frac=1, random_state=3)
+    table = nsc_table(shuffled[["x", "y"]], shuffled["moa"], shuffled["compound"])
+    assert table["correct"].mean() == pytest.approx(6.5 / 11)
+    assert table["correct"].to_numpy() == pytest.approx(shuffled["nsc"].to_numpy(float), nan_ok=True)
 
 
 @pytest.mark.parametrize("with_batch", [False, True])
-def test_nsc_is_that_of_a_slow_loop(with_batch):
+def test_nsc_equals_a_slow_loop(with_batch):
     rng = np.random.default_rng(0)
     features = rng.integers(-1, 2, (80, 3)) * rng.uniform(0.1, 9, (80, 1))  # ties but for rounding, some zero vectors
     moa, compound, batch = rng.integers(0, 6, 80), rng.integers(0, 25, 80), rng.integers(0, 3, 80)
@@ -70,23 +64,23 @@ def test_nsc_is_that_of_a_slow_loop(with_batch):
         near = [features[i] @ features[j] / c if c else 0 for j, c in zip(others, lengths, strict=True)]
         tied = [j for j, s in zip(others, near, strict=True) if np.isclose(s, max(near))]
         correct.append(np.mean([moa[j] == moa[i] for j in tied]))
-    found = neighbours(features, moa, compound, batch if with_batch else None)
-    assert found.n_scored == len(correct)
-    assert found.accuracy == pytest.approx(np.mean(correct))
+    accuracy, n_scored = nsc(features, moa, compound, batch if with_batch else None)
+    assert n_scored == len(correct)
+    assert accuracy == pytest.approx(np.mean(correct))
 
 
-def test_a_zero_profile_is_near_to_nothing():
+def test_a_zero_profile_has_similarity_0_to_all():
     features = np.array([[0, 0], [1, 0], [-1, 0.0]])
-    found = neighbours(features, ["a", "a", "b"], ["A", "B", "C"])
+    table = nsc_table(features, ["a", "a", "b"], ["A", "B", "C"])
     # the zero profile ties with both others; to B it is nearer (0) than C is (−1)
-    assert found.table["correct"].iloc[:2].tolist() == [0.5, 1]
+    assert table["correct"].iloc[:2].tolist() == [0.5, 1]
 
 
-def test_nothing_to_score_and_what_is_refused():
-    found = neighbours(np.eye(2), ["a", "b"], ["A", "B"])
-    assert found.n_scored == 0
-    assert np.isnan(found.accuracy)
-    assert neighbours(np.zeros((0, 2)), [], []).n_scored == 0
+def test_no_scored_treatment_gives_nan_and_wrong_input_an_error():
+    accuracy, n_scored = nsc(np.eye(2), ["a", "b"], ["A", "B"])
+    assert n_scored == 0
+    assert np.isnan(accuracy)
+    assert nsc(np.zeros((0, 2)), [], [])[1] == 0
     with pytest.raises(ValueError, match=r"features are \(2, 2\), names \[1, 2\]"):
         nsc(np.eye(2), ["a"], ["A", "B"])
     with pytest.raises(ValueError, match="not finite"):
@@ -109,7 +103,7 @@ def test_a_treatment_is_the_mean_of_its_wells_not_of_its_fields():
 
 
 def screen_features(seed=0):
-    """Test fields of 8 compounds of two mechanisms and DMSO; features 1 and 2 tell, 0 is a large nuisance."""
+    """Test fields of 8 compounds of two mechanisms, shown by features 1 and 2, and DMSO; 0 is a large nuisance."""
     rng = np.random.default_rng(seed)
     rows = [("p", f"W{well}", site, compound) for well in range(36) for site in (1, 2) for compound in [well % 9]]
     table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Site", "compound"])
@@ -124,7 +118,7 @@ def screen_features(seed=0):
     return table.assign(**{f"feature_{k:04d}": features[:, k] for k in range(3)})
 
 
-def test_sphering_on_controls_takes_a_nuisance_away():
+def test_sphering_on_controls_removes_a_nuisance():
     profiles = {("max", seed): screen_features(seed) for seed in (0, 1)}
     rows = neighbour_rows(profiles, "s", "plate").set_index("metric")
     assert list(rows.index) == ["nsc", "nsc_sphered"]  # one batch: NSCB scores nothing and has no row
@@ -154,14 +148,14 @@ def test_profiles_are_read_beside_the_metadata_of_their_fields(tmp_path):
     features = table.filter(regex="Plate|Well|Site|feature_").sample(frac=1, random_state=0)
     (tmp_path / "max-1").mkdir()
     features.to_parquet(tmp_path / "max-1" / "features.parquet", index=False)
-    told = table.drop(columns=table.filter(like="feature_").columns).assign(method="max", seed=1)
-    found = read_profiles(tmp_path, told)["max", 1]
-    assert found[table.columns].equals(table)
+    metadata = table.drop(columns=table.filter(like="feature_").columns).assign(method="max", seed=1)
+    profiles = read_profiles(tmp_path, metadata)["max", 1]
+    assert profiles[table.columns].equals(table)
     (tmp_path / "baselines").mkdir()
     (tmp_path / "max-1").rename(tmp_path / "baselines" / "max-1")
-    assert read_profiles(tmp_path, told, ["max"])["max", 1].equals(found)
+    assert read_profiles(tmp_path, metadata, ["max"])["max", 1].equals(profiles)
     (tmp_path / "baselines" / "max-1").rename(tmp_path / "max-1")
-    assert read_profiles(tmp_path, told.drop(columns=["Metadata_Compound", "Metadata_Control"])) == {}
+    assert read_profiles(tmp_path, metadata.drop(columns=["Metadata_Compound", "Metadata_Control"])) == {}
     features[:-1].to_parquet(tmp_path / "max-1" / "features.parquet", index=False)
-    with pytest.raises(ValueError, match="1 predicted fields have no features; run it again"):
-        read_profiles(tmp_path, told)
+    with pytest.raises(ValueError, match="features of 1 fields are missing; run max again"):
+        read_profiles(tmp_path, metadata)
