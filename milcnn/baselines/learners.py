@@ -16,28 +16,28 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from milcnn.baselines.cells import Cells, ProfileSettings, field_means, means_of
+from milcnn.baselines.cells import Cells, ProfileSettings, field_means
 from milcnn.baselines.neighbours import Scorer
 
 PROFILE_QUANTILES = (0.1, 0.5, 0.9)
-# of each feature, for the boosted trees: on some hundred fields 255 are slower, and worse on the validation fields of
-# ``simulated`` (log loss 0.18 against 0.12). Made beforehand, since scikit-learn's trees take nine tenths of their time
-# to find the bins of weighted fields; with weights or without, they are as good (0.14 and 0.16 over three seeds there,
-# 0.79 and 0.79 on ``digits``)
+# Bins of each feature for the boosted trees. On some hundred fields, 255 bins are slower, and worse on the validation
+# fields of ``simulated`` (log loss 0.18 against 0.12). The bins are made before the fit: scikit-learn's trees spend
+# nine tenths of their time on finding the bins of weighted fields. Unweighted bins are as good (0.14 and 0.16 over
+# three seeds there, 0.79 and 0.79 on ``digits``).
 FEATURE_BINS = 32
-# of the support vector machines; the best on validation is taken. Between them the log loss hardly changes (digits
-# 1.22 at 0.01, 1.24 at 0.03, 1.01 at 0.3 and at 1, simulated 0.227, 0.222, 0.236, 0.229), and 1 takes twice as long
+# C of the support vector machines; the best on validation is used. The log loss hardly depends on it (digits 1.22 at
+# 0.01, 1.24 at 0.03, 1.01 at 0.3 and at 1; simulated 0.227, 0.222, 0.236, 0.229), and 1 takes twice as long.
 PENALTIES = (0.03, 0.3)
 
 
 def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """Support vector machines on single cells, one a class, and a vote of all cells of a field.
+    """Support vector machines on single cells, one a class; all cells of a field vote.
 
-    Every training cell carries the label of its field (Chong 2015, doi 10.1016/j.cell.2015.04.051). Most
-    cells of a weak field look like controls, so the largest share of votes is a poor class. The shares
-    (N, C) go through a logistic regression, which learns what share of votes each class needs, from
-    votes of machines that were not trained on the voting field: member k of the ensemble learns from
-    all folds of the training fields but the k-th. A new field has the mean vote of the members.
+    Every training cell has the label of its field (Chong 2015, doi 10.1016/j.cell.2015.04.051). Most cells of a weak
+    field look like controls, so the class with most votes is often wrong. A logistic regression on the shares of
+    votes (N, C) learns what share each class needs. Its training votes come from machines that have not seen the
+    voting field: member k of the ensemble learns from all folds of the training fields except fold k. A new field
+    gets the mean vote of all members.
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     options = []
@@ -51,75 +51,77 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[Pipeline], np.ndarray]]:
-    """For each of ``PENALTIES`` the members of the ensemble, and the votes (N, C) on each training field of the one
-    that did not see it.
+    """For each of ``PENALTIES``: the members of the ensemble, and the votes (N, C) on the training fields.
+
+    The votes on a field come from the member that has not seen it.
     """
     folds = KFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
-    found = [([], np.zeros((len(training.fields), len(training.classes)))) for _ in PENALTIES]
+    ensembles: list[list[Pipeline]] = [[] for _ in PENALTIES]
+    shares = np.zeros((len(PENALTIES), len(training.fields), len(training.classes)))
     for _, left_out in folds.split(training.targets):
         mask = np.isin(np.arange(len(training.targets)), left_out)
         seen, other = training.where(~mask), training.where(mask)
         landmarks = min(settings.svm_components, len(seen.features))
         kernel = Nystroem(n_components=landmarks, random_state=settings.seed).fit(seen.features)
         mapped = kernel.transform(seen.features).astype(float)
-        for penalty, (members, votes) in zip(PENALTIES, found, strict=True):
-            # The dual takes a third of the primal's time to 99.5 % of its calls, and a tolerance of 0.01 four fifths
-            # of that at 0.001, to the same log loss on validation fields (digits 0.960, simulated 0.224).
+        for penalty, members, votes in zip(PENALTIES, ensembles, shares, strict=True):
+            # The dual form takes a third of the primal's time and agrees with it on 99.5 % of the cells. A tolerance of
+            # 0.01 takes four fifths of the time of 0.001, for the same validation log loss (digits 0.960, simulated
+            # 0.224).
             machine = LinearSVC(C=penalty, tol=1e-2, dual=True, class_weight="balanced", random_state=settings.seed)
             members.append(make_pipeline(kernel, machine.fit(mapped, seen.targets[seen.field])))
             votes[mask] = votes_of(members[-1], other)
-    return found
+    return list(zip(ensembles, shares, strict=True))
 
 
 def votes_of(member: Pipeline, cells: Cells) -> np.ndarray:
-    """Share of the cells of each field that ``member`` calls each class, (N, C)."""
-    return means_of(np.eye(len(cells.classes))[member.predict(cells.features)], cells)
+    """Share of the cells of each field that ``member`` assigns to each class, (N, C)."""
+    return field_means(cells, np.eye(len(cells.classes))[member.predict(cells.features)])
 
 
 def score_votes(members: list[Pipeline], layer: Pipeline, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """y (N, C) behind the logistic layer, and the mean votes (N, C) before it as profile."""
+    """y (N, C) of the logistic layer; and its input, the mean votes (N, C), as profile."""
     shares = np.mean([votes_of(member, cells) for member in members], axis=0)
     return all_classes(layer.predict_proba(shares), layer.classes_, len(cells.classes)), shares
 
 
 def boosting(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """Gradient-boosted trees on the profile of a field: mean, standard deviation and quantiles of its cells.
+    """Gradient-boosted trees on the profile of a field, see ``distribution``.
 
     The number of rounds is the one with the lowest log loss on the validation fields.
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
-    seen, bins = distribution(training), KBinsDiscretizer(FEATURE_BINS, encode="ordinal", subsample=None)
+    profiles, bins = distribution(training), KBinsDiscretizer(FEATURE_BINS, encode="ordinal", subsample=None)
     with warnings.catch_warnings(action="ignore"):  # a feature with few values has fewer bins
-        bins.fit(seen)
+        bins.fit(profiles)
     trees = HistGradientBoostingClassifier(
         max_iter=settings.boosting_rounds, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=5,
         max_bins=FEATURE_BINS, max_features=0.1, class_weight="balanced", early_stopping=False,
         random_state=settings.seed,
     )  # fmt: skip
-    trees.fit(bins.transform(seen), training.targets)
-    found = staged(trees, bins.transform(distribution(validation)), len(cells.classes))
-    losses = [log_loss(validation.targets, y, labels=range(len(cells.classes))) for y in found]
+    trees.fit(bins.transform(profiles), training.targets)
+    rounds = staged(trees, bins.transform(distribution(validation)), len(cells.classes))
+    losses = [log_loss(validation.targets, y, labels=range(len(cells.classes))) for y in rounds]
     return partial(score_distribution, bins, trees, int(np.argmin(losses)))
 
 
 def score_distribution(
-    bins: KBinsDiscretizer, trees: HistGradientBoostingClassifier, rounds: int, cells: Cells
+    bins: KBinsDiscretizer, trees: HistGradientBoostingClassifier, best_round: int, cells: Cells
 ) -> tuple[np.ndarray, np.ndarray]:
-    """y (N, C) after ``rounds`` (from 0) rounds of boosting, and the profiles (N, 5 D) that it comes from."""
+    """y (N, C) after ``best_round``, which counts from 0; and the profiles (N, 5 D)."""
     profiles = distribution(cells)
-    return next(islice(staged(trees, bins.transform(profiles), len(cells.classes)), rounds, None)), profiles
+    return next(islice(staged(trees, bins.transform(profiles), len(cells.classes)), best_round, None)), profiles
 
 
 def staged(trees: HistGradientBoostingClassifier, binned: np.ndarray, n_classes: int) -> Iterator[np.ndarray]:
     """y (N, C) after each round of boosting."""
-    for y in trees.staged_predict_proba(binned):
-        yield all_classes(y, trees.classes_, n_classes)
+    return (all_classes(y, trees.classes_, n_classes) for y in trees.staged_predict_proba(binned))
 
 
 def distribution(cells: Cells) -> np.ndarray:
-    """Mean, standard deviation and the 10, 50 and 90 % quantiles of the features over each field, (N, 5 D).
+    """Mean, standard deviation and the 10, 50 and 90 % quantiles of the features in each field, (N, 5 D).
 
-    For fields that all have cells.
+    Every field must have cells.
     """
     groups = pd.DataFrame(cells.features).groupby(cells.field)
     parts = [field_means(cells), groups.std(ddof=0), *(groups.quantile(q) for q in PROFILE_QUANTILES)]
@@ -127,7 +129,7 @@ def distribution(cells: Cells) -> np.ndarray:
 
 
 def all_classes(y: np.ndarray, present: np.ndarray, n_classes: int) -> np.ndarray:
-    """``y`` (N, number of ``present``) with a column of 0 for every class that no training field has, (N, C)."""
+    """``y`` (N, number of ``present``) with a column of 0 for each class without a training field, (N, C)."""
     result = np.zeros((len(y), n_classes))
     result[:, present] = y
     return result

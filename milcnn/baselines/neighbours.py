@@ -9,9 +9,10 @@ from scipy.special import log_softmax
 from sklearn.decomposition import FactorAnalysis
 from sklearn.metrics.pairwise import cosine_similarity
 
-from milcnn.baselines.cells import Cells, ProfileSettings, field_means, means_of
+from milcnn.baselines.cells import Cells, ProfileSettings, field_means
 from milcnn.baselines.sphering import sphering
 from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
+from milcnn.roles import reference_fields
 
 Profile = Callable[[Cells], np.ndarray]  # (N, K), one row a field
 Scorer = Callable[[Cells], tuple[np.ndarray, np.ndarray]]  # y (N, C) and profile (N, K)
@@ -23,44 +24,29 @@ def mean_profile(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def ljosa(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """The nearest neighbour of the mean factors: factor analysis of control cells.
+    """The nearest neighbour of the mean factors, from a factor analysis of control cells.
 
-    x = W f + μ + ε with f ~ N(0, I), ε ~ N(0, diag ψ): what control cells vary in together. The profile is
-    the mean of E[f | x] over the cells of a field (Ljosa 2013, doi 10.1177/1087057113503553).
+    x = W f + μ + ε with f ~ N(0, I), ε ~ N(0, diag ψ): a factor is a variation that several features share. The
+    profile is the mean of E[f | x] over the cells of a field (Ljosa 2013, doi 10.1177/1087057113503553).
     """
-    controls = cells.features[cells.references[cells.field]]
+    controls = cells.features[reference_fields(cells.fields)[cells.field]]
     numbers = [number for number in settings.factors if number <= min(controls.shape)] or [min(controls.shape)]
-    return nearest(
-        cells,
-        [
-            partial(factor_profile, FactorAnalysis(number, random_state=settings.seed).fit(controls))
-            for number in numbers
-        ],
-    )
-
-
-def factor_profile(analysis: FactorAnalysis, cells: Cells) -> np.ndarray:
-    """Mean over the cells of each field of the expected factors, (N, K)."""
-    return means_of(analysis.transform(cells.features), cells)
+    analyses = [FactorAnalysis(number, random_state=settings.seed).fit(controls) for number in numbers]
+    return nearest(cells, [lambda own, fa=fa: field_means(own, fa.transform(own.features)) for fa in analyses])
 
 
 def sphered(cells: Cells, settings: ProfileSettings) -> Scorer:
     """The nearest neighbour of the mean profile, sphered on the profiles of control fields."""
-    reference = field_means(cells)[cells.references]
-    return nearest(cells, [partial(sphered_profile, reference, value) for value in settings.regularisations])
-
-
-def sphered_profile(reference: np.ndarray, regularisation: float, cells: Cells) -> np.ndarray:
-    return sphering(reference, field_means(cells), regularisation)
+    reference = field_means(cells)[reference_fields(cells.fields)]
+    return nearest(cells, [lambda own, x=x: sphering(reference, field_means(own), x) for x in settings.regularisations])
 
 
 def nearest(cells: Cells, profiles: list[Profile]) -> Scorer:
-    """The scorer whose probabilities are best, by log loss, on the validation fields.
+    """The scorer with the lowest log loss on the validation fields, of all combinations of three choices.
 
-    It is chosen among ``profiles``, times what they are compared with, the mean profiles of training
-    treatments (compound, concentration and label) or of classes, times where the cosine has its origin:
-    the controls, as Ljosa, or the mean of those profiles, which gives the controls a direction of
-    their own where they are a class.
+    The choices are: one of ``profiles``; as references, the mean profiles of training treatments (compound,
+    concentration and label) or of classes; as origin of the cosine, 0, which is the controls (as Ljosa), or the mean
+    of the references, which gives the controls a direction of their own where they are a class.
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     options = []
@@ -78,24 +64,24 @@ def nearest(cells: Cells, profiles: list[Profile]) -> Scorer:
 def nearest_scores(
     profile: Profile, references: np.ndarray, labels: np.ndarray, origin: np.ndarray, temperature: float, cells: Cells
 ) -> tuple[np.ndarray, np.ndarray]:
-    """y = softmax_c(s_c / T), s_c the cosine to the nearest of the references of class c; and the profile."""
-    found = profile(cells)
-    similar = similarity(found - origin, references - origin, labels, len(cells.classes))
-    return np.exp(log_softmax(similar / temperature, axis=1)), found
+    """y = softmax_c(s_c / T), with s_c the cosine to the nearest reference of class c; and the profile."""
+    profiles = profile(cells)
+    similar = similarity(profiles - origin, references - origin, labels, len(cells.classes))
+    return np.exp(log_softmax(similar / temperature, axis=1)), profiles
 
 
 def group_means(profiles: np.ndarray, cells: Cells, columns: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Mean profile (G, K) and class index (G,) of each group of fields that share ``columns``."""
     present = [column for column in columns if column in cells.fields]
     group = cells.fields.groupby(present, dropna=False, sort=False).ngroup().to_numpy()
-    means = np.stack([profiles[group == g].mean(axis=0) for g in range(group.max() + 1)])
-    return means, np.array([cells.targets[group == g][0] for g in range(group.max() + 1)])
+    masks = [group == number for number in range(group.max() + 1)]
+    return np.stack([profiles[m].mean(axis=0) for m in masks]), np.array([cells.targets[m][0] for m in masks])
 
 
 def similarity(profiles: np.ndarray, references: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Cosine of each of ``profiles`` to the nearest reference of each class, (N, C).
+    """Cosine of each of ``profiles`` (N, K) to the nearest reference of each class, (N, C).
 
-    −1 for a class without reference; the cosine of a profile of zeros is 0.
+    It is −1 for a class without reference. The cosine of a profile of zeros is 0.
     """
     cosine = cosine_similarity(profiles, references)
     result = np.full((len(profiles), n_classes), -1.0)
@@ -105,9 +91,9 @@ def similarity(profiles: np.ndarray, references: np.ndarray, labels: np.ndarray,
 
 
 def fit_temperature(similar: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """T > 0 with the lowest mean −log softmax(``similar`` / T) of ``targets``, and that loss.
+    """T in [0.001, 10] with the lowest mean −log softmax(``similar`` / T) of ``targets``, and that loss.
 
-    ``similar`` (N, C), ``targets`` (N,) class indices. T is looked for in [0.001, 10].
+    ``similar`` is (N, C); ``targets`` (N,) are class indices.
     """
 
     def loss(log_temperature: float) -> float:

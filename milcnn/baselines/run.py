@@ -1,4 +1,4 @@
-"""Fit a baseline, score all fields that it may not learn from, and save the run as a MIL-CNN's is."""
+"""Fit a baseline, predict the fields that it may not learn from, and save the run as for a MIL-CNN."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,86 +15,66 @@ from milcnn.files import write_table
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
 
-BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
-    "mean_profile": mean_profile,
-    "ljosa": ljosa,
-    "sphered": sphered,
-    "boosting": boosting,
-    "svm_vote": svm_vote,
-    "cell_mean": cell_mean,
-    "cell_attention": cell_attention,
-}
-# a fit whose outcome depends on the random numbers it draws: that of factor analysis does not, beyond the third digit
+FITS = (mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attention)
+BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {fit.__name__: fit for fit in FITS}
+# the result depends on the random numbers drawn; that of ljosa (factor analysis) does so in the third digit only
 RANDOM = ("boosting", "svm_vote", "cell_mean", "cell_attention")
 
 
 def seeds_for(name: str, seeds: list[int]) -> list[int]:
-    """Those of ``seeds`` that the baseline ``name`` is run with: all, or the first where no number is drawn."""
+    """The seeds to run the baseline ``name`` with: all, or only the first where no random number is drawn."""
     return seeds if name in RANDOM else seeds[:1]
 
 
 def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
-    """The baseline ``name`` (a key of ``BASELINES``), learnt from the training fields, chosen on the validation fields.
+    """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
-    Fields without cells teach nothing and are left out. Of several labels of a field the first counts.
-    Raises ValueError for a name that is none.
+    Fields without cells are left out. Where a field has several labels, the first counts.
+    Raises ValueError for a name that is not in ``BASELINES``.
     """
     if name not in BASELINES:
         raise ValueError(f"baselines: '{name}' is not one of {', '.join(BASELINES)}.")
-    learnt_from = cells.where((cells.counts > 0) & ~cells.split("test"))
-    return BASELINES[name](learnt_from, settings)
+    return BASELINES[name](cells.where((cells.counts > 0) & ~cells.split("test")), settings)
 
 
 def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables ``predictions`` and ``features`` of the fields that a run tells of, see ``columns.reported``.
+    """The tables of predictions and of profiles, float32, for the rows of ``fields_to_predict``.
 
-    ``predictions``: ``Metadata_…`` and ``fraction``, ``cells``, ``response``, ``ec50`` where the study tells
-    them, ``predicted``, and ``y_<class>``, probabilities that sum to 1. ``features``: plate, well, site and
-    the profile that the baseline made, ``feature_0000`` … float32. A field without cells has the shares of
-    the classes among the training fields as y and a profile of zeros.
+    For their columns see ``prediction_table``, with y as probabilities that sum to 1, and ``profile_table``.
+    A field without cells gets the shares of the classes among the training fields as y, and a profile of zeros.
     """
-    scored = cells.where(cells.fields.index.isin(fields_to_predict(cells.fields).index))
-    seen = scored.counts > 0
-    found, profiles = scorer(scored.where(seen))
-    y = np.tile(prior(cells), (len(seen), 1))
-    y[seen] = found
-    features = np.zeros((len(seen), profiles.shape[1]), np.float32)
-    features[seen] = profiles
-    return prediction_table(scored.fields, cells.classes, False, y=y), profile_table(scored.fields, features)
-
-
-def prior(cells: Cells) -> np.ndarray:
-    """Share of each class among the training fields, (C,)."""
-    counts = np.bincount(cells.targets[cells.split("train")], minlength=len(cells.classes))
-    return counts / counts.sum()
+    cells_to_predict = cells.where(cells.fields.index.isin(fields_to_predict(cells.fields).index))
+    rows, has_cells = cells_to_predict.fields, cells_to_predict.counts > 0
+    predictions, profiles = scorer(cells_to_predict.where(has_cells))
+    of_class = np.bincount(cells.targets[cells.split("train")], minlength=len(cells.classes))
+    y = np.tile(of_class / of_class.sum(), (len(rows), 1))
+    y[has_cells] = predictions
+    features = np.zeros((len(rows), profiles.shape[1]), np.float32)
+    features[has_cells] = profiles
+    return prediction_table(rows, cells.classes, False, y=y), profile_table(rows, features)
 
 
 def run_baselines(
-    runs: list[tuple[str, int]],
-    cells: Cells,
-    settings: ProfileSettings,
-    folder: Path,
-    workers: int = 1,
+    runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1
 ) -> pd.DataFrame:
-    """``run`` of each baseline and seed of ``runs``, ``workers`` at once, in ``<folder>/<baseline>-<seed>``.
+    """``run_baseline`` for each baseline and seed of ``runs``, ``workers`` at once, in ``<folder>/<baseline>-<seed>``.
 
-    Gives the predictions of all, stacked, with columns ``method`` and ``seed``.
+    Returns all predictions in one table, with the columns ``method`` and ``seed``.
     """
     tables = Parallel(n_jobs=workers)(
         delayed(run_baseline)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}")
         for name, seed in runs
     )
-    told = [table.assign(method=name, seed=seed) for table, (name, seed) in zip(tables, runs, strict=True)]
-    return pd.concat(told, ignore_index=True)
+    named = [table.assign(method=name, seed=seed) for table, (name, seed) in zip(tables, runs, strict=True)]
+    return pd.concat(named, ignore_index=True)
 
 
 def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Path) -> pd.DataFrame:
-    """Fit and score the baseline ``name``, write its run to ``folder``, and give its predictions.
+    """Fit the baseline ``name``, write its run to ``folder``, and return its predictions.
 
     Writes ``predictions.csv`` and ``features.parquet``, see ``predict_baseline``.
     """
-    scorer = fit_baseline(name, cells, settings)
-    predictions, features = predict_baseline(scorer, cells)
+    predictions, features = predict_baseline(fit_baseline(name, cells, settings), cells)
     write_table(predictions, folder / "predictions.csv")
     write_table(features, folder / "features.parquet")
     return predictions

@@ -1,7 +1,9 @@
 """The baselines, on made cells whose classes are known."""
 
+import pickle
 from dataclasses import replace
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,12 +18,11 @@ from milcnn.baselines.cells import ProfileSettings, open_cells, stored_masks
 from milcnn.baselines.run import BASELINES, fit_baseline, predict_baseline, run_baseline, run_baselines, seeds_for
 from milcnn.baselines.sphering import sphering
 from milcnn.figures.outlines import outline_objects, outline_paths
-from milcnn.files import write_table
 from milcnn.prepare.prepared import Prepared
 from milcnn.roles import fields_in_use, fields_to_predict
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def correlated():
     rng = np.random.default_rng(0)
     return rng.normal(5, 1, (400, 6)) @ rng.normal(0, 1, (6, 6))
@@ -34,12 +35,13 @@ def test_sphered_reference_has_mean_0_and_covariance_identity(correlated):
 
 
 @pytest.mark.parametrize("n", [4, 400])  # fewer and more controls than features
-def test_sphering_is_the_inverse_root_of_the_regularised_covariance(correlated, n):
+@pytest.mark.parametrize("regularisation", [1e-3, 0.1])
+def test_sphering_is_the_inverse_root_of_the_regularised_covariance(correlated, n, regularisation):
     reference, others = correlated[:n], correlated[-9:]
     covariance = np.cov(reference.T)
-    root = inv(sqrtm(covariance + 0.1 * np.trace(covariance) / 6 * np.eye(6)))
+    root = inv(sqrtm(covariance + regularisation * np.trace(covariance) / 6 * np.eye(6)))
     expected = (others - reference.mean(axis=0)) @ root
-    np.testing.assert_allclose(sphering(reference, others, 0.1), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(sphering(reference, others, regularisation), expected, rtol=1e-8, atol=1e-8)
 
 
 def test_sphering_says_why_it_cannot(correlated):
@@ -50,13 +52,20 @@ def test_sphering_says_why_it_cannot(correlated):
 
 
 CLASSES = ["DMSO", "large", "bright"]
-N_CELLS = 20
-PER_SPLIT = 24
+N_CELLS = 12
+PER_SPLIT = 18
 N_FIELDS = 3 * PER_SPLIT
 MIXING = np.array([[1.0, 0.8, 0.1, 0.0], [0.0, 0.1, 0.8, 1.0]])  # two factors, four features
+SETTINGS = ProfileSettings(
+    svm_components=12, boosting_rounds=8, epochs=25, hidden=32, learning_rates=(3e-2,), factors=(2,)
+)
 
 
-def made_fields(per_split=PER_SPLIT):
+def changed(**settings) -> ProfileSettings:
+    return SETTINGS.model_copy(update=settings)
+
+
+def made_fields():
     """Fields of three classes and three plates, one plate a split; the last test field has no cell."""
     rows = [
         {
@@ -66,164 +75,163 @@ def made_fields(per_split=PER_SPLIT):
             "fraction": 0.5, "index": number, "Path_DNA": "here.tif",
         }
         for plate, split in enumerate(["train", "validation", "test"])
-        for number in range(per_split)
+        for number in range(PER_SPLIT)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def made_cells(fields, shift=4.0, seed=0):
-    """Half of the cells of a field show its class: one of two factors moved by ``shift`` standard deviations.
+    """Half of the cells of a field show its class: one of two factors is moved by ``shift`` standard deviations.
 
-    Every plate has its own offset and scale, which only standardising by plate takes out.
+    Every plate has its own offset and scale. Standardising by plate removes them.
     """
     rng = np.random.default_rng(seed)
-    tables = []
-    for number, row in fields.iloc[:-1].iterrows():
-        factors = rng.normal(0, 1, (N_CELLS, 2))
-        label = CLASSES.index(row["Metadata_Label"])
-        if label:
-            factors[::2, label - 1] += shift
-        values = factors @ MIXING + rng.normal(0, 0.3, (N_CELLS, 4))
-        plate = int(row["Metadata_Plate"][1:])
-        table = pd.DataFrame((values + 100 * plate) * (1 + plate), columns=[f"Cells_Shape_{c}" for c in "abcd"])
-        keys = {key: row[key] for key in ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]}
-        tables.append(table.assign(**keys, object=range(1, N_CELLS + 1), touches_border=False, number=number))
-    table = pd.concat(tables, ignore_index=True)
+    fields = fields.iloc[:-1]
+    shifted = np.zeros((len(fields), N_CELLS, 2))
+    for number, label in enumerate(fields["Metadata_Label"]):
+        if label != "DMSO":
+            shifted[number, ::2, CLASSES.index(label) - 1] = shift
+    factors = (rng.normal(0, 1, shifted.shape) + shifted).reshape(-1, 2)
+    table = fields.loc[fields.index.repeat(N_CELLS), ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
+    plate = table["Metadata_Plate"].str[1:].astype(int).to_numpy()[:, None]
+    values = (factors @ MIXING + rng.normal(0, 0.3, (len(factors), 4)) + 100 * plate) * (1 + plate)
+    table = table.assign(number=table.index, object=np.tile(np.arange(N_CELLS) + 1, len(fields)), touches_border=False)
+    features = pd.DataFrame(values, table.index, [f"Cells_Shape_{letter}" for letter in "abcd"])
+    table = pd.concat([table, features], axis=1).reset_index(drop=True)
     return table.assign(Cells_Shape_constant=1.0, Nuclei_Shape_undefined=np.nan)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    unfilled = Prepared(tmp_path_factory.mktemp("prepared"), "made", ["DNA"], CLASSES, [0.0], [1.0], None)
+    return unfilled.with_fields(made_fields())
+
+
+@pytest.fixture(scope="module")
+def all_cells(prepared):
+    return made_cells(prepared.fields)
+
+
 @pytest.fixture
-def prepared(tmp_path):
-    write_table(made_fields(), tmp_path / "fields.csv")
-    return Prepared(tmp_path, "made", ["DNA"], CLASSES, [0.0], [1.0], None)
+def table(all_cells):
+    """The table of cells, to change."""
+    return all_cells.copy()
 
 
-SETTINGS = ProfileSettings(svm_components=20, boosting_rounds=20, epochs=30, factors=(2,))
+@pytest.fixture(scope="module")
+def cells(prepared, all_cells):
+    return open_cells(prepared, all_cells, SETTINGS)
 
 
-def test_features_that_are_constant_or_undefined_are_left_out(prepared):
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+def test_features_that_are_constant_or_undefined_are_left_out(cells):
     assert cells.names == [f"Cells_Shape_{letter}" for letter in "abcd"]
     assert cells.counts.tolist() == [N_CELLS] * (N_FIELDS - 1) + [0]
 
 
-def test_a_plate_is_standardised_by_median_and_mad_of_its_own_controls(prepared):
-    table = made_cells(prepared.fields)
-    cells = open_cells(prepared, table, SETTINGS)
+def test_a_plate_is_standardised_by_median_and_mad_of_its_own_controls(cells, table):
+    raw, plates = table["Cells_Shape_b"].to_numpy(), table["Metadata_Plate"]
     for plate in ("P0", "P1", "P2"):
-        here = (table["Metadata_Plate"] == plate).to_numpy()
+        here = (plates == plate).to_numpy()
         controls = here & (table["number"] % 3 == 0).to_numpy()
-        raw = table["Cells_Shape_b"].to_numpy()
         expected = (raw[here] - np.median(raw[controls])) / median_abs_deviation(raw[controls], scale="normal")
         np.testing.assert_allclose(cells.features[here, 1], expected.clip(-6, 6), rtol=1e-5, atol=1e-5)
 
 
-def test_without_controls_all_training_fields_are_the_reference(prepared):
-    fields = prepared.fields.drop(columns="Metadata_Control")
-    write_table(fields, prepared.folder / "fields.csv")
-    table = made_cells(fields)
-    cells = open_cells(fields_again(prepared), table, SETTINGS)
+def test_without_controls_all_training_fields_are_the_reference(prepared, table):
+    cells = open_cells(prepared.with_fields(prepared.fields.drop(columns="Metadata_Control")), table, SETTINGS)
     raw, train = table["Cells_Shape_c"].to_numpy(), (table["Metadata_Plate"] == "P0").to_numpy()
     expected = (raw - np.median(raw[train])) / median_abs_deviation(raw[train], scale="normal")
     np.testing.assert_allclose(cells.features[:, 2], expected.clip(-6, 6), rtol=1e-5, atol=1e-5)
 
 
-def fields_again(prepared):
-    return Prepared(prepared.folder, "made", ["DNA"], CLASSES, [0.0], [1.0], None)
-
-
-def test_undefined_and_wild_values_stay_in_range(prepared):
-    table = made_cells(prepared.fields)
+def test_undefined_and_extreme_values_stay_in_range(prepared, table):
     table.loc[3, "Cells_Shape_a"], table.loc[4, "Cells_Shape_a"] = np.inf, 1e9
     cells = open_cells(prepared, table, SETTINGS)
     assert cells.features[3:5, 0].tolist() == [0, 6]
     assert np.isfinite(cells.features).all()
 
 
-def test_a_feature_that_most_cells_share_is_scaled_by_what_varies(prepared):
-    table = made_cells(prepared.fields)
-    table["Cells_Shape_d"] = (np.arange(len(table)) % 10 == 0) * 5.0  # MAD 0
+def test_a_feature_with_mad_0_is_scaled_by_its_standard_deviation(prepared, table):
+    table["Cells_Shape_d"] = (np.arange(len(table)) % N_CELLS == 0) * 5.0  # one cell of each field
     cells = open_cells(prepared, table, SETTINGS)
-    assert set(np.round(cells.features[:, 3], 3)) == {0, np.float32(round(1 / 0.3, 3))}  # sd of 10 % ones is 0.3
+    sd = np.sqrt((N_CELLS - 1) / N_CELLS**2)  # of ones and zeros
+    assert set(np.round(cells.features[:, 3], 3)) == {0, np.float32(round(1 / sd, 3))}
 
 
-def test_border_cells_can_be_left_out(prepared):
-    table = made_cells(prepared.fields)
+def test_border_cells_can_be_left_out(prepared, table):
     table.loc[::4, "touches_border"] = True
-    cells = open_cells(prepared, table, SETTINGS.model_copy(update={"border_cells": False}))
-    assert cells.counts[:-1].tolist() == [N_CELLS - 5] * (N_FIELDS - 1)
+    cells = open_cells(prepared, table, changed(border_cells=False))
+    assert cells.counts[:-1].tolist() == [N_CELLS - 3] * (N_FIELDS - 1)
 
 
-def test_cells_of_fields_that_are_not_learnt_from_are_left_out(prepared):
-    fields = prepared.fields[prepared.fields.index != 4]
-    cells = open_cells(prepared.with_fields(fields), made_cells(prepared.fields), SETTINGS)
+def test_cells_of_fields_that_are_not_used_are_left_out(prepared, table):
+    cells = open_cells(prepared.with_fields(prepared.fields[prepared.fields.index != 4]), table, SETTINGS)
     assert cells.counts.tolist() == [N_CELLS] * (N_FIELDS - 2) + [0]
 
 
-def test_what_cannot_be_learnt_is_told(prepared):
-    table = made_cells(prepared.fields)
+def test_errors_say_what_is_wrong(prepared, table, cells):
     with pytest.raises(ValueError, match="no training field has a cell"):
         open_cells(prepared, table[table["Metadata_Plate"] != "P0"], SETTINGS)
     with pytest.raises(ValueError, match="'forest' is not one of mean_profile"):
-        fit_baseline("forest", open_cells(prepared, table, SETTINGS), SETTINGS)
+        fit_baseline("forest", cells, SETTINGS)
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_learns_classes_that_half_of_the_cells_show(prepared, name, tmp_path):
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+def test_every_baseline_learns_classes_from_training_labels_alone(prepared, table, cells, name, tmp_path):
+    """Half of the cells of a field show its class. Labels of test fields change nothing; another seed may."""
     predictions = run_baseline(name, cells, SETTINGS, tmp_path / "run")
-    y = predictions[[f"y_{label}" for label in CLASSES]].to_numpy()
+    y = predictions[[f"y_{label}" for label in CLASSES]]
     np.testing.assert_allclose(y.sum(axis=1), 1, atol=1e-9)
-    assert (predictions["predicted"] == np.array(CLASSES)[y.argmax(axis=1)]).all()
+    assert (predictions["predicted"] == np.array(CLASSES)[y.to_numpy().argmax(axis=1)]).all()
     right = (predictions["predicted"] == predictions["Metadata_Label"])[:-1]
     assert right.mean() > 0.9
     assert predictions["Metadata_Split"].tolist() == fields_to_predict(prepared.fields)["Metadata_Split"].tolist()
     assert "Path_DNA" not in predictions
     # the field without cells has the training shares and a profile of zeros
-    np.testing.assert_allclose(y[-1], 1 / 3)
-    features = pd.read_parquet(tmp_path / "run" / "features.parquet")
-    assert (features.filter(like="feature_").dtypes == np.float32).all()
-    assert (features.filter(like="feature_").iloc[-1] == 0).all()
-    assert np.isfinite(features.filter(like="feature_").to_numpy()).all()
-    assert (features.filter(like="feature_").iloc[:-1] != 0).any(axis=1).all()
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_no_baseline_looks_at_the_labels_of_test_fields(prepared, name):
-    table = made_cells(prepared.fields)
-    honest, _ = called(name, prepared, table)
+    np.testing.assert_allclose(y.iloc[-1], 1 / 3)
+    features = pd.read_parquet(tmp_path / "run" / "features.parquet").filter(like="feature_")
+    assert (features.dtypes == np.float32).all()
+    assert (features.iloc[-1] == 0).all()
+    assert np.isfinite(features.to_numpy()).all()
+    assert (features.iloc[:-1] != 0).any(axis=1).all()
+    # labels of test fields play no part, and one seed has one outcome
     fields = prepared.fields.copy()
-    test = fields["Metadata_Split"] == "test"
-    fields.loc[test, "Metadata_Label"] = "large"
-    write_table(fields, prepared.folder / "fields.csv")
-    blind, _ = called(name, fields_again(prepared), table)
-    pd.testing.assert_frame_equal(honest.filter(like="y_"), blind.filter(like="y_"))
+    fields.loc[fields["Metadata_Split"] == "test", "Metadata_Label"] = "large"
+    relabelled = open_cells(prepared.with_fields(fields), table, SETTINGS)
+    pd.testing.assert_frame_equal(predicted(name, relabelled, SETTINGS), y)
+    # another seed has another outcome where random numbers are drawn
+    other = predicted(name, cells, changed(seed=1))
+    if seeds_for(name, [3, 4]) == [3]:
+        tolerance = {"rtol": 0, "atol": 0.01} if name == "ljosa" else {}  # its factors move in the third digit
+        pd.testing.assert_frame_equal(other, y, **tolerance)
+    else:
+        assert not other.equals(y)
 
 
-def called(name, prepared, table):
-    cells = open_cells(prepared, table, SETTINGS)
-    return predict_baseline(fit_baseline(name, cells, SETTINGS), cells)
+def predicted(name, cells, settings) -> pd.DataFrame:
+    return predict_baseline(fit_baseline(name, cells, settings), cells)[0].filter(like="y_")
 
 
 def test_similarity_is_the_cosine_to_the_nearest_treatment_of_a_class_by_hand():
     references, labels = np.array([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]), np.array([0, 1, 1])
-    found = neighbours.similarity(np.array([[2.0, 2.0], [0.0, 0.0]]), references, labels, 3)
-    np.testing.assert_allclose(found, [[np.sqrt(0.5), np.sqrt(0.5), -1], [0, 0, -1]])
+    similar = neighbours.similarity(np.array([[2.0, 2.0], [0.0, 0.0]]), references, labels, 3)
+    np.testing.assert_allclose(similar, [[np.sqrt(0.5), np.sqrt(0.5), -1], [0, 0, -1]])
 
 
 def test_temperature_is_that_of_the_lowest_log_loss_on_a_grid():
     rng = np.random.default_rng(0)
     similar, targets = rng.normal(0, 1, (200, 3)), rng.integers(0, 3, 200)
     similar[np.arange(200), targets] += 1
-    grid = np.geomspace(0.01, 10, 400)
-    losses = [log_loss(targets, softmax(similar / t, axis=1)) for t in grid]
     temperature, loss = neighbours.fit_temperature(similar, targets)
-    assert temperature == pytest.approx(grid[np.argmin(losses)], rel=0.02)
-    assert loss == pytest.approx(min(losses), rel=1e-3)
+    grid = np.geomspace(temperature / 2, temperature * 2, 41)  # a step is 3.5 %
+    losses = [log_loss(targets, softmax(similar / t, axis=1)) for t in grid]
+    assert np.argmin(losses) == 20
+    assert loss == pytest.approx(losses[20], rel=1e-9)
+    far = [log_loss(targets, softmax(similar / t, axis=1)) for t in (0.01, 0.1, 1, 10)]
+    assert loss < min(far)
 
 
-def test_distribution_is_that_of_numpy(prepared):
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+def test_distribution_is_that_of_numpy(cells):
     cells = cells.where(cells.counts > 0)
     third = cells.features[cells.field == 3].astype(float)
     parts = [third.mean(0), third.std(0), *(np.quantile(third, q, axis=0) for q in (0.1, 0.5, 0.9))]
@@ -239,62 +247,60 @@ def test_fields_in_no_set_are_left_out_unless_they_are_controls(prepared):
     pd.testing.assert_frame_equal(left, table.drop(index=weak).reset_index(drop=True))
 
 
-def test_padding_adds_nothing_to_a_bag(prepared):
-    """A short bag scores the same alone as beside a long one, and in any order of its cells."""
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+def test_padding_and_order_of_cells_change_no_score(cells):
+    """A field with few cells scores the same alone as beside one with many, and in any order of its cells."""
     keep = (cells.field != 4) | (np.arange(len(cells.field)) % 3 == 0)
     order = np.random.default_rng(0).permutation(np.flatnonzero(keep))
     mixed = replace(cells, features=cells.features[order], field=cells.field[order])
-    scorer = fit_baseline("cell_attention", cells, SETTINGS)
+    scorer = fit_baseline("cell_attention", cells, changed(epochs=3))
     alone = replace(cells, features=cells.features[keep], field=cells.field[keep]).where(np.arange(N_FIELDS) == 4)
     y, profile = scorer(mixed.where(mixed.counts > 0))
     np.testing.assert_allclose(y[4], scorer(alone)[0][0], rtol=1e-5)
     np.testing.assert_allclose(profile[4], scorer(alone)[1][0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_learning_rate_is_the_one_best_on_validation(prepared):
-    """At a rate near 0 nothing is learnt: it must lose, wherever it stands."""
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
+def test_the_learning_rate_is_the_one_best_on_validation(cells):
+    """At a rate near 0 nothing is learned: it must lose, as first and as second."""
     cells = cells.where(cells.counts > 0)
-    good = fit_baseline("cell_mean", cells, replaced(learning_rates=(3e-3,)))(cells)[0]
-    for rates in ((1e-9, 3e-3), (3e-3, 1e-9)):
-        found = fit_baseline("cell_mean", cells, replaced(learning_rates=rates))(cells)[0]
-        np.testing.assert_array_equal(found, good)
-
-
-def replaced(**changes) -> ProfileSettings:
-    return SETTINGS.model_copy(update=changes)
+    good, *others = (
+        fit_baseline("cell_mean", cells, changed(epochs=3, learning_rates=rates))(cells)[0]
+        for rates in ((3e-2,), (1e-9, 3e-2), (3e-2, 1e-9))
+    )
+    for y in others:
+        np.testing.assert_array_equal(y, good)
 
 
 def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepared):
     """Cells without any signal: votes of seen fields would remember their labels."""
     cells = open_cells(prepared, made_cells(prepared.fields, shift=0), SETTINGS)
     training = cells.where(cells.split("train"))
-    members, shares = learners.cross_voted(training, SETTINGS)[-1]  # of the machines that fit most closely
+    # the last penalty fits most closely
+    members, shares = learners.cross_voted(training, changed(svm_components=40))[-1]
     seen = np.mean([learners.votes_of(member, training) for member in members], axis=0)
     own = np.arange(PER_SPLIT), training.targets
     assert shares[own].mean() < 0.37
     assert seen[own].mean() > shares[own].mean() + 0.03
 
 
-def test_baselines_side_by_side_are_those_one_by_one(prepared, tmp_path):
-    cells = open_cells(prepared, made_cells(prepared.fields), SETTINGS)
-    runs = [("mean_profile", 0), ("boosting", 0), ("boosting", 1)]
-    together = run_baselines(runs, cells, SETTINGS, tmp_path, workers=2)
+def test_baselines_side_by_side_are_those_one_by_one(cells, tmp_path):
+    runs = [("mean_profile", 0), ("svm_vote", 0), ("svm_vote", 1)]
+    with joblib.parallel_config(backend="threading"):  # other processes would load all libraries again
+        together = run_baselines(runs, cells, SETTINGS, tmp_path, workers=2)
+    copy, settings = pickle.loads(pickle.dumps((cells, SETTINGS)))  # as on the way to another process
     for name, seed in runs:
-        alone = run_baseline(name, cells, replaced(seed=seed), tmp_path / "alone")
-        told = together[(together["method"] == name) & (together["seed"] == seed)]
-        pd.testing.assert_frame_equal(told.drop(columns=["method", "seed"]).reset_index(drop=True), alone)
-        assert (tmp_path / f"{name}-{seed}" / "features.parquet").exists()
+        alone = run_baseline(name, copy, settings.model_copy(update={"seed": seed}), tmp_path / "alone")
+        rows = together[(together["method"] == name) & (together["seed"] == seed)]
+        pd.testing.assert_frame_equal(rows.drop(columns=["method", "seed"]).reset_index(drop=True), alone)
+        for file in ("predictions.csv", "features.parquet"):
+            assert (tmp_path / f"{name}-{seed}" / file).exists()
 
 
 def test_masks_are_those_of_the_rows_in_their_order(prepared, tmp_path):
     (tmp_path / "masks").mkdir()
     for plate in range(3):
         stack = np.full((PER_SPLIT, 2, 4, 4), 100 * plate, np.uint16)
-        np.save(
-            tmp_path / "masks" / f"P{plate}.npy", stack + np.arange(PER_SPLIT, dtype=np.uint16)[:, None, None, None]
-        )
+        numbers = np.arange(PER_SPLIT, dtype=np.uint16)[:, None, None, None]
+        np.save(tmp_path / "masks" / f"P{plate}.npy", stack + numbers)
     rows = prepared.fields.iloc[[PER_SPLIT + 3, 5]]
     assert stored_masks(tmp_path, rows)[:, 0, 0, 0].tolist() == [103, 5]
 
@@ -308,16 +314,3 @@ def test_an_outline_encloses_its_object_and_no_other():
     fig, axes = plt.subplots(1, 2)
     outline_objects(fig, labels[None], "red")
     assert [len(ax.collections) for ax in axes] == [1, 0]
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_with_one_seed_has_one_outcome(prepared, name):
-    table = made_cells(prepared.fields, shift=1.0)
-    cells = open_cells(prepared, table, SETTINGS)
-    settings = [SETTINGS.model_copy(update={"seed": seed}) for seed in (0, 1)]
-    first, second = (predict_baseline(fit_baseline(name, cells, one), cells)[0].filter(like="y_") for one in settings)
-    if seeds_for(name, [3, 4]) == [3]:
-        tolerance = {"rtol": 0, "atol": 0.01} if name == "ljosa" else {}  # its factors move in the third digit
-        pd.testing.assert_frame_equal(first, second, **tolerance)
-    else:
-        assert not first.equals(second)

@@ -1,6 +1,7 @@
-"""Features of cells, against numpy and scikit-image, against what must not matter, and the empty cases."""
+"""Features of cells: compared with numpy and scikit-image, unchanged by what must not matter, and the empty cases."""
 
-from dataclasses import replace
+import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,20 @@ from milcnn.screens.screen import Screen
 CHANNELS = ["DNA", "Actin"]
 WHITE = np.array([3000.0, 2000.0])
 OTHERS = ["object", "y", "x", "area", "touches_border", "undefined"]
+SIDE = 64
 
 
-def discs(middles: list[tuple[int, int]], radius: float, side: int = 96) -> np.ndarray:
-    y, x = np.indices((side, side))
+def discs(middles: list[tuple[int, int]], radius: float) -> np.ndarray:
+    y, x = np.indices((SIDE, SIDE))
     distance = np.stack([np.hypot(y - a, x - b) for a, b in middles])
     return np.where(distance.min(0) <= radius, distance.argmin(0) + 1, 0).astype(np.uint16)
 
 
-def drawn(middles=((24, 22), (30, 66), (70, 50)), seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(middles=((16, 15), (20, 44), (46, 33)), seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A field (2, H, W) uint16 with textured cells, and its nuclei and cells."""
     rng = np.random.default_rng(seed)
-    nuclei, cells = discs(list(middles), 7), discs(list(middles), 15)
-    rough = 1 + 3 * gaussian_filter(rng.standard_normal((2, 96, 96)), (0, 2, 2))
+    nuclei, cells = discs(list(middles), 5), discs(list(middles), 11)
+    rough = 1 + 3 * gaussian_filter(rng.standard_normal((2, SIDE, SIDE)), (0, 2, 2))
     light = np.stack([900 * (nuclei > 0) + 150 * (cells > 0), 500 * (cells > 0)]) * rough.clip(0.2)
     return (light + rng.normal(300, 10, light.shape)).round().astype(np.uint16), nuclei, cells
 
@@ -42,9 +44,15 @@ def numbers(table: pd.DataFrame) -> np.ndarray:
     return table[measure.feature_names(table)].to_numpy()
 
 
-def test_numbers_by_hand():
+@pytest.fixture(scope="module")
+def fast() -> pd.DataFrame:
+    """The fast features of the drawn field."""
+    return measure_field(*drawn(), CHANNELS, "fast", WHITE)
+
+
+def test_area_centre_intensity_and_correlation_are_those_of_numpy(fast):
     field, nuclei, cells = drawn()
-    table = measure_field(field, nuclei, cells, CHANNELS, "fast", WHITE).set_index("object")
+    table = fast.set_index("object")
     background = np.median(field[:, cells == 0], axis=1)
     for k in (1, 2, 3):
         row = table.loc[k]
@@ -68,7 +76,7 @@ def test_texture_is_the_mean_contrast_of_the_four_directions():
     table = measure_field(field, nuclei, cells, CHANNELS, "fast", WHITE)
     grey = ((field[0] - 300) / WHITE[0]).clip(0, 1)
     levels = (np.round(grey * 255) / 255 * 31).astype(np.uint8)  # 8 bit, then 32 levels
-    for k, found in enumerate(table["Cells_Texture_Contrast_3_DNA"], start=1):
+    for k, contrast in enumerate(table["Cells_Texture_Contrast_3_DNA"], start=1):
         patch = np.where(cells == k, levels, 0)
         assert patch[cells == k].min() > 0
         # steps of (0, 3), (3, 3), (3, 0), (3, -3), that is 3 px along an axis and 3·√2 along a diagonal
@@ -76,29 +84,30 @@ def test_texture_is_the_mean_contrast_of_the_four_directions():
         pairs += [graycomatrix(patch, [3 * 2**0.5], [a], 32, symmetric=True) for a in (np.pi / 4, 3 * np.pi / 4)]
         for matrix in pairs:
             matrix[0], matrix[:, 0] = 0, 0
-        assert found == pytest.approx(np.mean([graycoprops(m, "contrast")[0, 0] for m in pairs]), rel=1e-4)
+        assert contrast == pytest.approx(np.mean([graycoprops(m, "contrast")[0, 0] for m in pairs]), rel=1e-4)
 
 
-@pytest.mark.parametrize("feature_set", ["fast", "full"])
-def test_offset_place_and_a_turn_do_not_matter(feature_set):
+def test_a_brighter_background_changes_no_feature():
     field, nuclei, cells = drawn()
-    expected = measure_field(field, nuclei, cells, CHANNELS, feature_set, WHITE)
-    brighter = measure_field(field + np.uint16(50), nuclei, cells, CHANNELS, feature_set, WHITE)
-    np.testing.assert_allclose(numbers(brighter), numbers(expected), rtol=1e-5)
-    if feature_set == "fast":
-        moved = [np.rot90(np.roll(array, 3, axis=-1), axes=(-2, -1)) for array in (field, nuclei, cells)]
-        np.testing.assert_allclose(
-            numbers(measure_field(*moved, CHANNELS, feature_set, WHITE)), numbers(expected), rtol=1e-4, atol=1e-3
+    for feature_set in ("fast", "full"):
+        before, after = (
+            measure_field(own, nuclei, cells, CHANNELS, feature_set, WHITE) for own in (field, field + np.uint16(50))
         )
+        np.testing.assert_allclose(numbers(after), numbers(before), rtol=1e-5)
 
 
-def test_labels_need_not_be_dense_but_the_same():
+def test_position_and_a_quarter_turn_change_no_feature(fast):
+    moved = [np.rot90(np.roll(array, 3, axis=-1), axes=(-2, -1)) for array in drawn()]
+    table = measure_field(*moved, CHANNELS, "fast", WHITE)
+    np.testing.assert_allclose(numbers(table), numbers(fast), rtol=1e-4, atol=1e-3)
+
+
+def test_labels_may_have_gaps_but_must_be_the_same_in_nuclei_and_cells(fast):
     field, nuclei, cells = drawn()
     renamed = np.array([0, 4, 9, 300], np.uint16)
     table = measure_field(field, renamed[nuclei], renamed[cells], CHANNELS, "fast", WHITE)
-    expected = measure_field(field, nuclei, cells, CHANNELS, "fast", WHITE)
     assert table["object"].tolist() == [4, 9, 300]
-    pd.testing.assert_frame_equal(table.drop(columns="object"), expected.drop(columns="object"))
+    pd.testing.assert_frame_equal(table.drop(columns="object"), fast.drop(columns="object"))
     with pytest.raises(ValueError, match="the same numbers"):
         measure_field(field, nuclei, renamed[cells], CHANNELS)
 
@@ -106,7 +115,7 @@ def test_labels_need_not_be_dense_but_the_same():
 @pytest.mark.parametrize("feature_set", ["fast", "full"])
 @pytest.mark.parametrize("channels", [CHANNELS, ["DNA"]])
 def test_a_field_without_cells_has_the_same_columns(feature_set, channels):
-    field, nuclei, cells = (array[..., :48, :48] for array in drawn())
+    field, nuclei, cells = (array[..., :32, :32] for array in drawn())
     count = len(channels)
     empty = measure_field(field[:count], nuclei * 0, cells * 0, channels, feature_set)
     full = measure_field(field[:count], nuclei, cells, channels, feature_set)
@@ -114,14 +123,16 @@ def test_a_field_without_cells_has_the_same_columns(feature_set, channels):
     assert len(full) > 0
     pd.testing.assert_series_equal(empty.dtypes, full.dtypes)
     assert list(full.columns[:6]) == OTHERS
+    if count == 1:  # nuclei are cells
+        assert all(name.startswith("Cells_") for name in measure.feature_names(full))
 
 
 @pytest.mark.parametrize("feature_set", ["fast", "full"])
-def test_one_pixel_and_a_constant_channel_are_defined(feature_set):
+def test_one_pixel_and_a_constant_channel_give_finite_features(feature_set, fast):
     field, _, cells = drawn()
     field[1] = 70
     cells = cells.copy()
-    cells[90, 90] = 4
+    cells[60, 60] = 4
     table = measure_field(field, cells, cells, CHANNELS, feature_set).set_index("object")
     assert np.isfinite(numbers(table)).all()
     assert (table["undefined"] > 0).all()  # no correlation with a constant channel
@@ -129,30 +140,21 @@ def test_one_pixel_and_a_constant_channel_are_defined(feature_set):
     assert table.loc[4, "Cells_AreaShape_Area"] == 1
     assert table.loc[1, "Cells_Correlation_Pearson_DNA_Actin"] == 0
     assert (table["Cells_Intensity_MeanIntensity_Actin"] == 0).all()
-    ordinary = measure_field(drawn()[0], cells, cells, CHANNELS, "fast", WHITE)
-    assert ordinary["undefined"].iloc[0] == 0
+    assert fast["undefined"].iloc[0] == 0  # an ordinary cell
 
 
-@pytest.mark.parametrize("turns", [0, 1])
-def test_a_cell_at_the_border_is_marked(turns):
-    drawing = drawn(middles=((10, 40), (85, 20), (50, 60)))  # at the top, at the bottom, within
-    field, nuclei, cells = (np.rot90(array, turns, axes=(-2, -1)) for array in drawing)
-    table = measure_field(field, nuclei, cells, CHANNELS)
-    assert table["touches_border"].tolist() == [True, True, False]
+def test_cells_at_the_border_are_marked():
+    cells = discs([(6, 27), (57, 14), (33, 40)], 10)  # at the top, at the bottom, inside
+    for labels in (cells, cells.T):
+        assert measure.located(labels)["touches_border"].tolist() == [True, True, False]
 
 
-def test_a_field_full_of_cells_has_its_least_as_background():
+def test_a_field_full_of_cells_has_its_minimum_as_background():
     cells = np.ones((8, 8), np.uint16)
     field = np.arange(128, dtype=np.uint16).reshape(2, 8, 8)
     table = measure_field(field, cells, cells, CHANNELS)
     assert table["Cells_Intensity_MinIntensity_Actin"].item() == 0
     assert table["Cells_Intensity_MaxIntensity_Actin"].item() == 63
-
-
-def test_one_channel_is_measured_once():
-    field, _, cells = drawn()
-    table = measure_field(field[:1], cells, cells, ["DNA"])
-    assert all(name.startswith("Cells_") for name in measure.feature_names(table))
 
 
 WELLS = [("P1", "A1"), ("P1", "A2"), ("P2", "A1"), ("P2", "A2")]
@@ -175,7 +177,7 @@ def prepared(tmp_path_factory) -> Prepared:
 
     def read(row: pd.Series) -> np.ndarray:
         if (row["Metadata_Plate"], row["Metadata_Well"], row["Metadata_Site"]) == ("P2", "A2", 2):
-            return np.full((2, 96, 96), 300, np.uint16)
+            return np.full((2, SIDE, SIDE), 300, np.uint16)
         return drawn(seed=int(row["Metadata_Well"][1]) + 2 * int(row["Metadata_Site"]))[0]
 
     screen = Screen(fields=table, channels=CHANNELS, classes=["a", "b"], read=read)
@@ -188,60 +190,63 @@ def measured(prepared, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     return folder, measure.measure_study(prepared, MeasureSettings(), folder, n_jobs=1)
 
 
-def test_a_study_is_measured_field_by_field(prepared, measured):
+def test_each_field_of_a_study_is_measured_as_it_is_alone(prepared, measured):
     folder, cells = measured
-    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == [
-        "cells.parquet",
-        "masks/P1.npy",
-        "masks/P2.npy",
-    ]
+    files = ["cells.parquet", "masks/P1.npy", "masks/P2.npy"]
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) == files
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "cells.parquet"), cells)
     assert list(cells.columns[:9]) == [*FIELD_KEY, *OTHERS]
+    assert np.load(folder / "masks" / "P1.npy").shape == (4, 2, SIDE, SIDE)
     white = measure.white_values(prepared)
-    for _, row in prepared.fields.iterrows():
-        stack = np.load(folder / "masks" / f"{row['Metadata_Plate']}.npy")
-        assert stack.shape == (4, 2, 96, 96)
-        field = prepared.pixels(row.to_frame().T)[0]
+    for place in (1, 4, 7):  # both plates, and the blank field
+        row = prepared.fields.iloc[place]
+        field = prepared.pixels(prepared.fields.iloc[[place]])[0]
         masks = segment.segment(field, CHANNELS, SegmentSettings())
-        np.testing.assert_array_equal(stack[row["index"]], masks)
+        np.testing.assert_array_equal(np.load(folder / "masks" / f"{row['Metadata_Plate']}.npy")[row["index"]], masks)
         here = cells[(cells[FIELD_KEY] == row[FIELD_KEY]).all(axis=1)].drop(columns=FIELD_KEY)
         expected = measure_field(field, *masks, CHANNELS, "fast", white)
         pd.testing.assert_frame_equal(here.reset_index(drop=True), expected)
     assert cells.groupby(FIELD_KEY).ngroups == len(prepared.fields) - 1  # one is blank
 
 
-def test_processes_do_not_change_a_number(prepared, measured, tmp_path):
-    cells = measure.measure_study(prepared, MeasureSettings(), tmp_path / "toy", n_jobs=2)
-    pd.testing.assert_frame_equal(cells, measured[1])
+def test_another_process_measures_the_same_numbers(prepared, measured):
+    """What goes to a process and what comes back is pickled."""
+    white = measure.white_values(prepared)
+    task = pickle.loads(pickle.dumps(partial(measure.measure_row, prepared, MeasureSettings(), white)))
+    rows = prepared.fields.iloc[[4]]
+    masks, table = pickle.loads(pickle.dumps(task(rows)))
+    folder, cells = measured
+    plate, index = rows[["Metadata_Plate", "index"]].iloc[0]
+    np.testing.assert_array_equal(masks, np.load(folder / "masks" / f"{plate}.npy")[index])
+    pd.testing.assert_frame_equal(table, cells.merge(rows[FIELD_KEY]))
 
 
-def test_fields_that_are_left_out_leave_empty_masks_and_the_others_as_they_are(prepared, measured, tmp_path):
-    fewer = prepared.with_fields(prepared.fields[prepared.fields["index"] > 0])
+def test_a_field_that_is_left_out_has_empty_masks_and_changes_no_other(prepared, measured, tmp_path):
+    fewer = prepared.with_fields(prepared.fields[prepared.fields["index"].isin([2, 3])])
     measure.measure_study(fewer, MeasureSettings(), tmp_path / "toy", n_jobs=1)
     for plate in ("P1", "P2"):
         whole, part = (np.load(folder / "masks" / f"{plate}.npy") for folder in (measured[0], tmp_path / "toy"))
-        np.testing.assert_array_equal(part[1:], whole[1:])
-        assert not part[0].any()
-        assert whole[0].any()
+        np.testing.assert_array_equal(part[2:], whole[2:])
+        assert not part[:2].any()
+        assert whole[:2].any()
 
 
-def test_what_was_measured_before_stays_until_all_is_there(prepared, tmp_path):
-    folder = tmp_path / "toy"
+def test_earlier_results_stay_until_all_fields_are_measured(prepared, tmp_path):
+    folder, few = tmp_path / "toy", prepared.with_fields(prepared.fields[:2])
     folder.mkdir()
     (folder / "cells.parquet").write_text("before")
     broken = MeasureSettings(segmentation=SegmentSettings(nucleus="none"))
     with pytest.raises(ValueError, match="no channel 'none'"):
-        measure.measure_study(prepared, broken, folder, n_jobs=1)
+        measure.measure_study(few, broken, folder, n_jobs=1)
     assert (folder / "cells.parquet").read_text() == "before"
-    measure.measure_study(prepared, MeasureSettings(), folder, n_jobs=1)
+    measure.measure_study(few, MeasureSettings(), folder, n_jobs=1)
     assert len(pd.read_parquet(folder / "cells.parquet")) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
-def test_a_study_without_any_cell(prepared, measured, tmp_path):
-    blank = replace(prepared, channels=CHANNELS)
+def test_a_study_without_any_cell_has_the_same_columns(prepared, measured, tmp_path):
     settings = MeasureSettings(segmentation=SegmentSettings(min_area=10_000))
-    cells = measure.measure_study(blank, settings, tmp_path / "toy", n_jobs=1)
+    cells = measure.measure_study(prepared.with_fields(prepared.fields[:2]), settings, tmp_path / "toy", n_jobs=1)
     assert len(cells) == 0
     assert list(cells.columns) == list(measured[1].columns)
 
