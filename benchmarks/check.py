@@ -1,10 +1,10 @@
-"""How fast the files of a screen are checked before work starts. Run by hand:
+"""How fast the check of a screen's files is. It runs before any other work. Run by hand:
 
     python benchmarks/check.py --files 10002
 
-Writes small 16-bit TIFFs, one file a channel, loose and in one zip a plate, checks both screens, and
-writes what it measured to ``benchmarks/results/check.json``. Only headers are read, so the size of
-the images does not matter on a local disk.
+Writes small 16-bit TIFFs, one file per channel: once in folders, once in one zip per plate. Checks both screens.
+Writes the times to ``benchmarks/results/check.json``. The check reads only the headers, so on a local disk the size
+of the images does not matter.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from milcnn.screens.screen import Screen
 
 RESULTS = Path(__file__).parent / "results" / "check.json"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]
-SITES, WELLS = 4, 60  # of a well, of a plate
+SITES, WELLS = 4, 60  # sites per well, wells per plate
 
 
 def write_plates(folder: Path, fields: int) -> pd.DataFrame:
-    """The table of ``fields`` fields, with their loose files in ``folder`` and copies in zips."""
+    """The table of ``fields`` fields. Writes their files to folders in ``folder``, and copies to one zip per plate."""
     image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
     rows = []
     for number in range(fields):
@@ -47,8 +47,8 @@ def write_plates(folder: Path, fields: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measured(fields: pd.DataFrame) -> dict[str, float]:
-    """Seconds, on the clock and of the processor, that the check of ``fields`` takes."""
+def check_seconds(fields: pd.DataFrame) -> dict[str, float]:
+    """Wall-clock and processor seconds of the check of ``fields``."""
     wall, cpu = time.perf_counter(), time.process_time()
     Screen(fields=fields, channels=CHANNELS, classes=["a", "b"], read=lambda row: None, planes=1).check()
     return {"seconds": round(time.perf_counter() - wall, 2), "cpu_seconds": round(time.process_time() - cpu, 2)}
@@ -66,8 +66,8 @@ def main() -> None:
         zipped = loose.assign(**into_zip)
         result = {
             "files": count * len(CHANNELS),
-            "loose": measured(loose),
-            "in zips": measured(zipped),
+            "loose": check_seconds(loose),
+            "in zips": check_seconds(zipped),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         }

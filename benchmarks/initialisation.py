@@ -1,13 +1,12 @@
-"""Which start each pooling function trains from: the numbers behind ``Pooling.start_bias``, b and the head.
+"""From which start values each pooling function trains: why ``Pooling.start_bias``, b and the head start as they do.
 
     python benchmarks/initialisation.py [--out benchmarks/results/initialisation.json]
 
-What decides is how many instances a bag has, not the pixels. So a bag is as the paper's digits give
-it, 576 instances of which few carry the label c in 1…9, the rest being zeros and one of each other
-class, but an instance is a noisy one-hot vector instead of a convolution's view of a digit. One
-linear layer scores it, pooling and class layer follow as in the model, and both heads learn. A row
-tells, over seeds, the P that a bag starts with, and the loss and accuracy of the last quarter of the
-steps. Chance is 1/9.
+The number of instances in a bag matters here, not the pixels. So the bags are like those of the paper's digits: 576
+instances, of which some are the digit of the label, 1…9. The others are zeros, and one of each class. An instance is a
+noisy one-hot vector, not the output of a convolution. One linear layer scores the instances. Pooling and class layer
+follow as in the model, and both outputs are trained. A row has means over seeds: P of a bag at the start, then loss and
+accuracy over the last quarter of the steps. Chance level is 1/9.
 """
 
 import argparse
@@ -44,7 +43,7 @@ def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def starts(methods: list[str]) -> pd.DataFrame:
-    """Columns ``pooling``, ``bias``, ``head`` (its diagonal, or torch's own start) and ``shipped``."""
+    """The starts to try: ``pooling``, ``bias``, ``head`` (identity, or torch's default), ``shipped`` (is it ours?)."""
     rows = []
     for name in methods:
         shipped = pooling.POOLINGS[name].start_bias
@@ -57,7 +56,7 @@ def starts(methods: list[str]) -> pd.DataFrame:
 
 
 def trained(method: str, bias: float, head_start: str, steps: int, seed: int) -> tuple[float, float, float]:
-    """P at the start, then loss and accuracy over the last quarter of ``steps``."""
+    """Train; return P at the start, then loss and accuracy over the last quarter of ``steps``."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     name, settings = columns.parse_method(method)
@@ -70,7 +69,7 @@ def trained(method: str, bias: float, head_start: str, steps: int, seed: int) ->
         nn.init.zeros_(head.bias)
     layers = nn.ModuleList([function, scores, head])
     optimiser = torch.optim.AdamW(layers.parameters(), 0.01)
-    seen = []
+    history = []
     for _ in range(steps):
         instances, labels = draw(generator)
         z = scores(instances)
@@ -81,10 +80,10 @@ def trained(method: str, bias: float, head_start: str, steps: int, seed: int) ->
         loss.backward()
         nn.utils.clip_grad_norm_(layers.parameters(), 1.0)
         optimiser.step()
-        right = (output.logits.argmax(1) == labels).float().mean()
-        seen.append((P.mean().item(), loss.item(), right.item()))
-    late = pd.DataFrame(seen[-(steps // 4) :]).mean()
-    return seen[0][0], late[1], late[2]
+        accuracy = (output.logits.argmax(1) == labels).float().mean()
+        history.append((P.mean().item(), loss.item(), accuracy.item()))
+    late = pd.DataFrame(history[-(steps // 4) :]).mean()
+    return history[0][0], late[1], late[2]
 
 
 def main() -> None:

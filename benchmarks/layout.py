@@ -1,9 +1,9 @@
-"""Processor seconds of a training step, channel by channel and channels last, by size of field and width of trunk.
+"""Processor seconds of a training step in two memory layouts, for several field sizes and widths of the trunk.
 
     python benchmarks/layout.py [--out benchmarks/results/layout-<name>.json]
 
-Both layouts in turns, in one process and on one thread, each with its best time: what ``milcnn.model.layout``
-chooses by.
+The layouts are NCHW (contiguous) and NHWC (channels last). Both run in turns, in one process and on one thread; the
+table has the best time of each. ``milcnn.network.model.memory_layout`` chooses the layout from these numbers.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def step(side: int, width: float, normalisation: str, layout: torch.memory_format):
-    """One step of a batch of 4 fields of ``side`` × ``side`` × 3."""
+    """A function that takes one training step with 4 fields of ``side`` × ``side`` × 3 in ``layout``."""
     settings = model.ModelSettings(
         study="benchmark", channels=["a", "b", "c"], classes=CLASSES, width=width, normalisation=normalisation,
         padding="same",
@@ -37,7 +37,7 @@ def step(side: int, width: float, normalisation: str, layout: torch.memory_forma
     take = training_step(network, lambda *batch: two_headed_loss(network(batch[0]), batch[1]).mean(), fields, targets)
 
     def in_layout() -> None:
-        with patch.object(model, "layout", lambda *_: layout):
+        with patch.object(model, "memory_layout", lambda *_: layout):
             take()
 
     return in_layout

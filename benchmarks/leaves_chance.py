@@ -1,21 +1,22 @@
-"""Does every pooling function, from every seed, train from the shipped settings of a study?
+"""Does every pooling function train with the settings of a study, with every seed?
 
     python benchmarks/leaves_chance.py --studies digits simulated [--epochs 5]
     python benchmarks/leaves_chance.py --studies digits --poolings max --epochs 9 --start-bias -2 --name start-2
 
-Each run is the study's own (params/<study>/train.yaml) with fewer epochs. A row tells the accuracy on the
-validation fields of the epoch with the lowest loss, chance, and the probability that guessing would
-reach that many right (binomial); a run has left chance when that is below 0.001. Prepare the studies first.
-Writes benchmarks/results/leaves_chance-<study>.json.
+Each run has the settings of the study (02_train and the section ``train`` of params/<study>.yaml), but fewer epochs.
+A row has the validation accuracy of the epoch with the lowest validation loss, the chance level, and the probability
+that guessing gets as many fields right (binomial). If this probability is below 0.001, the run has left chance.
+Prepare the studies first. Writes benchmarks/results/leaves_chance-<study>.json.
 """
 
 import argparse
+import ast
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+import papermill
 import torch
-import yaml
 from scipy.stats import binom
 from throughput import machine
 
@@ -26,16 +27,27 @@ from milcnn.network.model import ModelSettings
 from milcnn.network.train import TrainSettings, train
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import load_prepared
+from milcnn.study.stage import read_study
+
+
+def parameters(study: str) -> dict[str, object]:
+    """The parameters of 02_train for ``study``: the notebook's defaults, then the section ``train`` of the study."""
+    declared = papermill.inspect_notebook(str(ROOT / "notebooks" / "02_train.ipynb"))
+    defaults = {name: ast.literal_eval(entry["default"]) for name, entry in declared.items()}
+    return defaults | read_study(study).get("train", {})
 
 
 def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
     """One row of the table."""
-    given = yaml.safe_load((ROOT / "params" / study / "train.yaml").read_text())
-    ready = load_prepared(ROOT / given["prepared"], study)
-    known = {key: given[key] for key in ModelSettings.model_fields.keys() & given.keys()}
-    network = ModelSettings(study=study, channels=ready.channels, classes=ready.classes, pooling=method, **known)
-    known = {key: given[key] for key in TrainSettings.model_fields.keys() & given.keys()} | given.get("more", {})
-    settings = TrainSettings(**known | {"epochs": epochs, "seed": seed})
+    given = parameters(study)
+    ready = load_prepared(ROOT / "data" / "prepared" / study, study)
+    of_data = {"study": study, "channels": ready.channels, "classes": ready.classes, "multilabel": ready.multilabel}
+    of_model, of_training = (
+        {key: given[key] for key in settings.model_fields.keys() & given.keys()}
+        for settings in (ModelSettings, TrainSettings)
+    )
+    network = ModelSettings(**of_model | of_data | {"pooling": method})
+    settings = TrainSettings(**of_training | given["more"] | {"epochs": epochs, "seed": seed})
     with TemporaryDirectory() as folder:
         history = train(ready, network, settings, Path(folder))
     accuracy = history.loc[history["validation_loss"].idxmin(), "validation_accuracy"]
@@ -52,7 +64,7 @@ def main() -> None:
     parser.add_argument("--poolings", nargs="+", default=list(pooling.POOLINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--start-bias", type=float, help="another start of the scores than the pooling's own")
+    parser.add_argument("--start-bias", type=float, help="start bias of the scores, instead of the pooling's own")
     parser.add_argument("--name", default="", help="added to the name of the file")
     arguments = parser.parse_args()
     if arguments.start_bias is not None:

@@ -2,12 +2,12 @@
 
     python benchmarks/maps.py [--size 1024 1280] [--repeats 5] [--cpu-time]
 
-The network is the paper's at full width with batch normalisation, of three channels and twelve classes, with
-weights as they start: time does not depend on them. The field is of drawn cells, about a hundred. One class, no shift
-averaging. ``cells`` is what ``05_localise`` does of a field: the map, the foreground denoised and parted into cells,
-the evident ones of them; ``class_mask`` is the class map, denoised; the others are maps alone. Each keeps its best
-time; ``memory_GB`` is the most that the process ever held, of all up to there. ``--cpu-time`` counts processor seconds
-of all threads instead, which other load on the machine hardly touches. Writes ``benchmarks/results/maps.json``.
+The network is the paper's, at full width, with batch normalisation, three channels and twelve classes. Its weights are
+random, which does not change the time. The field is simulated and has about a hundred cells. Maps are of one class.
+``cells`` is what ``05_localise`` computes for a field: the map, the denoised foreground split into cells, and the
+cells with enough evidence. ``class_mask`` is the denoised class map. The other rows are maps alone. The table has the
+best time of each. ``memory_GB`` is the peak memory of the process up to this row. ``--cpu-time`` counts the processor
+seconds of all threads, which other programs hardly change. Writes ``benchmarks/results/maps.json``.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def network() -> MILCNN:
     return model.eval()
 
 
-def drawn_field(height: int, width: int) -> torch.Tensor:
-    """(1, 3, height, width) uint16, drawn fields of 256 px side by side."""
+def simulated_field(height: int, width: int) -> torch.Tensor:
+    """A field (1, 3, height, width) uint16, of simulated fields of 256 px side by side."""
     screen = simulated_screen(SimulatedSettings(cells=5, plates={"train": 1, "validation": 1, "test": 1}))
     fields = [screen.read(row) for _, row in screen.fields.head(-(-height // 256) * -(-width // 256)).iterrows()]
     rows = [np.concatenate(fields[start :: -(-height // 256)], axis=2) for start in range(-(-height // 256))]
@@ -61,9 +61,9 @@ def drawn_field(height: int, width: int) -> torch.Tensor:
 
 
 def cells_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
-    """The cells of class 0 in ``field``, as 05_localise finds them."""
-    found = split_cells(cell_foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
-    return evident_cells(in_cells(evidence_map(model, field, 0)[0].numpy(), found), found)
+    """The cells of class 0 in ``field``, as 05_localise predicts them."""
+    cells = split_cells(cell_foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
+    return evident_cells(in_cells(evidence_map(model, field, 0)[0].numpy(), cells), cells)
 
 
 def mask_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
@@ -72,7 +72,7 @@ def mask_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
 
 
 def best_seconds(do: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
-    """Least seconds of ``repeats`` turns, after one that is not measured."""
+    """Seconds of the fastest of ``repeats`` calls, after one call as a warm-up."""
     times = []
     for _ in range(repeats + 1):
         start = clock()
@@ -82,7 +82,7 @@ def best_seconds(do: Callable[[], object], repeats: int, clock: Callable[[], flo
 
 
 def memory() -> float:
-    """GB that the process held at the most so far."""
+    """Peak memory of the process so far, GB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
@@ -90,13 +90,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=[1024, 1280], help="rows and columns of the field")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine with other load")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, for a busy machine")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_flush_denormal(True)
     keep_freed_memory()
     model = network()
-    field = drawn_field(*arguments.size)
+    field = simulated_field(*arguments.size)
     work = {name: partial(mapping, model, field, 0) for name, mapping in MAPS.items()}
     work |= {"class_mask": partial(mask_of, model, field), "cells": partial(cells_of, model, field)}
     rows = []

@@ -2,10 +2,9 @@
 
     python benchmarks/prepare.py --fields 240 --plates 2 --illumination mean --scaling control
 
-Writes synthetic 16-bit TIFFs, 3 channels of 1024 × 1280 px by default, one file a channel and uncompressed as a
-microscope writes them, prepares them in a fresh process a repetition, and appends what it measured to
-``benchmarks/results/prepare.json``. ``--files`` bounds the TIFFs on disk: more fields than that read
-them in turn.
+Writes synthetic, uncompressed 16-bit TIFFs, one file per channel: 3 channels of 1024 × 1280 px by default. Prepares
+them in a new process and appends the result to ``benchmarks/results/prepare.json``. ``--files`` is the number of fields
+on disk; if there are more fields, they use the same files again.
 """
 
 import argparse
@@ -49,7 +48,7 @@ def write_tiffs(folder: Path, count: int, shape: tuple[int, int]) -> None:
 
 
 def tiff_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
-    """``arguments.fields`` fields, dealt to plates; each eighth well is a control."""
+    """A screen of ``arguments.fields`` fields, divided among the plates. Every eighth well is a control."""
     number = np.arange(arguments.fields)
     plate = number * arguments.plates // arguments.fields
     well = number // 4
@@ -72,7 +71,7 @@ def tiff_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Prepare once, in this process; wall and CPU seconds, and the largest resident memory."""
+    """Prepare once, in this process: wall-clock and CPU seconds, and peak memory."""
     screen = tiff_screen(folder, arguments)
     settings = PrepareSettings(
         illumination=arguments.illumination,
@@ -95,13 +94,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, GB."""
+    """Peak memory of this process so far, GB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def machine() -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Hardware and software versions."""
     names = Path("/proc/cpuinfo")
     lines = names.read_text().splitlines() if names.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -121,14 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fields", type=int, default=240)
     parser.add_argument("--plates", type=int, default=2)
-    parser.add_argument("--files", type=int, default=120, help="fields of which TIFFs are written")
+    parser.add_argument("--files", type=int, default=120, help="number of fields to write as TIFFs")
     parser.add_argument("--size", type=int, nargs=2, default=[1024, 1280], help="px, height and width")
     parser.add_argument("--illumination", default="none")
     parser.add_argument("--scaling", default="none")
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--scratch", help="folder for the files, removed afterwards")
-    parser.add_argument("--inside", help=argparse.SUPPRESS)  # the folder, in the process that is measured
+    parser.add_argument("--scratch", help="where to put the temporary files")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)  # folder of the TIFFs; set in the process to measure
     arguments = parser.parse_args()
     if arguments.inside:
         print(json.dumps(measure(Path(arguments.inside), arguments)))
@@ -138,11 +137,11 @@ def main() -> None:
         write_tiffs(Path(name), min(arguments.files, arguments.fields), tuple(arguments.size))
         command = [sys.executable, __file__, *sys.argv[1:], "--inside", name]
         result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    asked = {key: value for key, value in vars(arguments).items() if key not in ("inside", "scratch")}
+    settings = {key: value for key, value in vars(arguments).items() if key not in ("inside", "scratch")}
     for key, value in result.items():
         print(f"{key:22} {value}")
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    write_json([*old, {"settings": asked, "result": result, "machine": about}], RESULTS)
+    write_json([*old, {"settings": settings, "result": result, "machine": about}], RESULTS)
 
 
 if __name__ == "__main__":

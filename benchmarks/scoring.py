@@ -1,10 +1,10 @@
-"""Scoring on a CPU by OpenVINO, in float32, bfloat16 and int8, against the network as PyTorch runs it.
+"""Scoring on a CPU by OpenVINO, in float32, bfloat16 and int8, compared with PyTorch.
 
     python benchmarks/scoring.py [--study simulated --run noisy_and-0] [--out benchmarks/results/scoring.json]
 
-Speed on the paper's network at full width and 900 × 900 × 3, taken in turns, plain PyTorch before freed memory is
-kept; agreement on the test fields of a trained run: how far instance probabilities are off, and the share of
-fields with the same label. int8 is calibrated on training fields.
+Speed: the paper's network at full width, on one field of 900 × 900 × 3; the programs run in turns. Plain PyTorch runs
+first, before the process keeps its freed memory. Agreement: on the test fields of a trained run, the difference of the
+instance probabilities, and the share of fields with the same predicted label. int8 is calibrated on training fields.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CALIBRATION = 64  # training fields
 
 
 def speed(repeats: int) -> dict[str, float]:
-    """Least seconds of one field."""
+    """Best seconds of one field, for each program."""
     channels, side = SIZES[SIZE]
     field = torch.randint(0, 4000, (1, channels, side, side)).to(torch.uint16)
     net = network(channels, "none").eval()
@@ -44,18 +44,18 @@ def speed(repeats: int) -> dict[str, float]:
 
 
 def agreement(study: str, run: str) -> list[dict[str, object]]:
-    """How far the test fields of a trained run are from what PyTorch says of them."""
+    """One row per precision: how OpenVINO differs from PyTorch on the test fields of a trained run."""
     ready = load_prepared(ROOT / "data" / "prepared" / study, study)
     net = model.load_model(ROOT / "models" / study / run / "model.safetensors", study)
     training, pixels = (torch.from_numpy(ready.pixels(ready.of(split))) for split in ("train", "test"))
     with torch.inference_mode():
-        true = net(pixels)
+        reference = net(pixels)
     rows = []
     for precision in get_args(Precision):
         score = openvino_scorer(net, precision, training[:: len(training) // CALIBRATION])
-        found = [score(field) for field in pixels.split(1)]
-        gap = (torch.cat([one.instances for one in found]) - true.instances).abs()
-        same = torch.cat([one.logits for one in found]).argmax(1) == true.logits.argmax(1)
+        outputs = [score(field) for field in pixels.split(1)]
+        gap = (torch.cat([one.instances for one in outputs]) - reference.instances).abs()
+        same = torch.cat([one.logits for one in outputs]).argmax(1) == reference.logits.argmax(1)
         facts = {"largest difference of p": gap.max(), "its 99 % quantile": gap.quantile(0.99), "its mean": gap.mean()}
         facts |= {"within 0.02": (gap <= 0.02).float().mean(), "same label": same.float().mean()}
         rows.append({"precision": precision, "fields": len(pixels)} | {name: x.item() for name, x in facts.items()})

@@ -1,12 +1,12 @@
-"""Fields a second, scored and trained, at the sizes of the paper's two screens.
+"""Fields per second in scoring and in training, at the field sizes of the paper's two screens.
 
     python benchmarks/throughput.py [--out benchmarks/results/throughput-<name>.json]
 
-The same network twice, in one process, and each keeps its best time (``--cpu-time`` counts processor seconds of all
-threads instead; with one thread that is what a free machine would show): first as plain PyTorch has it, NCHW
-float32, layer by layer; then as this study runs it, in its own layout and with freed memory kept. In
-turns with both goes a float32 matrix product, whose best rate is taken as the peak of the machine. Every
-row has a process of its own. On CUDA the study's network runs in bf16, and the product as well.
+The same network runs twice in one process. First it is plain PyTorch: NCHW, float32, layer by layer. Then it runs as in
+this study, with its own memory layout, and the process keeps its freed memory. A float32 matrix product runs in turns
+with both: its best rate is the peak of the machine. The table has the best times. ``--cpu-time`` counts the processor
+seconds of all threads; with one thread this is the time on a free machine. Each row has its own process. On CUDA the
+network of this study and the matrix product use bf16.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CLASSES = [str(number) for number in range(12)]
 
 
 def network(channels: int, normalisation: str) -> MILCNN:
-    """The paper's, at full width."""
+    """The paper's network, at full width."""
     names = [f"channel {number}" for number in range(channels)]
     settings = ModelSettings(study="benchmark", channels=names, classes=CLASSES, normalisation=normalisation)
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def network(channels: int, normalisation: str) -> MILCNN:
 
 
 class Plain(nn.Module):
-    """The layers of ``model`` in the memory format and the order in which they were written down."""
+    """The layers of ``model`` one after another, in PyTorch's default memory layout."""
 
     def __init__(self, model: MILCNN):
         super().__init__()
@@ -58,7 +58,7 @@ class Plain(nn.Module):
 def best_times(
     work: dict[str, Callable[[], object]], repeats: int, device: torch.device, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Least seconds of each piece of ``work``, taken in turns after one unmeasured turn."""
+    """Best seconds of each function of ``work``. They run in turns, after one turn as a warm-up."""
     times = {name: float("inf") for name in work}
     for turn in range(repeats + 1):
         for name, do in work.items():
@@ -72,7 +72,7 @@ def best_times(
 
 
 def product(device: torch.device) -> tuple[Callable[[], object], float]:
-    """A matrix product and its GFLOP."""
+    """A function that computes a matrix product, and its GFLOP."""
     side, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     return lambda: a @ b, 2 * side**3 / 1e9
@@ -91,14 +91,14 @@ def training_step(model: nn.Module, forward: Callable[[Tensor], Tensor], fields:
 
 
 def flops(do: Callable[[], object]) -> float:
-    """GFLOP of convolutions and products."""
+    """GFLOP of the convolutions and matrix products in ``do``."""
     with FlopCounterMode(display=False) as counter:
         do()
     return counter.get_total_flops() / 1e9
 
 
 def programs(size: str, normalisation: str, phase: str, device: torch.device, batch: int) -> dict[str, Callable]:
-    """The work of a row, plain and ours, on ``batch`` random fields."""
+    """The two programs of a row, plain and ours, on ``batch`` random fields."""
     channels, side = SIZES[size]
     fields = torch.randint(0, 4000, (batch, channels, side, side), device=device).to(torch.uint16)
     targets = torch.arange(batch, device=device) % len(CLASSES)
@@ -106,7 +106,7 @@ def programs(size: str, normalisation: str, phase: str, device: torch.device, ba
     if phase == "scoring":
         score = inference_copy(ours)
         bare.eval()
-        return {"plain": lambda: inferred(bare, fields), "ours": lambda: inferred(score, fields)}
+        return {"plain": lambda: score_fields(bare, fields), "ours": lambda: score_fields(score, fields)}
     ours = ours.to(memory_format=memory_layout(device, training=True, width=ours.settings.width))
 
     def our_loss(fields: Tensor, targets: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def programs(size: str, normalisation: str, phase: str, device: torch.device, ba
 
 
 @torch.inference_mode()
-def inferred(model: nn.Module, fields: Tensor) -> object:
+def score_fields(model: nn.Module, fields: Tensor) -> object:
     """In bf16 on CUDA for the network of this study, as ``predict.outputs`` has it."""
     on_gpu = fields.device.type == "cuda" and isinstance(model, MILCNN)
     with torch.autocast(fields.device.type, torch.bfloat16, enabled=on_gpu):
@@ -162,7 +162,7 @@ def measure(
 
 
 def where_time_goes(do: Callable[[], object], device: torch.device, most: int = 6) -> dict[str, float]:
-    """Share of the time of the operators that take most of it."""
+    """The slowest operators and their share of the time."""
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
         do()
@@ -187,7 +187,7 @@ def machine(device: torch.device) -> dict[str, object]:
 
 
 def memory(device: torch.device) -> float:
-    """GB at the most so far: of the GPU, else of the process."""
+    """Peak memory so far, GB: of the GPU, or of the process without one."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -197,9 +197,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--normalisation", nargs="+", default=["none", "batch"])
-    parser.add_argument("--batch", type=int, help="fields at once; 1 on a CPU, 16 on CUDA")
+    parser.add_argument("--batch", type=int, help="fields at once; default 1 on a CPU, 16 on CUDA")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cpu-time", action="store_true", help="processor seconds, for a machine with other load")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, for a busy machine")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "throughput.json")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
