@@ -5,9 +5,9 @@
 The network is the paper's, at full width, with batch normalisation, three channels and twelve classes. Its weights are
 random, which does not change the time. The field is simulated and has about a hundred cells. Maps are of one class.
 ``cells`` is what ``05_localise`` computes for a field: the map, the denoised foreground split into cells, and the
-cells with enough evidence. ``class_mask`` is the denoised class map. The other rows are maps alone. The table has the
-best time of each. ``memory_GB`` is the peak memory of the process up to this row. ``--cpu-time`` counts the processor
-seconds of all threads, which other programs hardly change. Writes ``benchmarks/results/maps.json``.
+cells with enough evidence. The other rows are maps alone. The table has the best time of each. ``memory_GB`` is the
+peak memory of the process up to this row. ``--cpu-time`` counts the processor seconds of all threads, which other
+programs hardly change. Writes ``benchmarks/results/maps.json``.
 """
 
 import argparse
@@ -25,21 +25,14 @@ import torch
 from milcnn.files import write_json
 from milcnn.localise.dense import evidence_map, sharp_map
 from milcnn.localise.found import evident_cells, in_cells
-from milcnn.localise.maps import Mapping, class_map, grad_cam, gradient_map, jacobian_map, layer_cam
-from milcnn.localise.masks import CellSettings, cell_foreground, class_mask, split_cells, thresholds
+from milcnn.localise.maps import class_map, jacobian_map, layer_cam
+from milcnn.localise.masks import CellSettings, cell_foreground, split_cells
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, ModelSettings
 from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 
 RESULTS = Path(__file__).parent / "results" / "maps.json"
-MAPS: dict[str, Mapping] = {
-    "class_map": class_map,
-    "grad_cam": grad_cam,
-    "layer_cam": layer_cam,
-    "gradient_map": gradient_map,
-    "jacobian_map": jacobian_map,
-    "sharp_map": sharp_map,
-}
+MAPS = (class_map, layer_cam, jacobian_map, sharp_map)
 
 
 def network() -> MILCNN:
@@ -64,11 +57,6 @@ def cells_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
     """The cells of class 0 in ``field``, as 05_localise predicts them."""
     cells = split_cells(cell_foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
     return evident_cells(in_cells(evidence_map(model, field, 0)[0].numpy(), cells), cells)
-
-
-def mask_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
-    maps = class_map(model, field, 0).numpy()
-    return class_mask(maps, field.numpy(), thresholds(maps, "otsu"))
 
 
 def best_seconds(do: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
@@ -97,8 +85,8 @@ def main() -> None:
     keep_freed_memory()
     model = network()
     field = simulated_field(*arguments.size)
-    work = {name: partial(mapping, model, field, 0) for name, mapping in MAPS.items()}
-    work |= {"class_mask": partial(mask_of, model, field), "cells": partial(cells_of, model, field)}
+    work: dict[str, Callable[[], object]] = {make_map.__name__: partial(make_map, model, field, 0) for make_map in MAPS}
+    work["cells"] = partial(cells_of, model, field)
     rows = []
     for name, do in work.items():
         seconds = best_seconds(do, arguments.repeats, clock)
