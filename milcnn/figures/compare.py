@@ -84,11 +84,7 @@ def confidence(reliability: pd.DataFrame, risk_coverage: pd.DataFrame) -> plt.Fi
         left.scatter(rows["confidence"], rows["right"], s=60 * rows["n"] / rows["n"].sum() + 4, color=line.get_color())
     for _, rows in risk_coverage.groupby("method", sort=False):
         right.plot(rows["coverage"], rows["risk"], lw=1)
-    left.set(
-        xlabel="confidence of the prediction", ylabel="share of correct predictions", xlim=(0, 1.02), ylim=(0, 1.02)
-    )
-    right.set(
-        xlabel="share of fields kept, most confident first", ylabel="error in these fields", xlim=(0, 1), ylim=(0, None)
-    )
+    left.set(xlabel="confidence", ylabel="share of correct predictions", xlim=(0, 1.02), ylim=(0, 1.02))
+    right.set(xlabel="share of fields, most confident first", ylabel="error", xlim=(0, 1), ylim=(0, None))
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return fig

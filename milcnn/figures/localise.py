@@ -84,10 +84,7 @@ def localisation_panel(
 
 
 def floors_and_unet(table: pd.DataFrame, metrics: Sequence[str], width: float = 6.9) -> plt.Figure:
-    """One panel per metric, sorted by the first: floors grey, networks blue, the supervised U-Net green.
-
-    ``table`` has summary rows.
-    """
+    """One panel per metric of the summary, sorted by the first: floors grey, networks blue, supervised U-Net green."""
     order = table[table["metric"] == metrics[0]].sort_values("value")["method"]
     fig, axes = panels(len(metrics), min(3, len(metrics)), width, 0.22 * len(order) + 0.7, sharey=True)
     for ax, metric in zip(axes.flat, metrics, strict=False):
