@@ -19,7 +19,7 @@ at_once = dvc stage list --name-only | grep -E '^($(1))@' \
 	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
 study: $(READY) ## set up, run the studies of params.yaml, print where the report is
-	dvc repro -q $$(dvc stage list --name-only | grep '^inventory@')
+	dvc repro inventory > /dev/null
 	dvc status -q $$(dvc stage list --name-only | grep -v '^inventory@') || $(MAKE) stages
 	@echo "The report: file://$(CURDIR)/reports/html/index.html"
 

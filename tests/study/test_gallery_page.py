@@ -299,5 +299,7 @@ def test_filters_count_what_the_table_counts_in_a_browser(tmp_path):
     chosen = table[(table["Metadata_Label"] == "b") & (table["correct"] == 0) & (table["Metadata_Plate"] == plate)]
     worst = chosen.sort_values("score").iloc[0]
     told = BeautifulSoup(done.stdout, "html.parser").title.string
-    assert told.startswith(f"{len(chosen)} of 300 fields / Field {plate} {worst['Metadata_Well']} 1: label b, predicted ")
+    assert told.startswith(
+        f"{len(chosen)} of 300 fields / Field {plate} {worst['Metadata_Well']} 1: label b, predicted "
+    )
     assert f"score {worst['score']:.2f} / 3 / " in told

@@ -1,13 +1,16 @@
 """The whole graph, on a tiny study, in a copy of the repository."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import yaml
 
 from milcnn.paths import ROOT
@@ -17,6 +20,8 @@ TINY = {
     "train": {"width": 0.125, "epochs": 4, "batch_size": 6},
     "localise": {"fields_per_class": 1, "least_lift": 0.0, "unet": {"steps": 2, "turned": False}},
 }
+
+CONDITIONS = [f"label_noise@digits-{condition}" for condition in ("noise20", "noise40", "share25", "share50")]
 
 
 def run(folder: Path, *words: str) -> str:
@@ -117,3 +122,53 @@ def test_an_output_saved_in_a_notebook_does_not_retrain(copy):
     ran = dvc(copy, "repro")
     assert "Running stage 'clean'" in ran
     assert "Running stage 'train" not in ran
+
+
+def changed(folder: Path) -> set[str]:
+    """The stages that a ``dvc repro`` would run first, but for the look at the inputs, which always runs."""
+    return {name for name in json.loads(dvc(folder, "status", "--json")) if not name.startswith("inventory")}
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "stages"),
+    [
+        ("train", {"epochs": 5}, {"train@digits-noisy_and-0", "shuffled@digits", *CONDITIONS}),
+        ("localise", {"fields_per_class": 2}, {"localise@digits"}),
+    ],
+)
+def test_a_changed_line_of_a_study_runs_the_stages_of_its_section_alone(copy, section, change, stages):
+    path = copy / "params" / "digits.yaml"
+    before = path.read_text()
+    edit(path, {section: change})
+    found = changed(copy)
+    path.write_text(before)
+    assert found == stages
+    assert not changed(copy)
+
+
+def write_screen(folder: Path) -> None:
+    """Two plates of eight wells, DMSO and drug in turn, a file a field."""
+    folder.mkdir()
+    rows = [(f"P{plate}", f"B{well:02d}", 1, ("DMSO", "drug")[well % 2]) for plate in (1, 2) for well in range(1, 9)]
+    table = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_Label"])
+    table["Path_DNA"] = [f"{plate}-{well}.tif" for plate, well, *_ in rows]
+    for number, name in enumerate(table["Path_DNA"]):
+        tifffile.imwrite(folder / name, np.random.default_rng(number).integers(100, 900, (40, 40), np.uint16))
+    table.to_csv(folder / "fields.csv", index=False)
+
+
+def test_a_corrected_label_and_a_replaced_image_are_prepared_again(copy):
+    params, table = (copy / "params.yaml").read_text(), copy / "screen" / "fields.csv"
+    write_screen(copy / "screen")
+    run(copy, "milcnn", "new", "mine", "--table", str(table))
+    assert "prepare@mine" in dvc(copy, "repro", "prepare@mine")
+    labels = pd.read_csv(copy / "data/prepared/mine/fields.csv")["Metadata_Label"].value_counts().to_dict()
+    assert labels == {"DMSO": 8, "drug": 8}
+    table.write_text(table.read_text().replace("B01,1,drug", "B01,1,DMSO"))
+    dvc(copy, "repro", "prepare@mine")
+    labels = pd.read_csv(copy / "data/prepared/mine/fields.csv")["Metadata_Label"].value_counts().to_dict()
+    assert labels == {"DMSO": 10, "drug": 6}
+    assert "Running stage 'prepare@mine'" not in dvc(copy, "repro", "prepare@mine")
+    tifffile.imwrite(copy / "screen" / "P1-B01.tif", np.full((40, 40), 7000, np.uint16))
+    assert "Running stage 'prepare@mine'" in dvc(copy, "repro", "prepare@mine")
+    (copy / "params.yaml").write_text(params)
