@@ -1,1 +1,1 @@
-"""Tables of predictions in, tables of scores with 95 % intervals out; nothing here loads a network."""
+"""From tables of predictions to tables of scores with 95 % intervals; nothing here loads torch."""

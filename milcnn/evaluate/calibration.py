@@ -64,7 +64,7 @@ def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def risk_coverage(predictions: pd.DataFrame, points: int = 20) -> pd.DataFrame:
-    """Of each method, the ``risk``: the error among the share ``coverage`` of fields with the highest confidence."""
+    """For each method, ``risk``, mean over seeds: the error among the most confident share ``coverage`` of fields."""
     coverage = np.arange(1, points + 1) / points
     tables = []
     for method, runs in predictions.groupby("method", sort=False):

@@ -41,7 +41,7 @@ def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataF
 
 
 def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:
-    """The baseline with the best accuracy on the validation fields: the best of seven on test fields may be luck."""
+    """The baseline with the best accuracy on the validation fields; the best of seven on test fields may be luck."""
     accuracy = validation.groupby("method")["correct"].mean()
     return max(baselines, key=accuracy.get, default=None)
 

@@ -18,7 +18,7 @@ from milcnn.prepare.folds import GROUPS, leaks
 from milcnn.roles import is_control
 
 # The control wells of a plate are in turn part 0 (reference of side A), 1 (probe A), 2 (reference B) and 3 (probe B).
-PROBED = (3, 1)
+PROBED = (3, 1)  # the parts that are predicted
 LEAST_SD = 1e-6  # a smaller standard deviation of a feature is rounding
 
 
@@ -69,7 +69,7 @@ def standardised_by_plate(controls: pd.DataFrame, part: np.ndarray) -> pd.DataFr
 def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> Calls | None:
     """``column`` (plate or batch) of the probe wells, predicted from features; ``part`` (n,) int, see ``PROBED``.
 
-    Logistic regression learns on one side and predicts the other, both ways. None unless both sides share two names.
+    Logistic regression learns on one side and predicts the other, both ways. None if the sides share fewer than two.
     """
     labels = controls[column].astype(str)
     names = np.array(sorted(set.intersection(*(set(labels[part == own]) for own in PROBED))))

@@ -70,8 +70,8 @@ def resampled(dose: np.ndarray, effect: np.ndarray, resamples: int = WELL_RESAMP
 def curves(wells: pd.DataFrame, resamples: int = WELL_RESAMPLES) -> pd.DataFrame:
     """The curve of each method, seed and compound of ``wells``, see ``responding_fraction.well_means``.
 
-    Columns: these, ``Metadata_Label``, those of ``Hill``; ``low``, ``high``: 95 % percentile interval of EC50 over
-    ``resamples`` of the wells (those without EC50 are left out; EC50 itself for 0); ``true_ec50`` (µM).
+    Columns: these, ``Metadata_Label``, those of ``Hill``, ``low``, ``high``, ``true_ec50`` (µM). ``low`` to ``high`` is
+    the 95 % percentile interval of EC50 over ``resamples`` of the wells; resamples without EC50 are left out.
     """
     rows = []
     for key, members in wells.groupby(BY, sort=False):

@@ -14,7 +14,7 @@ LEAST_GROUPS = 10  # fewer have too few different resamples for a 95 % interval
 
 
 def resampling_groups(table: pd.DataFrame) -> np.ndarray:
-    """The group of each row, (n,) int from 0: compound (DMSO is one), plate or well, the first with ten, else field."""
+    """The group of each row, (n,) int: compound (DMSO is one), plate or well, the first with ten groups, else field."""
     for columns in ([COMPOUND], [PLATE], [PLATE, WELL]):
         if set(columns) <= set(table):
             groups = table.groupby(columns, dropna=False, sort=False).ngroup().to_numpy()

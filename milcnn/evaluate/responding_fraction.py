@@ -46,8 +46,9 @@ def with_responding_fraction(predictions: pd.DataFrame, k: float) -> pd.DataFram
     control = predictions[CONTROL].astype(bool)
     labels = predictions.loc[control, LABEL].unique()
     if len(labels) != 1 or f"p_{labels[0]}" not in predictions:
-        message = f"predictions: control fields have the labels {list(labels)}; exactly one is needed, with a column p_"
-        raise ValueError(f"{message}<class>: make the controls a class of the network.")
+        raise ValueError(
+            f"predictions: the controls have the labels {list(labels)}; give them exactly one, and make it a class."
+        )
     p_control = predictions[f"p_{labels[0]}"]
     p = predictions.filter(regex="^p_").drop(columns=p_control.name).rename(columns=lambda name: name[2:])
     q = p.div(p.add(p_control, axis=0))

@@ -71,7 +71,7 @@ def test_a_field_below_its_controls_has_fraction_0():
     [
         ([TREATED], "exactly one"),
         ([CONTROL, CONTROL | {"Metadata_Label": "EtOH"}, TREATED], "exactly one"),
-        ([CONTROL | {"Metadata_Label": "water"}, TREATED], "make the controls a class"),
+        ([CONTROL | {"Metadata_Label": "water"}, TREATED], "make it a class"),
         ([CONTROL, TREATED | {"Metadata_Plate": "P7"}], "plate P7 has no control"),
     ],
 )
