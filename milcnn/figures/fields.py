@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from milcnn.columns import PLATE, of_channels
-from milcnn.figures.gallery import false_colour
 from milcnn.figures.style import panels
 
 QUALITY = {  # measure: its flag, the title of its panel
@@ -15,6 +14,18 @@ QUALITY = {  # measure: its flag, the title of its panel
     "Saturation": ("saturated", "saturated pixels (share)"),
     "Foreground": ("empty", "foreground pixels (share)"),
 }
+
+
+def false_colour(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """One field (C, H, W) as RGB (H, W, 3) in [0, 1]: one channel is grey, two or three are blue, green, red.
+
+    ``low`` and ``high`` (C, 1, 1) are shown black and at full brightness. Channels after the third are not shown.
+    """
+    shown = np.clip((pixels[:3] - low[:3]) / (high[:3] - low[:3]), 0, 1)
+    if len(shown) == 1:
+        return np.repeat(shown[0][..., None], 3, axis=2)
+    missing = np.zeros((3 - len(shown), *shown.shape[1:]))
+    return np.concatenate([shown, missing])[::-1].transpose(1, 2, 0)
 
 
 def show_field(ax: plt.Axes, pixels: np.ndarray, title: str = "") -> None:

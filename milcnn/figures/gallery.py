@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from milcnn.figures.fields import false_colour as false_colour  # galleries import it from here
 from milcnn.figures.outlines import outline
 from milcnn.figures.style import panels
 
@@ -29,18 +30,6 @@ def display_range(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values of each channel to show black and at full brightness, (C, 1, 1) each, from fields (B, C, H, W)."""
     low, high = np.quantile(fields, DISPLAY_QUANTILES, axis=(0, 2, 3))[..., None, None]
     return low, np.where(high > low, high, low + 1)  # a constant channel is black
-
-
-def false_colour(pixels: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """One field (C, H, W) as RGB (H, W, 3) in [0, 1]: one channel is grey, two or three are blue, green, red.
-
-    ``low`` and ``high`` are as ``display_range`` gives them. Channels after the third are not shown.
-    """
-    shown = np.clip((pixels[:3] - low[:3]) / (high[:3] - low[:3]), 0, 1)
-    if len(shown) == 1:
-        return np.repeat(shown[0][..., None], 3, axis=2)
-    missing = np.zeros((3 - len(shown), *shown.shape[1:]))
-    return np.concatenate([shown, missing])[::-1].transpose(1, 2, 0)
 
 
 def scale_bar(width: int, pixel_size: float | None) -> tuple[float, str]:
