@@ -15,7 +15,7 @@ from milcnn.evaluate.intervals import mean_with_interval
 from milcnn.evaluate.runs import BASELINE_FOLDER, with_errors
 from milcnn.files import read_table
 
-FACTORS = {"noise": "label_noise", "share": "train_share"}  # by the first word of a condition
+FACTOR_OF = {"noise": "label_noise", "share": "train_share"}  # by the first word of a condition
 CLEAN = {"label_noise": 0.0, "train_share": 1.0}  # the level of runs without a condition
 COLUMNS = ["method", "factor", "level", "value", "low", "high", "n", "seeds"]
 
@@ -37,7 +37,7 @@ def conditions(folder: Path) -> dict[str, tuple[str, float]]:
     for path in sorted(folder.iterdir()):
         match = re.fullmatch(r"(noise|share)(\d+)", path.name)
         if match and any(path.rglob("predictions.csv")):
-            names[path.name] = (FACTORS[match[1]], int(match[2]) / 100)
+            names[path.name] = (FACTOR_OF[match[1]], int(match[2]) / 100)
     return names
 
 
