@@ -13,20 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from milcnn.columns import (
-    BATCH,
-    COMPOUND,
-    CONCENTRATION,
-    CONTROL,
-    LABEL,
-    METADATA,
-    PLATE,
-    REPLICATE,
-    SITE,
-    WELL,
-    class_names,
-    path_column,
-)
+from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, REPLICATE, path_column
 from milcnn.files import read_table
 from milcnn.screens.download import fetch
 from milcnn.screens.images import open_zip, read_field
@@ -34,6 +21,7 @@ from milcnn.screens.manifest import to_our_columns
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
+PLATE, WELL, SITE = FIELD_KEY
 URL = "https://data.broadinstitute.org/bbbc/BBBC021/"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]
 PATHS = [path_column(name) for name in CHANNELS]
@@ -64,7 +52,7 @@ def bbbc021_screen(settings: Bbbc021Settings) -> Screen:
     fields = fields.assign(**{path: folders + fields[path] for path in PATHS})
     fields, skipped, problems = without_missing(fields, zips, settings.missing)
     fields = cap(fields, settings.fields_per_treatment, settings.seed)
-    classes = class_names(fields, with_controls=settings.dmso == "class")
+    classes = sorted(fields.loc[~fields[CONTROL] | (settings.dmso == "class"), LABEL].unique())
     read = partial(read_field, channels=CHANNELS)
     return Screen(fields, CHANNELS, classes, read, planes=1, skipped=skipped, problems=problems)
 
@@ -85,7 +73,7 @@ def field_table(images: pd.DataFrame, moa: pd.DataFrame) -> pd.DataFrame:
     labels = moa.set_axis([*MOA_KEY, LABEL], axis=1)
     fields = fields.merge(labels, on=MOA_KEY, how="left", validate="many_to_one").dropna(subset=LABEL)
     fields[CONTROL] = fields[COMPOUND] == DMSO
-    return fields[[column for column in METADATA if column in fields] + PATHS]
+    return fields[[*FIELD_KEY, BATCH, *MOA_KEY, LABEL, REPLICATE, CONTROL, *PATHS]]
 
 
 def of_plates(fields: pd.DataFrame, plates: str | list[str]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from pydantic import Field
 from milcnn.columns import CONTROL, FIELD_KEY, LABEL, PLATE, SITE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Fraction, Row, SetName, list_objects, plan_fields
-from milcnn.screens.sets.cut import Cut, cut_cells, read_cells
+from milcnn.screens.sets.cut import cut_cells, read_cells
 from milcnn.settings import Settings
 
 COVERED = 0.25  # a pixel is not background if its light exceeds this share of the mean light of the plate's cells
@@ -41,8 +41,9 @@ class CompositeSettings(Settings):
 
     screen: str  # kind of the screen that the cells are cut from
     screen_settings: dict = Field({})
-    # CSV: Metadata_Plate, _Well, _Site, y0, x0 (px, top left of a crop) and optionally class, else the field's label
-    cells: str  # $NAME in a path is an environment variable
+    cells: (
+        str  # CSV: Metadata_Plate, _Well, _Site, y0, x0 (px, top left of a crop) and, if not the field's label, class
+    )
     cell_fields: str | None = None  # CSV: field, plate, well, site; needed if the table of cells has only field
     positive: str
     negative: str = "DMSO"
@@ -52,7 +53,7 @@ class CompositeSettings(Settings):
     n_cells: list[Annotated[int, Field(ge=1)]] = Field([20, 40], min_length=1)  # n of a field, drawn from these
     fractions: list[Fraction] = Field(
         [0.05, 0.1, 0.2, 0.35, 0.5, 0.75], min_length=1
-    )  # k / n of the fields of A, in turn
+    )  # k / n; the fields of A take turns
     fields_per_class: dict[SetName, int] = Field({"train": 180, "validation": 36, "test": 60}, min_length=3)
     test_plates: list[str] = Field([])  # empty: the last of the plates with both classes
     caliper: float = Field(0.03, gt=0, le=1)  # largest difference of coverage within a pair
@@ -62,15 +63,10 @@ class CompositeSettings(Settings):
 
 def composite_screen(settings: CompositeSettings, source: Screen) -> Screen:
     """Composites of the cells of ``source``; ``read`` gives (C, size, size) and ``truth`` the disc of each cell."""
-    cells = read_cells(settings.cells, settings.cell_fields)
-    classes = [settings.negative, settings.positive]
-    return compose(cut_cells(source, cells, classes, settings.crop, settings.downscale), source, settings)
-
-
-def compose(cut: Cut, source: Screen, settings: CompositeSettings) -> Screen:
-    """The screen of composites of the cells in ``cut``."""
-    pixels, coverage, dark = cell_light(cut, settings.equalise)
-    table = cut.table.assign(coverage=coverage, **{SPLIT: split_sources(cut.table, settings)})
+    cells, classes = read_cells(settings.cells, settings.cell_fields), [settings.negative, settings.positive]
+    table, crops = cut_cells(source, cells, classes, settings.crop, settings.downscale)
+    pixels, coverage, dark = cell_light(table[PLATE], crops, settings.equalise)
+    table = table.assign(coverage=coverage, **{SPLIT: split_sources(table, settings)})
     pairs = {
         (split, plate): matched_pairs(members, settings)
         for (split, plate), members in table.groupby([SPLIT, PLATE])
@@ -78,16 +74,10 @@ def compose(cut: Cut, source: Screen, settings: CompositeSettings) -> Screen:
     }
     fields = field_table(pairs, settings)
     draw = partial(draw_field, settings=settings, pixels=pixels, pairs=pairs, dark=dark)
-    return Screen(
-        fields=fields,
-        channels=source.channels,
-        classes=[settings.negative, settings.positive],
-        read=lambda row: draw(row)[0],
-        truth=lambda row: draw(row)[1],
-        protocol="plate",
-        objects=list_objects(fields, lambda row: [cell_classes(row, settings)]),
-        pixel_size=source.pixel_size and source.pixel_size * settings.downscale,
-    )
+    objects = list_objects(fields, lambda row: [cell_classes(row, settings)])
+    read, truth = (lambda row: draw(row)[0]), (lambda row: draw(row)[1])
+    pixel_size = source.pixel_size and source.pixel_size * settings.downscale
+    return Screen(fields, source.channels, classes, read, pixel_size, truth=truth, objects=objects, protocol="plate")
 
 
 def disc(side: int) -> np.ndarray:
@@ -97,18 +87,21 @@ def disc(side: int) -> np.ndarray:
     return ((side / 2 - radius) / (0.15 * side)).clip(0, 1).astype(np.float32)
 
 
-def cell_light(cut: Cut, equalise: bool) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def cell_light(
+    plates: pd.Series, crops: np.ndarray, equalise: bool
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Light above dark of each cell (n, C, h, h) float32, its coverage (n,), and the dark level (C,) of each plate.
 
     Coverage is the share of the disc in which the light, each channel divided by its mean over the cells of the plate,
     is above ``COVERED`` in the mean of the channels. Dark is the 1st percentile of the plate's crops.
     """
-    weights = disc(cut.pixels.shape[-1])
-    light = np.empty(cut.pixels.shape, np.float32)
+    weights = disc(crops.shape[-1])
+    light = np.empty(crops.shape, np.float32)
     coverage, dark = np.empty(len(light)), {}
-    for plate, rows in cut.table.groupby(PLATE).indices.items():
-        dark[plate] = np.percentile(cut.pixels[rows], 1, (0, 2, 3))
-        part = cut.pixels[rows] - dark[plate].astype(np.float32)[:, None, None]
+    for plate in plates.unique():
+        rows = np.flatnonzero(plates == plate)
+        dark[plate] = np.percentile(crops[rows], 1, (0, 2, 3))
+        part = crops[rows] - dark[plate].astype(np.float32)[:, None, None]
         mean = (part * weights).sum(axis=(2, 3)) / weights.sum()  # (n, C)
         typical = mean.mean(axis=0)
         relative = (part / typical[:, None, None]).mean(axis=1)

@@ -1,7 +1,6 @@
 """Cells cut out of the fields of a screen, at the places in a table."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,6 @@ from milcnn.files import read_table
 from milcnn.screens.screen import Screen
 
 CORNER = ["y0", "x0"]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Cells cut out: ``table`` has the key of the source field and ``class``; ``pixels`` is (n, C, h, h)."""
-
-    table: pd.DataFrame
-    pixels: np.ndarray
 
 
 def read_cells(table: str, table_of_fields: str | None = None) -> pd.DataFrame:
@@ -47,12 +38,15 @@ def expanded(path: str) -> Path:
     return Path(full)
 
 
-def cut_cells(screen: Screen, cells: pd.DataFrame, classes: list[str], crop: int, downscale: int) -> Cut:
+def cut_cells(
+    screen: Screen, cells: pd.DataFrame, classes: list[str], crop: int, downscale: int
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Cut the ``cells`` of ``classes`` out of their fields, from the plates that have all of these classes.
 
-    A crop is ``crop`` px wide from its corner ``y0``, ``x0``; then each px is the mean of ``downscale`` ×
-    ``downscale``. Without a column ``class``, a cell has the label of its field. Cells of unknown fields and crops
-    that cross the border of their field are left out.
+    Returns a table with the key of the source field and ``class``, and the crops (n, C, h, h) float32. A crop is
+    ``crop`` px wide from its corner ``y0``, ``x0``; then each px is the mean of ``downscale`` × ``downscale``. Without
+    a column ``class``, a cell has the label of its field. Cells of unknown fields and crops that cross the border of
+    their field are left out.
     """
     own = [] if "class" in cells else [LABEL]
     cells = cells.merge(screen.fields[[*FIELD_KEY, *own]], on=FIELD_KEY).rename(columns={LABEL: "class"})
@@ -72,7 +66,7 @@ def cut_cells(screen: Screen, cells: pd.DataFrame, classes: list[str], crop: int
         inside = np.all((corners >= 0) & (corners + crop <= field.shape[1:]), axis=1)
         kept.append(members[inside])
         pixels.append(crops_at(field, corners[inside], crop, downscale))
-    return Cut(pd.concat(kept, ignore_index=True)[[*FIELD_KEY, "class"]], np.concatenate(pixels))
+    return pd.concat(kept, ignore_index=True)[[*FIELD_KEY, "class"]], np.concatenate(pixels)
 
 
 def crops_at(field: np.ndarray, corners: np.ndarray, side: int, by: int) -> np.ndarray:

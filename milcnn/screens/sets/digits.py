@@ -9,7 +9,6 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 from skimage.transform import resize
 from sklearn.datasets import load_digits
@@ -32,15 +31,21 @@ class DigitsSettings(Settings):
     source: Literal["sklearn", "mnist"] = "sklearn"
     size: int = Field(256, ge=64, le=4096)  # px, side of a field
     fields_per_class: dict[str, int] = Field({"train": 96, "validation": 12, "test": 24}, min_length=3)
-    # share of a field's digits that carries its label; the fields take these values in turn
-    fractions: list[Fraction] = Field([0.05, 0.1, 0.2, 0.3, 0.45, 0.6], min_length=1)
+    fractions: list[Fraction] = Field(
+        [0.05, 0.1, 0.2, 0.3, 0.45, 0.6], min_length=1
+    )  # of digits with the label; fields take turns
     outliers: float = Field(0.05, ge=0, le=0.3)  # share of digits of other classes
     seed: int = 0
 
 
 def digits_screen(settings: DigitsSettings) -> Screen:
-    """The screen of cluttered digits. Each split is one plate, and no glyph is in two splits."""
-    fields = field_table(settings)
+    """The screen of cluttered digits. Each split is one plate, and no glyph is in two splits.
+
+    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``.
+    """
+    fields = plan_fields({split: settings.fields_per_class[split] for split in SETS}, CLASSES)
+    fields["fraction"] = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
+    fields["seed"] = range(len(fields))
     draw = partial(draw_field, settings=settings, glyphs=load_glyphs(settings.source, settings.seed))
     objects = list_objects(fields, lambda row: placed_digits(row, settings)[:2])
     read, truth = (lambda row: draw(row)[0]), (lambda row: draw(row)[1])
@@ -64,13 +69,6 @@ def load_glyphs(source: str, seed: int) -> dict[str, dict[str, np.ndarray]]:
         rank = np.random.default_rng(seed).permutation(len(digits)) / len(digits)
         splits = np.select([rank < 0.6, rank < 0.75], SETS[:2], SETS[2])
     return {split: {str(d): images[(splits == split) & (digits == d)] for d in range(10)} for split in SETS}
-
-
-def field_table(settings: DigitsSettings) -> pd.DataFrame:
-    """One row per field: key, label, split, fraction of its digits that carry the label, and seed."""
-    fields = plan_fields({split: settings.fields_per_class[split] for split in SETS}, CLASSES)
-    fractions = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
-    return fields.assign(fraction=fractions, seed=range(len(fields)))
 
 
 def draw_field(

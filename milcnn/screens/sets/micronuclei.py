@@ -27,6 +27,7 @@ from skimage.measure import label
 from milcnn.columns import BATCH, FIELD_KEY, LABEL, SPLIT, WELL
 from milcnn.screens.download import MIRROR
 from milcnn.screens.screen import Screen
+from milcnn.screens.sets.common import Row
 from milcnn.settings import Settings
 
 POSITIVE, NEGATIVE, NUCLEUS = "micronucleus", "none", "nucleus"
@@ -55,16 +56,17 @@ class Source:
 def micronuclei_screen(settings: MicronucleiSettings) -> Screen:
     """The screen of tiles; ``read`` gives (1, tile, tile) uint16, ``truth`` micronuclei first, then nuclei."""
     sources = {source.name: source for source in without_repeats(find_sources(settings.source))}
-    fields, objects = zip(*(tile_tables(source, settings) for source in sources.values()), strict=True)
-    return Screen(
-        fields=pd.concat(fields, ignore_index=True),
-        channels=["DNA"],
-        classes=[NEGATIVE, POSITIVE],
-        read=lambda row: scaled_image(sources[row[WELL]].image)[window(row["y"], row["x"], settings.tile)][None],
-        truth=lambda row: true_objects(sources[row[WELL]], row["y"], row["x"], settings.tile)[0],
-        protocol="well",
-        objects=pd.concat(objects, ignore_index=True),
-    )
+    tables = zip(*(tile_tables(source, settings) for source in sources.values()), strict=True)
+    fields, objects = (pd.concat(parts, ignore_index=True) for parts in tables)
+    side = settings.tile
+
+    def read(row: Row) -> np.ndarray:
+        return scaled_image(sources[row[WELL]].image)[None, row["y"] : row["y"] + side, row["x"] : row["x"] + side]
+
+    def truth(row: Row) -> np.ndarray:
+        return true_objects(sources[row[WELL]], row["y"], row["x"], side)[0]
+
+    return Screen(fields, ["DNA"], [NEGATIVE, POSITIVE], read, truth=truth, objects=objects, protocol="well")
 
 
 def find_sources(where: str = "auto") -> list[Source]:
@@ -100,7 +102,7 @@ def mirror_sources() -> list[Source]:
     for path in next(filter(None, paths), []):
         name, *words = path.stem.split("_")
         if name not in PUBLISHED_SETS or len(words) < 3:
-            raise ValueError(f"{path}: its name must start with one of {', '.join(PUBLISHED_SETS)}, _<date>_<cells>_")
+            raise ValueError(f"{path}: its name must start with one of {', '.join(PUBLISHED_SETS)} + _<date>_<cells>_")
         sources.append(Source(path, path.stem, name, "_".join(words[:2])))
     return sources
 
@@ -134,16 +136,12 @@ def tile_tables(source: Source, settings: MicronucleiSettings) -> tuple[pd.DataF
     return pd.DataFrame(rows, columns=columns), pd.DataFrame(objects, columns=[*FIELD_KEY, "object", "class"])
 
 
-def window(y: int, x: int, side: int) -> tuple[slice, slice]:
-    return np.s_[y : y + side, x : x + side]
-
-
 def true_objects(source: Source, y: int, x: int, side: int) -> tuple[np.ndarray, int]:
     """The objects of a tile, (side, side) uint16, and how many of them, the first ones, are micronuclei.
 
     Objects are the connected parts of the masks inside the tile. A px in both masks belongs to the micronucleus.
     """
-    micronuclei, nuclei = (mask[window(y, x, side)] for mask in hand_drawn_masks(source))
+    micronuclei, nuclei = (mask[y : y + side, x : x + side] for mask in hand_drawn_masks(source))
     small, n_small = label(micronuclei, return_num=True)
     large = label(nuclei & ~micronuclei)
     return np.where(small > 0, small, large + n_small * (large > 0)).astype(np.uint16), n_small

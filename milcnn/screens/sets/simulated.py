@@ -53,8 +53,7 @@ class SimulatedSettings(Settings):
     cells: float = Field(40, ge=5, le=150)  # mean number in a field of 256 × 256 px
     outliers: float = Field(0.06, ge=0, le=0.5)  # share of cells that are mitotic or show a wrong phenotype
     active: float = Field(0.2, gt=0, lt=1)  # smallest f(d) at which a field carries its compound's label
-    # 0: clear phenotypes, equal plates; 1: faint phenotypes, plates that differ more than the phenotypes
-    difficulty: float = Field(0.5, ge=0, le=1)
+    difficulty: float = Field(0.5, ge=0, le=1)  # 0: clear phenotypes, equal plates; 1: faint ones, unequal plates
     seed: int = Field(0, ge=0)
 
     @property
@@ -70,17 +69,10 @@ class SimulatedSettings(Settings):
 
 def simulated_screen(settings: SimulatedSettings) -> Screen:
     """The screen; ``read`` gives (3, size, size) uint16 and ``truth`` the cells, by number."""
-    fields = field_table(settings)
-    return Screen(
-        fields=fields,
-        channels=CHANNELS,
-        classes=[NORMAL, *PHENOTYPES],
-        read=partial(draw_field, settings=settings),
-        truth=partial(true_masks, settings=settings),
-        protocol="plate",
-        objects=list_objects(fields, lambda row: placed_cells(row, settings)[:2]),
-        pixel_size=PIXEL_SIZE,
-    )
+    fields, classes = field_table(settings), [NORMAL, *PHENOTYPES]
+    objects = list_objects(fields, lambda row: placed_cells(row, settings)[:2])
+    read, truth = (partial(draw, settings=settings) for draw in (draw_field, true_masks))
+    return Screen(fields, CHANNELS, classes, read, PIXEL_SIZE, truth=truth, objects=objects, protocol="plate")
 
 
 def compounds(settings: SimulatedSettings) -> pd.DataFrame:

@@ -5,7 +5,6 @@ The cells are those of DeepLoc (Kraus et al. 2017), in HDF5: ``data1`` (N, 8192)
 """
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,8 +35,9 @@ class YeastCellsSettings(Settings):
     background: str = "CYTOPLASM"  # class of all other cells of a field; never a label
     side: int = Field(8, ge=2, le=32)  # cells in a row and in a column of a field
     fields_per_class: dict[str, int] = Field({"train": 48, "test": 24}, min_length=2)  # by split
-    # share of a field's cells that carry a label; the fields take these values in turn
-    fractions: list[Fraction] = Field([0.1, 0.25, 0.5, 1.0], min_length=1)
+    fractions: list[Fraction] = Field(
+        [0.1, 0.25, 0.5, 1.0], min_length=1
+    )  # of cells with a label; the fields take turns
     two_labels: float = Field(0.3, ge=0, le=1)  # share of fields that have a second label
     seed: int = 0
 
@@ -75,16 +75,14 @@ def yeast_cells_screen(settings: YeastCellsSettings) -> Screen:
     if problems:
         raise ScreenError(problems)
     fields = field_table(settings)
-    choose = partial(chosen_cells, settings=settings, cells=cells)
-    return Screen(
-        fields=fields,
-        channels=CHANNELS,
-        classes=class_names(fields, multilabel=True),
-        read=lambda row: mosaic(cells[row[SPLIT]].crops(choose(row)[1]), settings.side),
-        truth=lambda row: mosaic_truth(cells[row[SPLIT]].crops(choose(row)[1]), settings.side),
-        objects=list_objects(fields, lambda row: choose(row)[:1]),
-        multilabel=True,
-    )
+    classes = class_names(fields, multilabel=True)
+    objects = list_objects(fields, lambda row: chosen_cells(row, settings, cells)[:1])
+
+    def crops(row: Row) -> np.ndarray:
+        return cells[row[SPLIT]].crops(chosen_cells(row, settings, cells)[1])
+
+    read, truth = (lambda row: mosaic(crops(row), settings.side)), (lambda row: mosaic_truth(crops(row), settings.side))
+    return Screen(fields, CHANNELS, classes, read, truth=truth, objects=objects, multilabel=True)
 
 
 def load_cells(path: Path, terms: list[str]) -> YeastCells:

@@ -1,4 +1,4 @@
-"""BBBC021 from its origin's layout: the true CSVs where the mirror is, and a small made-up edition everywhere."""
+"""BBBC021 in its original layout: the real CSVs if there is a mirror, and always a small made-up copy."""
 
 import os
 import zipfile
@@ -49,13 +49,13 @@ def test_published_counts(true_tables):
     assert sorted(fields["Metadata_Batch"].unique(), key=lambda week: int(week[4:])) == [
         f"Week{week}" for week in range(1, 11)
     ]
-    # every labelled compound but taxol is of one week
+    # every labelled compound except taxol was used in one week
     weeks = treated[treated["Metadata_Compound"] != "taxol"].groupby("Metadata_Compound")["Metadata_Batch"].nunique()
     assert (weeks == 1).all()
 
 
 @needs_mirror
-def test_taxol_is_capped_over_the_plates(true_tables):
+def test_taxol_is_capped_evenly_over_the_plates(true_tables):
     fields = bbbc021.field_table(*true_tables)
     capped = bbbc021.cap(fields, 55, seed=0)
     sizes = capped.groupby(bbbc021.MOA_KEY).size()
@@ -69,7 +69,7 @@ def test_taxol_is_capped_over_the_plates(true_tables):
 
 
 @needs_mirror
-def test_the_sample_flows_from_its_zips(true_mirror):
+def test_the_sample_is_read_from_its_zips(true_mirror):
     screen = open_screen("bbbc021", plates=PLATES, missing="skip")
     screen.check()
     assert screen.channels == ["DAPI", "Tubulin", "Actin"]
@@ -81,7 +81,7 @@ def test_the_sample_flows_from_its_zips(true_mirror):
     path = TRUE / f"bbbc021/BBBC021_v1_images_{row['Metadata_Plate']}.zip"
     with zipfile.ZipFile(path) as archive, archive.open(name) as file:
         np.testing.assert_array_equal(field[2], tifffile.imread(file))
-    # what the rebuilt fields lack is listed: all labelled fields of the plates are here or there
+    # each labelled field of the plates is either used or listed as skipped
     assert len(screen.skipped) == 432 - 50
     assert set(screen.skipped["reason"]) == {"the zip lacks DAPI, Tubulin, Actin"}
 
@@ -100,8 +100,8 @@ def test_a_class_with_one_field_is_refused(true_mirror):
 
 
 @needs_mirror
-def test_the_same_plate_as_a_screen_of_ones_own(true_mirror, true_tables, tmp_path):
-    """The true image CSV is a table of CellProfiler's: read as a manifest it gives the same fields."""
+def test_a_plate_read_as_a_manifest_gives_the_same_fields(true_mirror, true_tables, tmp_path):
+    """The real image CSV is a CellProfiler table, so it can be read as a manifest."""
     (plate,) = plates = ["Week4_27801"]
     screen = open_screen("bbbc021", plates=plates, missing="skip")
     with zipfile.ZipFile(TRUE / f"bbbc021/BBBC021_v1_images_{plate}.zip") as archive:
@@ -126,7 +126,7 @@ def image_row(week, plate, well, site, compound, concentration):
     prefix = "" if week == "Week4" else f"{week}_180607_"
     row = {"TableNumber": 4, "ImageNumber": 1}
     for channel, w in zip(["DAPI", "Tubulin", "Actin"], [1, 2, 4], strict=True):
-        # the letters after the wavelength tell nothing: only the CSV does
+        # the letters after the wavelength are arbitrary: only the CSV knows them
         row[f"Image_FileName_{channel}"] = f"{prefix}{well}_s{site}_w{w}{abs(hash((well, site, w))) % 9999:04X}.tif"
         row[f"Image_PathName_{channel}"] = f"{week}/{plate}"
     row |= {"Image_Metadata_Plate_DAPI": plate, "Image_Metadata_Well_DAPI": well, "Replicate": 2}
@@ -135,7 +135,7 @@ def image_row(week, plate, well, site, compound, concentration):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder as the origin's, of two plates of 4 × 5 px; plane w of a field holds 100 site + w."""
+    """A folder like the original, with two plates of 4 × 5 px; plane w of a field has the value 100 site + w."""
     folder = tmp_path / "mirror" / "bbbc021"
     folder.mkdir(parents=True)
     rows = []
@@ -194,7 +194,7 @@ def rewrite(path, keep, extra=()):
             archive.writestr(name, content)
 
 
-def test_skipped_fields_are_listed_with_the_channel_that_lacks(small):
+def test_skipped_fields_are_listed_with_the_missing_channel(small):
     rewrite(small / "BBBC021_v1_images_Week4_1.zip", lambda name: "A01_s2_w4" not in name)
     screen = open_screen("bbbc021", missing="skip")
     screen.check()

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,9 @@ A, B = "bright spot", "DMSO"
 
 @pytest.fixture(scope="module")
 def source():
-    """Plates P1…P3 of 8 fields a class; cells of A are brighter, have a spot, and stand on less ground.
+    """Plates P1…P3 of 8 fields a class; cells of A are brighter and smaller and have a spot.
 
-    Plate P4 has B alone. Every cell has a background and an amount of light of its own.
+    Plate P4 has only B. Cells differ in size and in amount of light.
     """
     rng = np.random.default_rng(0)
     wells = [(plate, label) for plate in ("P1", "P2", "P3", "P4") for label in (A, B) if (plate, label) != ("P4", A)]
@@ -62,34 +63,33 @@ def settings_of(**changed) -> CompositeSettings:
     return CompositeSettings(**(settings | changed))
 
 
-def built(source, **changed) -> tuple[Screen, cut.Cut]:
-    settings = settings_of(**changed)
-    cells = cut.cut_cells(source[0], source[1], [B, A], settings.crop, settings.downscale)
-    return composite.compose(cells, source[0], settings), cells
+def built(source, **changed) -> Screen:
+    with TemporaryDirectory() as folder:
+        write_table(source[1], Path(folder) / "cells.csv")
+        return composite.composite_screen(settings_of(cells=f"{folder}/cells.csv", **changed), source[0])
 
 
 @pytest.fixture(scope="module")
 def screen(source):
-    return built(source)[0]
+    return built(source)
 
 
 def test_cells_are_cut_where_they_are(source):
-    cells = cut.cut_cells(*source, [B, A], CROP, 1)
-    fields = source[0].fields
-    assert len(cells.table) == 3 * 2 * 8 * 20  # nothing of P4, which has B alone
-    assert set(cells.table["Metadata_Plate"]) == {"P1", "P2", "P3"}
-    row = fields.iloc[9]
-    mine = (cells.table[FIELD_KEY] == row[FIELD_KEY].to_numpy()).all(axis=1).to_numpy()
+    table, crops = cut.cut_cells(*source, [B, A], CROP, 1)
+    assert len(table) == 3 * 2 * 8 * 20  # nothing from P4, which has only B
+    assert set(table["Metadata_Plate"]) == {"P1", "P2", "P3"}
+    row = source[0].fields.iloc[9]
+    mine = (table[FIELD_KEY] == row[FIELD_KEY].to_numpy()).all(axis=1).to_numpy()
     field = source[0].read(row)
-    np.testing.assert_array_equal(cells.pixels[mine][13], field[:, 45:65, 60:80])
-    halved = cut.cut_cells(*source, [B, A], CROP, 2)
-    np.testing.assert_allclose(halved.pixels[mine][13][:, 0, 0], field[:, 45:47, 60:62].mean(axis=(1, 2)))
+    np.testing.assert_array_equal(crops[mine][13], field[:, 45:65, 60:80])
+    _, halved = cut.cut_cells(*source, [B, A], CROP, 2)
+    np.testing.assert_allclose(halved[mine][13][:, 0, 0], field[:, 45:47, 60:62].mean(axis=(1, 2)))
 
 
-def test_crops_that_leave_the_field_are_left_out(source):
+def test_crops_that_cross_the_border_are_left_out(source):
     screen, cells = source
     moved = cells.assign(x0=cells["x0"] + 1)  # the last of each row of ten now leaves the field
-    assert len(cut.cut_cells(screen, moved, [B, A], CROP, 2).table) == 3 * 2 * 8 * 18
+    assert len(cut.cut_cells(screen, moved, [B, A], CROP, 2)[0]) == 3 * 2 * 8 * 18
 
 
 def test_k_of_n_objects_are_of_class_a(screen):
@@ -105,9 +105,10 @@ def test_k_of_n_objects_are_of_class_a(screen):
 
 
 def test_every_object_is_a_cell_of_its_class_plate_and_split(source):
-    """Each object is found again, pixel by pixel, among all cells that were cut."""
-    screen, cells = built(source, equalise=False)
-    splits = composite.split_sources(cells.table, settings_of())
+    """Each object is compared, pixel by pixel, with all cells that were cut."""
+    screen = built(source, equalise=False)
+    table, crops = cut.cut_cells(*source, [B, A], CROP, 2)
+    splits = composite.split_sources(table, settings_of())
     used = {}
     for _, row in screen.fields.iloc[::5].iterrows():
         field, truth = screen.read(row).astype(float), screen.truth(row)
@@ -117,14 +118,14 @@ def test_every_object_is_a_cell_of_its_class_plate_and_split(source):
             y, x = np.argwhere(truth == cell["object"]).min(axis=0)
             core = field[:, y + 2 : y + 6, x + 2 : x + 6]  # the middle, where the disc is opaque
             off = int((EDGE - np.ptp(np.argwhere(truth == cell["object"])[:, 0]) - 1) / 2)
-            theirs = cells.pixels[:, :, off + 2 : off + 6, off + 2 : off + 6]
+            theirs = crops[:, :, off + 2 : off + 6, off + 2 : off + 6]
             distance = np.abs(theirs - core).max(axis=(1, 2, 3))
-            found = distance.argmin()
-            assert distance[found] <= 0.51  # rounding alone
-            assert cells.table["class"][found] == cell["class"]
-            assert cells.table["Metadata_Plate"][found] == row["Metadata_Plate"]
-            assert splits[found] == row["Metadata_Split"]
-            used.setdefault(row["Metadata_Split"], set()).add(tuple(cells.table.loc[found, FIELD_KEY]))
+            nearest = distance.argmin()
+            assert distance[nearest] <= 0.51  # only rounding
+            assert table["class"][nearest] == cell["class"]
+            assert table["Metadata_Plate"][nearest] == row["Metadata_Plate"]
+            assert splits[nearest] == row["Metadata_Split"]
+            used.setdefault(row["Metadata_Split"], set()).add(tuple(table.loc[nearest, FIELD_KEY]))
     assert not used["train"] & used["validation"]
     assert not {plate for plate, *_ in used["test"]} & {plate for plate, *_ in used["train"] | used["validation"]}
 
@@ -152,15 +153,15 @@ def test_pairs_are_of_equal_coverage_and_no_pairing_has_more():
 
 
 def statistics(screen: Screen) -> dict[str, np.ndarray]:
-    """Of every field: mean intensities; background and coverage; the brightest px of the second channel."""
-    found = {"mean": [], "background": [], "brightest": []}
+    """For every field: mean intensities; background and coverage; the brightest px of the second channel."""
+    measures = {"mean": [], "background": [], "brightest": []}
     for _, row in screen.fields.iterrows():
         field, truth = screen.read(row).astype(float), screen.truth(row)
         outside = ~binary_dilation(truth > 0, iterations=3)
-        found["mean"].append(field.mean(axis=(1, 2)))
-        found["background"].append([*field[:, outside].mean(axis=1), (truth > 0).mean(), truth.max()])
-        found["brightest"].append([np.log(np.sort(field[1].ravel())[-k]) for k in (5, 20, 60)])
-    return {name: np.array(values) for name, values in found.items()}
+        measures["mean"].append(field.mean(axis=(1, 2)))
+        measures["background"].append([*field[:, outside].mean(axis=1), (truth > 0).mean(), truth.max()])
+        measures["brightest"].append([np.log(np.sort(field[1].ravel())[-k]) for k in (5, 20, 60)])
+    return {name: np.array(values) for name, values in measures.items()}
 
 
 def accuracy(screen: Screen, values: np.ndarray) -> float:
@@ -170,18 +171,18 @@ def accuracy(screen: Screen, values: np.ndarray) -> float:
     return model.score(values[test], labels[test])
 
 
-def test_intensity_background_and_coverage_do_not_tell_the_label_but_cells_do(source):
+def test_intensity_background_and_coverage_do_not_predict_the_label_but_cells_do(source):
     numbers = {"train": 96, "validation": 6, "test": 96}
-    equal, _ = built(source, fields_per_class=numbers)
-    found = statistics(equal)
-    assert accuracy(equal, found["mean"]) < 0.6
-    assert accuracy(equal, found["background"]) < 0.6
-    assert accuracy(equal, found["brightest"]) > 0.8
-    raw, _ = built(source, fields_per_class=numbers, equalise=False)
-    assert accuracy(raw, statistics(raw)["mean"]) > 0.8  # what would tell, were it not made equal
+    equal = built(source, fields_per_class=numbers)
+    measures = statistics(equal)
+    assert accuracy(equal, measures["mean"]) < 0.6
+    assert accuracy(equal, measures["background"]) < 0.6
+    assert accuracy(equal, measures["brightest"]) > 0.8
+    raw = built(source, fields_per_class=numbers, equalise=False)
+    assert accuracy(raw, statistics(raw)["mean"]) > 0.8  # without equalise, the intensity shows the label
 
 
-def test_a_field_is_built_again_as_it_was(screen):
+def test_a_field_is_built_the_same_each_time(screen):
     row, other = screen.fields.iloc[30], screen.fields.iloc[31]
     field = screen.read(row)
     screen.read(other)
@@ -190,7 +191,7 @@ def test_a_field_is_built_again_as_it_was(screen):
     assert screen.pixel_size == pytest.approx(0.6)
 
 
-def test_what_cannot_be_built_is_refused_with_the_reason(source, tmp_path, monkeypatch):
+def test_an_impossible_composite_is_refused_with_the_reason(source, tmp_path, monkeypatch):
     screen, cells = source
     one = cells[cells["Metadata_Plate"] == "P1"]
     with pytest.raises(ValueError, match=r"together on 1 plate\(s\) \(P1\)"):
@@ -201,7 +202,7 @@ def test_what_cannot_be_built_is_refused_with_the_reason(source, tmp_path, monke
         built(source, test_plates=["P1", "P2", "P3"])
     with pytest.raises(ValueError, match="for n_cells 500"):
         built(source, n_cells=[500])
-    crowded, _ = built(source, size=64, n_cells=[37], caliper=1.0)
+    crowded = built(source, size=64, n_cells=[37], caliper=1.0)
     with pytest.raises(ValueError, match="37 do not fit a field of 64 px; at most 36 do"):
         crowded.read(crowded.fields.iloc[0])
     write_table(cells.drop(columns="y0"), tmp_path / "cells.csv")
@@ -213,7 +214,7 @@ def test_what_cannot_be_built_is_refused_with_the_reason(source, tmp_path, monke
 
 
 def test_cells_of_a_simulated_screen_keep_their_own_class(tmp_path):
-    """Any screen: here the class is that of the cell, not of its field, from a table with ``class``."""
+    """With a column ``class``, a cell has its own class, not the label of its field."""
     kind = {"plates": {"train": 1, "validation": 1, "test": 1}, "sites": 1, "size": 128, "cells": 60}
     drawn = open_screen("simulated", **kind)
     wanted = drawn.fields["Metadata_Control"] | (drawn.fields["Metadata_Label"] == "translocated")
@@ -232,7 +233,7 @@ def test_cells_of_a_simulated_screen_keep_their_own_class(tmp_path):
         fields_per_class=numbers,
     )
     assert screen.channels == drawn.channels
-    # translocated reporter lies on the DNA: the two channels go together inside the cells of A alone
+    # a translocated reporter lies on the DNA: only in cells of A are the two channels correlated
     together = {label: [] for label in screen.classes}
     for _, row in screen.fields.iterrows():
         field, truth = screen.read(row).astype(float), screen.truth(row) > 0
@@ -255,6 +256,6 @@ def test_cycloheximide_among_dmso(monkeypatch):
         positive="Protein synthesis", fields_per_class={"train": 60, "validation": 8, "test": 60},
     )  # fmt: skip
     assert screen.fields.groupby("Metadata_Split")["Metadata_Plate"].agg(set)["test"] == {plates[2]}
-    found = statistics(screen)
-    assert accuracy(screen, found["mean"]) < 0.62
-    assert accuracy(screen, found["background"]) < 0.62
+    measures = statistics(screen)
+    assert accuracy(screen, measures["mean"]) < 0.62
+    assert accuracy(screen, measures["background"]) < 0.62

@@ -1,7 +1,4 @@
-"""Cluttered digits: their truth is known by construction, so it is counted."""
-
-import gzip
-import struct
+"""Cluttered digits: the truth is known, so the digits are counted."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,6 @@ import pytest
 from milcnn.columns import FIELD_KEY
 from milcnn.screens.sets.digits import CLASSES, GLYPH, DigitsSettings, digits_screen, load_glyphs
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.screens.sets.mnist import read_idx
 from milcnn.settings import SettingsError
 
 SMALL = DigitsSettings(size=256, fields_per_class={"train": 6, "validation": 1, "test": 6})
@@ -31,12 +27,12 @@ def test_no_glyph_is_in_two_splits():
     assert not seen["validation"] & seen["test"]
 
 
-def test_density_is_the_papers(screen):
+def test_density_is_as_in_the_paper(screen):
     per_field = screen.objects.groupby(FIELD_KEY).size()
     assert set(per_field) == {25}  # 100 on 512 × 512
 
 
-def test_the_label_is_the_most_frequent_digit_but_zero_at_its_fraction(screen):
+def test_the_label_is_the_most_frequent_digit_after_zero(screen):
     objects = screen.objects.merge(screen.fields, on=FIELD_KEY)
     for _, members in objects.groupby(FIELD_KEY):
         label, fraction = members.iloc[0][["Metadata_Label", "fraction"]]
@@ -51,7 +47,7 @@ def test_zero_is_never_a_label(screen):
     assert set(screen.fields["fraction"]) == set(SMALL.fractions)
 
 
-def test_truth_covers_the_ink_and_lies_within_the_box_of_its_digit(screen):
+def test_truth_covers_the_ink_inside_the_box_of_its_digit(screen):
     row = screen.fields.iloc[3]
     field, truth = screen.read(row)[0], screen.truth(row)
     assert ((truth > 0) == (field > 64)).mean() == 1.0
@@ -65,22 +61,12 @@ def test_truth_covers_the_ink_and_lies_within_the_box_of_its_digit(screen):
         assert x.max() < digit["x"] + GLYPH
 
 
-def test_the_same_seed_gives_the_same_field_and_another_seed_another(screen):
+def test_a_seed_always_gives_the_same_field_and_another_seed_another_field(screen):
     row = screen.fields.iloc[0]
     again = digits_screen(SMALL)
     assert np.array_equal(screen.read(row), again.read(row))
     other = digits_screen(SMALL.model_copy(update={"seed": 1}))
     assert not np.array_equal(screen.read(row), other.read(row))
-
-
-def test_idx_files_are_read_as_they_are_specified(tmp_path):
-    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    content = struct.pack(">HBBIII", 0, 8, 3, 2, 3, 4) + values.tobytes()
-    (tmp_path / "a.gz").write_bytes(gzip.compress(content))
-    assert np.array_equal(read_idx(tmp_path / "a.gz"), values)
-    (tmp_path / "b.gz").write_bytes(gzip.compress(b"\x00\x00\x0d" + content[3:]))
-    with pytest.raises(ValueError, match=r"b\.gz: not an IDX file of bytes"):
-        read_idx(tmp_path / "b.gz")
 
 
 def test_an_unknown_screen_or_setting_is_named():

@@ -14,12 +14,12 @@ from milcnn.screens.sets.micronuclei import MicronucleiSettings, micronuclei_scr
 
 SIDE = 32
 NUCLEUS = np.s_[40:56, 40:60]
-MICRONUCLEUS = np.s_[10:14, 30:36]  # on the border of two tiles: 8 px left of it, 16 right
+MICRONUCLEUS = np.s_[10:14, 30:36]  # across two tiles: 8 px in the left one, 16 px in the right one
 
 
 @pytest.fixture
 def images():
-    """One made image a set: (name, image, micronuclei, nuclei)."""
+    """One made-up image per set: (name, image, micronuclei, nuclei)."""
     rng = np.random.default_rng(0)
     made = []
     for number, split in enumerate(["training", "validation", "test"]):
@@ -64,9 +64,9 @@ def mirror_screen(tmp_path, monkeypatch, images, **settings):
     return micronuclei_screen(MicronucleiSettings(tile=SIDE, source="mirror", **settings))
 
 
-def test_labels_are_those_of_the_masks(tmp_path, monkeypatch, images):
+def test_labels_follow_the_masks(tmp_path, monkeypatch, images):
     screen = mirror_screen(tmp_path, monkeypatch, images, minimum_pixels=10)
-    assert len(screen.fields) == 3 * 2 * 3  # 70 × 101 px hold 2 × 3 whole tiles
+    assert len(screen.fields) == 3 * 2 * 3  # 70 × 101 px have room for 2 × 3 whole tiles
     first = screen.fields[screen.fields["Metadata_Well"] == images[0][0]]
     # 4 × 2 px of the micronucleus are in tile 1 and 4 × 4 px in tile 2
     assert first["pixels"].tolist() == [8, 16, 0, 0, 0, 0]
@@ -95,7 +95,7 @@ def test_truth_and_objects_agree(tmp_path, monkeypatch, images):
         np.testing.assert_array_equal(truth > 0, (images[0][2] | images[0][3])[y : y + SIDE, x : x + SIDE])
 
 
-def test_bit_depth_exposure_and_offset_no_longer_tell(tmp_path, monkeypatch, images):
+def test_bit_depth_exposure_and_offset_do_not_matter(tmp_path, monkeypatch, images):
     (a, image, *masks), (b, *_), (c, *_) = images
     eight = (image // 8).clip(0, 255).astype(np.uint8)
     same = [(a, eight, *masks), (b, eight.astype(np.uint16) * 200, *masks), (c, eight + np.uint16(3000), *masks)]
@@ -111,7 +111,7 @@ def test_background_and_nucleus_have_their_grey_values(tmp_path, monkeypatch, im
     row = screen.fields[screen.fields["Metadata_Well"] == images[0][0]].iloc[4]  # y 32…63, x 32…63
     tile, nucleus = screen.read(row)[0], images[0][3][32:64, 32:64]
     assert np.median(tile[~nucleus]) == pytest.approx(1_000, abs=100)
-    # the micronucleus is above Otsu's threshold or below it, the nucleus outweighs it either way
+    # the micronucleus may be above or below Otsu's threshold; the nucleus is much larger
     assert np.median(tile[nucleus]) == pytest.approx(11_000, abs=200)
 
 

@@ -77,7 +77,7 @@ def test_fraction_is_the_share_of_objects_of_the_label(screen):
     assert (strange["class"] == "mitotic").mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_plates_are_of_one_split_and_hold_every_treatment_once(screen):
+def test_plates_are_of_one_split_and_have_every_treatment_once(screen):
     fields = screen.fields
     in_sets = fields[fields["Metadata_Split"] != "dose"]
     assert (in_sets.groupby("Metadata_Plate")["Metadata_Split"].nunique() == 1).all()
@@ -88,7 +88,7 @@ def test_plates_are_of_one_split_and_hold_every_treatment_once(screen):
         treatments = plate[~plate["Metadata_Control"]][["Metadata_Compound", "Metadata_Concentration"]]
         assert len(treatments.drop_duplicates()) == len(treatments) == 72
     layouts = fields.pivot_table(index="Metadata_Well", columns="Metadata_Plate", values="response")
-    assert layouts.corr().to_numpy()[~np.eye(4, dtype=bool)].max() < 0.5  # places tell nothing
+    assert layouts.corr().to_numpy()[~np.eye(4, dtype=bool)].max() < 0.5  # a well's position says nothing
 
 
 def test_only_active_doses_carry_the_label(screen):
@@ -107,12 +107,12 @@ def test_masks_are_the_objects(screen):
         assert truth.shape == screen.read(row).shape[1:]
         assert np.unique(truth[truth > 0]).tolist() == objects["object"].tolist()
         assert (truth[objects["y"], objects["x"]] == objects["object"]).mean() >= 0.97
-        # cells shine where they are, and little where they are not
+        # cells are bright, the background is not
         reporter = screen.read(row)[1].astype(float)
         assert np.median(reporter[truth > 0]) > 1.3 * np.median(reporter[truth == 0])
 
 
-def test_a_field_is_drawn_again_as_it_was_and_each_is_another(screen):
+def test_a_row_always_gives_the_same_field_and_rows_differ(screen):
     first, second = screen.fields.iloc[3], screen.fields.iloc[4]
     field = screen.read(first)
     assert field.shape == (3, 256, 256)
@@ -125,7 +125,7 @@ def test_a_field_is_drawn_again_as_it_was_and_each_is_another(screen):
 
 
 def measured(settings: SimulatedSettings, phenotype: str) -> pd.DataFrame:
-    """What skimage measures of every cell away from others, in fields in which half of them respond."""
+    """Measurements of every cell inside the field, by skimage; half of the cells respond."""
     rows = []
     for number in range(3):
         row = pd.Series({"Metadata_Label": phenotype, "response": 0.5, "field": number, "strength": 1.0})
@@ -169,11 +169,11 @@ def test_phenotype_is_what_its_name_says(plain, phenotype, measure, factor):
 
 
 @pytest.mark.parametrize("phenotype", ["fragmented", "binucleate"])
-def test_nuclei_fall_apart(plain, phenotype):
+def test_nuclei_have_several_parts(plain, phenotype):
     table = measured(plain, phenotype)
     apart = (table["parts"] > 1) | (table["solidity"] < 0.9)
     assert apart[table["responds"]].mean() > 0.8
-    assert apart[~table["responds"]].mean() < 0.35  # of overlapping neighbours
+    assert apart[~table["responds"]].mean() < 0.35  # neighbours overlap
 
 
 def test_phenotypes_are_fainter_when_the_screen_is_harder(plain):
@@ -183,7 +183,7 @@ def test_phenotypes_are_fainter_when_the_screen_is_harder(plain):
     assert hard[True] / hard[False] < 0.8 * easy[True] / easy[False]
 
 
-def test_light_of_a_cell_is_its_own_in_every_channel():
+def test_the_light_of_a_cell_is_set_for_each_channel():
     rng = np.random.default_rng(0)
     drawn = drawn_cells.normal_cells(5, rng)
     classes = np.array(["DMSO", "fragmented", "binucleate", "clumped", "mitotic"])
@@ -210,8 +210,8 @@ def test_noise_is_that_of_a_camera():
         assert background.var() == pytest.approx(GAIN**2 * (electrons + READ_NOISE**2), rel=0.1)
 
 
-def test_mean_intensities_do_not_tell_the_label():
-    screen = simulated_screen(SimulatedSettings(plates={"train": 1, "validation": 1, "test": 1}, sites=1))
+def test_mean_intensities_do_not_predict_the_label():
+    screen = simulated_screen(SimulatedSettings(plates={"train": 1, "validation": 1, "test": 1}, sites=1, size=192))
     fields = screen.fields[screen.fields["Metadata_Split"].isin(["train", "test"])]
     means = np.stack([screen.read(row).mean(axis=(1, 2)) for _, row in fields.iterrows()])
     trained = fields["Metadata_Split"] == "train"

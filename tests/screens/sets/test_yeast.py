@@ -14,7 +14,7 @@ SITES = 4
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two plates × 3 wells; frame f of well w of plate p holds 1000 p + 100 w + f."""
+    """Two plates × 3 wells; frame f of well w of plate p has the value 1000 p + 100 w + f."""
     for plate in (1, 2):
         (tmp_path / f"plate0{plate}").mkdir()
         for column in (1, 2, 3):
@@ -58,13 +58,13 @@ def test_strains_have_their_localisations_sorted(folder):
     ]
 
 
-def test_a_platemap_may_tell_the_plate(folder):
+def test_a_platemap_may_name_the_plate(folder):
     wells = pd.read_csv(folder / "platemap.csv").assign(plate="plate02")
     wells.to_csv(folder / "platemap.csv", index=False)
     assert opened(folder).fields["Metadata_Plate"].unique().tolist() == ["plate02"]
 
 
-def test_a_well_without_a_file_is_told_or_skipped(folder):
+def test_a_well_without_a_file_is_reported_or_skipped(folder):
     (folder / "plate02" / "007002000.flex").unlink()
     with pytest.raises(ScreenError, match="no file for plate plate02, well G02; copy it, or set 'missing: skip'"):
         opened(folder).check()
@@ -74,14 +74,14 @@ def test_a_well_without_a_file_is_told_or_skipped(folder):
     assert len(screen.fields) == 3 * SITES
 
 
-def test_a_file_with_too_few_frames_is_told(folder):
+def test_a_file_with_too_few_frames_is_reported(folder):
     path = folder / "plate01" / "007001000.flex"
     tifffile.imwrite(path, np.zeros((6, 5, 6), np.uint16), photometric="minisblack")
     with pytest.raises(ScreenError, match=r"007001000\.flex: wrong number of pages, 6 where 8 are expected"):
         opened(folder).check()
 
 
-def test_tables_that_do_not_fit_are_told(folder):
+def test_unsuitable_tables_are_reported(folder):
     pd.DataFrame({"strain": ["a", "a"], "localisations": ["ER", "ER"]}).to_csv(folder / "strains.csv", index=False)
     with pytest.raises(ScreenError, match=r"strains\.csv: has more than one row for a"):
         opened(folder)

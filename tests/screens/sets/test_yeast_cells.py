@@ -1,4 +1,4 @@
-"""Tiled single cells: what a field is said to hold is what it holds."""
+"""Tiled single cells: a field has the cells that its table lists."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ SIDE = 4
 
 
 def write(path, images, labels, split=None):
-    """A file as DeepLoc's: images (N, 2, 64, 64) and the term of each, in two datasets where ``split`` tells."""
+    """A file like DeepLoc's: images (N, 2, 64, 64) and the term of each, in two datasets if ``split`` is given."""
     parts = [slice(0, split), slice(split, None)] if split else [slice(None)]
     index = np.array([[term == label for term in TERMS] for label in labels], np.float32)
     with h5py.File(path, "w") as file:
@@ -43,7 +43,7 @@ def settings(tmp_path):
     return {"cells": cells, "classes": CLASSES, "side": SIDE, "fields_per_class": counts, "fractions": [0.25, 0.5]}
 
 
-def test_fields_hold_what_their_table_says(settings):
+def test_fields_have_the_cells_of_their_table(settings):
     screen = open_screen("yeast_cells", **settings)
     screen.check()
     assert (screen.channels, screen.classes, screen.multilabel) == (["GFP", "RFP"], sorted(CLASSES), True)
@@ -76,7 +76,7 @@ def test_truth_numbers_the_cells_row_by_row(settings):
     assert truth.dtype == np.uint16
 
 
-def test_a_field_is_the_same_each_time_and_for_each_seed_another(settings):
+def test_a_seed_always_gives_the_same_field_and_another_seed_another_field(settings):
     one, again, other = (open_screen("yeast_cells", **settings, seed=seed) for seed in (0, 0, 1))
     row = one.fields.iloc[5]
     np.testing.assert_array_equal(one.read(row), again.read(row))
@@ -91,7 +91,7 @@ def test_mosaic_against_a_loop():
         np.testing.assert_array_equal(whole[:, y : y + 3, x : x + 3], crop)
 
 
-def test_files_that_do_not_fit_are_told(settings, tmp_path):
+def test_unsuitable_files_are_reported(settings, tmp_path):
     with pytest.raises(ScreenError, match=r"train\.hdf5: has no cell of ACTIN; leave the class out"):
         open_screen("yeast_cells", **{**settings, "classes": ["ER", "ACTIN"]})
     with pytest.raises(ScreenError, match=r"not data<k> \(N, 8192\) with Index<k> \(N, 2\), but"):
@@ -110,9 +110,9 @@ def test_real_cells_flow(tmp_path):
     for split, sites in (("train", (1, 2)), ("test", (3, 4))):
         images, labels = [], []
         for protein, label in proteins.items():
-            held = np.load(CELLS / f"{protein}.npz")
-            here = np.isin(held["field"], sites)
-            images.append(np.stack([held["gfp"][here], held["rfp"][here]], axis=1))
+            archive = np.load(CELLS / f"{protein}.npz")
+            here = np.isin(archive["field"], sites)
+            images.append(np.stack([archive["gfp"][here], archive["rfp"][here]], axis=1))
             labels += [label] * np.count_nonzero(here)
         cells[split] = str(tmp_path / f"{split}.hdf5")
         write(tmp_path / f"{split}.hdf5", np.concatenate(images), labels)
