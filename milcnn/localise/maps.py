@@ -9,9 +9,10 @@ and 0 elsewhere (Kraus 2016, section 3.5; at z, not at p, where a saturated sigm
 A field without an instance is refused by ValueError, or with ``pad`` continued by reflection.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from operator import mul
 
 import torch
 from torch import Tensor, nn
@@ -65,12 +66,6 @@ def pixel_gradient(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> 
     return gradient * model.std
 
 
-def gradient_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
-    """Absolute derivative with respect to the standardised pixels, summed over channels (Simonyan 2014)."""
-    fields, inside = padded_to_instance(model, fields, pad)
-    return pixel_gradient(model, fields, class_index).abs().sum(dim=1)[:, *inside]
-
-
 def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """Guided back-propagation of class i to the pixels (Kraus 2016, section 3.5; Springenberg 2014).
 
@@ -101,68 +96,45 @@ def guided(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def grad_cam(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
-    """Grad-CAM of the last features A_k (Selvaraju 2017): ReLU(Σ_k mean_j(∂/∂A_kj) · A_k)."""
-    fields, inside = padded_to_instance(model, fields, pad)
-    ((features, gradient),) = features_and_gradients(model, fields, class_index, [len(model.trunk)])
-    maps = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).clamp(min=0)
-    size = fields.shape[-2:]
-    return enlarged(maps, *instance_centres(model, size), size)[:, *inside]
-
-
 def layer_cam(
-    model: MILCNN,
-    fields: Tensor,
-    class_index: int | Tensor,
-    *,
-    strides: Sequence[int] = (EVIDENCE_STRIDE,),
-    pad: bool = False,
+    model: MILCNN, fields: Tensor, class_index: int | Tensor, *, stride: int = EVIDENCE_STRIDE, pad: bool = False
 ) -> Tensor:
-    """LayerCAM of the last features A_k of each of ``strides`` (Jiang 2021): ReLU(Σ_k ReLU(∂/∂A_kj) · A_kj).
+    """LayerCAM of the last features A_k of ``stride`` (Jiang 2021): ReLU(Σ_k ReLU(∂/∂A_kj) · A_kj) / stride².
 
-    The map of a stride s is divided by s², the pixels that one of its values stands for, which makes
-    maps of several strides comparable; their mean is taken. (The fusion of Jiang 2021 divides by the
-    largest value of each field, and would light up a field without the class.) Where a maximum ends a stride, the
-    features are those before the ReLU behind it: negative ones have no gradient, so the map is the same.
+    One value stands for stride² pixels. Where max pooling ends a stride, A_k are the features before the ReLU that
+    follows. Negative features have no gradient, so the map is the same. Raises ValueError for a stride that the trunk
+    does not have.
     """
     fields, inside = padded_to_instance(model, fields, pad)
-    depths = [depth_of(model.trunk, stride) for stride in strides]
+    depth = depth_of(model.trunk, stride)
+    features, gradient = features_and_gradient(model, fields, class_index, depth)
+    density = (gradient.clamp(min=0) * features).sum(dim=1).clamp(min=0) / stride**2
     size = fields.shape[-2:]
-    maps = []
-    for depth, pair in zip(depths, features_and_gradients(model, fields, class_index, depths), strict=True):
-        features, gradient = pair
-        part = model.trunk[:depth]
-        density = (gradient.clamp(min=0) * features).sum(dim=1).clamp(min=0) / stride_of(part) ** 2
-        maps.append(enlarged(density, *(axis_centres(part, length) for length in size), size))
-    return torch.stack(maps).mean(dim=0)[:, *inside]
+    return enlarged(density, *(axis_centres(model.trunk[:depth], length) for length in size), size)[:, *inside]
 
 
 def depth_of(trunk: nn.Sequential, stride: int) -> int:
-    """The number of parts of ``trunk`` behind which its features have ``stride`` for the last time."""
-    strides = list(accumulate((stride_of(part) for part in trunk), lambda one, next: one * next))
+    """The number of parts of ``trunk`` after which its features have ``stride`` for the last time."""
+    strides = list(accumulate((stride_of(part) for part in trunk), mul))
     if stride not in strides:
-        raise ValueError(f"strides: {stride} is none of the trunk's, {', '.join(map(str, sorted(set(strides))))}.")
+        choices = ", ".join(map(str, sorted(set(strides))))
+        raise ValueError(f"stride: the trunk has no features of stride {stride}; use one of {choices}.")
     return len(strides) - strides[::-1].index(stride)
 
 
-def features_and_gradients(
-    model: MILCNN, fields: Tensor, class_index: int | Tensor, depths: Sequence[int]
-) -> list[tuple[Tensor, Tensor]]:
-    """Features (B, K, h, w) behind the first ``depths`` parts of the trunk, and the derivative of Σ start · z."""
+def features_and_gradient(
+    model: MILCNN, fields: Tensor, class_index: int | Tensor, depth: int
+) -> tuple[Tensor, Tensor]:
+    """Features (B, K, h, w) after ``depth`` parts of the trunk, and the derivative of Σ start · z by them."""
     model.eval()
-    pixels = fields.to(model.mean.device).float().detach().requires_grad_()  # for a model whose weights are frozen
-    kept: dict[int, Tensor] = {}
-    hooks = [
-        model.trunk[depth - 1].register_forward_hook(lambda part, given, made, depth=depth: kept.update({depth: made}))
-        for depth in depths
-    ]
+    pixels = fields.to(model.mean.device).float().detach().requires_grad_()  # for a model with frozen weights
+    kept: list[Tensor] = []
+    hook = model.trunk[depth - 1].register_forward_hook(lambda part, inputs, output: kept.append(output))
     try:
         with torch.enable_grad():
             output = model(pixels)
     finally:
-        for hook in hooks:
-            hook.remove()
-    features = [kept[depth] for depth in depths]
+        hook.remove()
     start = start_signal(output, class_selector(pixels, class_index, pixels.device))
-    gradients = torch.autograd.grad(output.scores, features, start)
-    return [(made.detach(), gradient) for made, gradient in zip(features, gradients, strict=True)]
+    (gradient,) = torch.autograd.grad(output.scores, kept, start)
+    return kept[0].detach(), gradient

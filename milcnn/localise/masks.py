@@ -1,16 +1,4 @@
-"""From maps to masks and cells: threshold rules, the foreground of a field, its cells.
-
-**Threshold rules**, each fixed before any truth is seen:
-
-- ``otsu``: of each map by itself, Otsu 1979; for maps in any unit;
-- ``fixed``: 1/2, for maps that are probabilities;
-- ``validation``: once a class, from the labels of the validation fields, see ``label_threshold``.
-
-A mask is where a map is above its threshold. ``as_probability`` gives ``denoise`` a map that is 1/2
-at the threshold.
-"""
-
-from typing import Literal
+"""From maps to masks and cells: Otsu's threshold, the foreground of a field, its cells."""
 
 import numpy as np
 import torch
@@ -21,12 +9,10 @@ from skimage.filters import threshold_li, threshold_otsu
 from skimage.measure import label
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import relabel_sequential, watershed
-from sklearn.metrics import roc_curve
 
-from milcnn.localise.denoise import Denoised, DenoiseSettings, denoise
+from milcnn.localise.denoise import DenoiseSettings, denoise
 from milcnn.settings import Settings
 
-Rule = Literal["otsu", "fixed", "validation"]
 EMPTY = float("inf")  # the threshold of a map that nothing is above
 BACKGROUND = 5  # percentile of the pixels of a channel that is taken as its background
 # A field is blank unless its bright pixels stand out from the dark ones twice: the mean of the bright less that of the
@@ -54,34 +40,6 @@ def otsu_threshold(values: np.ndarray) -> float:
 def otsu_mask(maps: np.ndarray) -> np.ndarray:
     """True where a map (H, W) is above its Otsu threshold; nowhere for a constant map."""
     return maps > otsu_threshold(maps)
-
-
-def label_threshold(values: np.ndarray, carries: np.ndarray) -> float:
-    """The threshold of Youden 1950, largest TPR − FPR, with labels of fields in place of labels of cells.
-
-    ``values`` (n,): the class map at pixels or cells of validation fields; ``carries`` (n,) bool: does
-    their field carry the label of the class. Not all cells of such a field show it, and some of another may. Where
-    the two kinds of fields are mixtures of the same two kinds of cells, in other shares, TPR − FPR shrinks by
-    one factor at all thresholds (Menon et al. 2015, "Learning from corrupted binary labels"), so
-    that its best threshold is the one that labels of cells would give. Half-way to the next lower value.
-    ``EMPTY`` where no threshold tells one kind from the other, as where there is one kind only.
-    """
-    if carries.all() or not carries.any():
-        return EMPTY
-    false, true, thresholds = roc_curve(carries, values, drop_intermediate=False)
-    best = int(np.argmax(true - false))
-    if true[best] <= false[best]:
-        return EMPTY
-    return float((thresholds[best] + thresholds[best + 1]) / 2)
-
-
-def thresholds(maps: np.ndarray, rule: Rule, chosen: float | None = None) -> np.ndarray:
-    """The threshold of each of ``maps`` (B, H, W), (B,) float64; ``chosen`` is that of rule ``validation``."""
-    if rule == "otsu":
-        return np.array([otsu_threshold(one) for one in maps])
-    if rule == "validation" and chosen is None:
-        raise ValueError("threshold rule 'validation' needs chosen; get it from masks.label_threshold.")
-    return np.full(len(maps), 0.5 if rule == "fixed" else chosen)
 
 
 def as_probability(maps: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -131,25 +89,6 @@ def cell_foreground(fields: np.ndarray, settings: DenoiseSettings | None = None)
     """
     probability = torch.from_numpy(foreground_probability(fields))
     return denoise(probability, torch.from_numpy(fields), settings).mask.numpy()
-
-
-def class_mask(
-    maps: np.ndarray, fields: np.ndarray, limits: np.ndarray, settings: DenoiseSettings | None = None
-) -> np.ndarray:
-    """The mask of ``class_denoised``, (B, H, W) bool."""
-    return class_denoised(maps, fields, limits, settings).mask.numpy()
-
-
-def class_denoised(
-    maps: np.ndarray, fields: np.ndarray, limits: np.ndarray, settings: DenoiseSettings | None = None
-) -> Denoised:
-    """Where ``maps`` (B, H, W) ≥ 0 are above ``limits`` (B,) and there are cells, denoised, with the energies.
-
-    Of the two probabilities, that of the map and that of the brightness of ``fields``, the smaller one counts: a
-    network may be sure of a class everywhere on a blank field, whose mask is empty all the same.
-    """
-    probability = np.minimum(as_probability(maps, limits), foreground_probability(fields))
-    return denoise(torch.from_numpy(probability), torch.from_numpy(fields), settings)
 
 
 def split_cells(mask: np.ndarray, nuclei: np.ndarray | None, settings: CellSettings) -> np.ndarray:

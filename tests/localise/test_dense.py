@@ -1,10 +1,10 @@
-"""Shifted and scaled maps, against shifts by hand and functions whose mean is known; the sharp map."""
+"""Maps at several scales, against functions with a known mean; the sharp map."""
 
 import numpy as np
 import pytest
 import torch
 
-from milcnn.localise import dense, geometry, maps
+from milcnn.localise import dense, maps
 from milcnn.localise.masks import cell_foreground
 from milcnn.network.model import MILCNN, ModelSettings
 
@@ -25,50 +25,6 @@ def model(request):
 @pytest.fixture(scope="module")
 def fields():
     return torch.rand(2, 2, 300, 340, generator=torch.Generator().manual_seed(1)) * 8
-
-
-def test_dense_map_has_at_every_multiple_of_the_stride_the_instance_centred_there(fields):
-    model, chosen = network("valid"), torch.tensor([1, 0])
-    found = dense.dense_map(model, fields, chosen, stride=16)
-    assert found.shape == (2, 300, 340)
-    around = geometry.reflected(fields, 67, 67, 67, 67)  # so that the 135 px around any pixel can be cut out
-    for y, x in [(0, 0), (144, 176), (160, 80), (288, 336)]:
-        alone = model(around[..., y : y + 135, x : x + 135]).instances[torch.arange(2), chosen, 0, 0]
-        torch.testing.assert_close(found[:, y, x], alone, rtol=1e-4, atol=1e-6)
-
-
-def test_dense_map_of_a_padded_network_holds_the_instances_of_its_class_map(fields):
-    model = network("same")
-    found = dense.dense_map(model, fields, 1)
-    own = maps.class_map(model, fields[..., 1:, 1:], 1)  # instances at 32, 64, … px of the whole field
-    inside = slice(96, 224, 32)  # where 67 px around see no border
-    torch.testing.assert_close(found[:, inside, inside], own[:, 95:223:32, 95:223:32], rtol=1e-4, atol=1e-6)
-
-
-def test_a_stride_that_does_not_divide_is_told(model, fields):
-    with pytest.raises(ValueError, match=r"stride: 5 does not divide the network's 32; give a divisor, such as 8\."):
-        dense.dense_map(model, fields, 0, stride=5)
-
-
-def test_shift_averaged_brings_every_shift_back(model, fields):
-    seen = []
-
-    def first_channel(model, fields, class_index):
-        seen.append(fields.shape)
-        return fields[:, 0]
-
-    found = dense.shift_averaged(first_channel, model, fields, 0, stride=16)
-    torch.testing.assert_close(found, fields[:, 0])
-    assert len(seen) == 4
-
-
-def test_shift_averaged_takes_out_what_hangs_on_the_grid(model, fields):
-    def grid(model, fields, class_index):
-        wave = torch.cos(2 * torch.pi * torch.arange(fields.shape[-2]) / 32)
-        return (1 + wave[:, None]).expand(len(fields), *fields.shape[-2:])
-
-    found = dense.shift_averaged(grid, model, fields, 0, stride=8)
-    torch.testing.assert_close(found, torch.ones_like(found))
 
 
 def test_multi_scale_averages_over_scales(model):

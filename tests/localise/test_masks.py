@@ -28,41 +28,6 @@ def f1(truth, found):
     return 2 * sum(iou(*pair) > 0.5 for pair in pairs) / (truth.max() + found.max())
 
 
-def test_label_threshold_is_the_best_of_all_there_are():
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 12, 60) / 12
-    carries = rng.random(60) < 0.3 + 0.5 * values
-    gains = [(values[carries] > t).mean() - (values[~carries] > t).mean() for t in np.arange(-0.5, 13) / 12]
-    chosen = masks.label_threshold(values, carries)
-    assert (values[carries] > chosen).mean() - (values[~carries] > chosen).mean() == pytest.approx(max(gains))
-    assert chosen * 12 % 1 == pytest.approx(0.5)  # half-way between two values
-
-
-def test_labels_of_fields_choose_nearly_what_labels_of_cells_would():
-    rng = np.random.default_rng(1)
-    responds = rng.random(100_000) < np.repeat([0.6, 0.1], 50_000)  # of fields that carry the label, and of others
-    values = rng.normal(np.where(responds, 2.0, 0.0))
-    chosen = masks.label_threshold(values, np.repeat([True, False], 50_000))
-    assert chosen == pytest.approx(1.0, abs=0.15)  # where two normal distributions of one width cross
-
-
-def test_label_threshold_is_beyond_all_where_nothing_tells():
-    assert masks.label_threshold(np.ones(6), np.arange(6) < 3) == masks.EMPTY
-    assert masks.label_threshold(np.arange(6.0), np.arange(6) < 3) == masks.EMPTY
-    assert masks.label_threshold(np.arange(3.0), np.ones(3, bool)) == masks.EMPTY  # one kind of field only
-
-
-def test_thresholds_by_rule():
-    maps = np.stack([np.repeat([0.1, 0.9], 8).reshape(4, 4), np.full((4, 4), 0.3)])
-    first, constant = masks.thresholds(maps, "otsu")
-    assert 0.1 <= first < 0.9
-    assert constant == masks.EMPTY
-    assert masks.thresholds(maps, "fixed").tolist() == [0.5, 0.5]
-    assert masks.thresholds(maps, "validation", 0.2).tolist() == [0.2, 0.2]
-    with pytest.raises(ValueError, match="label_threshold"):
-        masks.thresholds(maps, "validation")
-
-
 @pytest.mark.parametrize("low", [1.0, 0.25, 1e-30])
 def test_otsu_parts_neighbouring_numbers(low):
     """A saturated map holds hardly more than two."""
@@ -117,20 +82,9 @@ def test_a_crowded_field_is_not_blank():
 
 
 @pytest.mark.parametrize("blank", [pytest.param(field, id=name) for name, field in blank_fields()])
-def test_a_blank_field_has_no_foreground_and_no_confident_class(blank):
+def test_a_blank_field_has_no_foreground_and_no_cell(blank):
     assert not masks.cell_foreground(blank[None]).any()
-    sure = np.ones((1, 128, 128), np.float32)
-    assert not masks.class_mask(sure, blank[None], np.array([0.5])).any()
     assert masks.split_cells(masks.cell_foreground(blank[None])[0], blank[0], CellSettings()).max() == 0
-
-
-def test_class_mask_is_where_map_and_cells_are(drawn):
-    fields, truth = drawn
-    left = np.zeros(truth.shape, np.float32)
-    left[..., :96] = 1
-    found = masks.class_mask(left, fields, np.full(len(left), 0.5))
-    assert not found[..., 100:].any()
-    assert iou(found[..., :92], truth[..., :92] > 0) > 0.85
 
 
 @pytest.fixture
