@@ -1,5 +1,6 @@
 """The cells of a study, cleaned and standardised: what every baseline learns from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,18 +36,13 @@ class ProfileSettings(Settings):
 
 @dataclass(frozen=True)
 class Cells:
-    """n cells in N fields, with D features each. A field may have no cell.
+    """n cells in N fields, with D features each. A field may have no cell."""
 
-    ``fields`` is a table of N rows as ``Prepared.fields``; ``targets`` (N,) int64 are their class indices.
-    ``features`` (n, D) float32 are standardised and have no unit, see ``open_cells``; ``names`` are their D names.
-    ``field`` (n,) int64 is the row of ``fields`` in which each cell lies.
-    """
-
-    fields: pd.DataFrame
-    targets: np.ndarray
-    features: np.ndarray
-    field: np.ndarray
-    names: list[str]
+    fields: pd.DataFrame  # N rows, as ``Prepared.fields``
+    targets: np.ndarray  # (N,) int64, the class index of each field
+    features: np.ndarray  # (n, D) float32, standardised and without unit, see ``open_cells``
+    field: np.ndarray  # (n,) int64, the row of ``fields`` in which each cell lies
+    names: list[str]  # of the D features
     classes: list[str]
 
     @cached_property
@@ -73,9 +69,7 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     10.1177/1087057113503553), in all splits: the layout says which wells of a test plate are controls, and MIL-CNNs
     see them too where plates are scaled to controls. A plate without control cells uses the cells of
     ``reference_fields``. x′ is clipped at ±``clip``; values that are not finite become 0, the median. Features that
-    are constant, or nowhere defined, over the training cells are left out.
-
-    Raises ValueError when no training field has a cell.
+    are constant, or nowhere defined, over the training cells are left out. Raises ValueError without training cells.
     """
     fields = prepared.fields.reset_index(drop=True)
     table = table if settings.border_cells else table[~table["touches_border"].astype(bool)]
@@ -114,8 +108,7 @@ def standardise_features(values: np.ndarray, field: np.ndarray, fields: pd.DataF
 def robust_statistics(reference: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Median and scale, (D,) each, of ``reference`` (n, D), without NaN.
 
-    The scale is 1.4826 MAD. Where this is 0, because more than half of the cells share one value, it is the standard
-    deviation. Where this is 0 too, it is the standard deviation of ``others`` (m, D), and then 1.
+    The scale is 1.4826 MAD. Where that is 0, it is the standard deviation, then that of ``others`` (m, D), then 1.
     """
     table = pd.DataFrame(reference)
     centre = table.median().fillna(0)
@@ -125,7 +118,7 @@ def robust_statistics(reference: np.ndarray, others: np.ndarray) -> tuple[np.nda
     return centre.to_numpy(), scale.where(scale > 0, 1).to_numpy()
 
 
-def field_means(cells: Cells, values: np.ndarray | None = None) -> np.ndarray:
-    """Mean of ``values`` (n, K), by default the features, over the cells of each field, (N, K); 0 without cells."""
-    means = pd.DataFrame(cells.features if values is None else values).groupby(cells.field).mean()
+def field_means(cells: Cells, of: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+    """Mean over the cells of each field of ``of(features)`` (n, K), by default features, (N, K); 0 without cells."""
+    means = pd.DataFrame(of(cells.features)).groupby(cells.field).mean()
     return means.reindex(range(len(cells.fields)), fill_value=0).to_numpy(float)

@@ -19,11 +19,10 @@ from sklearn.svm import LinearSVC
 from milcnn.baselines.cells import Cells, ProfileSettings, field_means
 from milcnn.baselines.neighbours import Scorer
 
-PROFILE_QUANTILES = (0.1, 0.5, 0.9)
 # Bins of each feature for the boosted trees. On some hundred fields, 255 bins are slower, and worse on the validation
 # fields of ``simulated`` (log loss 0.18 against 0.12). The bins are made before the fit: scikit-learn's trees spend
-# nine tenths of their time on finding the bins of weighted fields. Unweighted bins are as good (0.14 and 0.16 over
-# three seeds there, 0.79 and 0.79 on ``digits``).
+# nine tenths of their time on the bins of weighted fields. Unweighted bins are as good (0.14 and 0.16 over three seeds
+# there, 0.79 and 0.79 on ``digits``).
 FEATURE_BINS = 32
 # C of the support vector machines; the best on validation is used. The log loss hardly depends on it (digits 1.22 at
 # 0.01, 1.24 at 0.03, 1.01 at 0.3 and at 1; simulated 0.227, 0.222, 0.236, 0.229), and 1 takes twice as long.
@@ -34,10 +33,9 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
     """Support vector machines on single cells, one a class; all cells of a field vote.
 
     Every training cell has the label of its field (Chong 2015, doi 10.1016/j.cell.2015.04.051). Most cells of a weak
-    field look like controls, so the class with most votes is often wrong. A logistic regression on the shares of
-    votes (N, C) learns what share each class needs. Its training votes come from machines that have not seen the
-    voting field: member k of the ensemble learns from all folds of the training fields except fold k. A new field
-    gets the mean vote of all members.
+    field look like controls, so the class with most votes is often wrong. A logistic regression on the shares of votes
+    (N, C) learns which share each class needs. Member k of the ensemble learns from all training folds except fold k
+    and votes on fold k, so these votes come from unseen fields. A new field gets the mean vote of all members.
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     options = []
@@ -51,10 +49,7 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[Pipeline], np.ndarray]]:
-    """For each of ``PENALTIES``: the members of the ensemble, and the votes (N, C) on the training fields.
-
-    The votes on a field come from the member that has not seen it.
-    """
+    """For each of ``PENALTIES``: the members, and their votes (N, C) on training fields that they have not seen."""
     folds = KFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
     ensembles: list[list[Pipeline]] = [[] for _ in PENALTIES]
     shares = np.zeros((len(PENALTIES), len(training.fields), len(training.classes)))
@@ -66,8 +61,7 @@ def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[P
         mapped = kernel.transform(seen.features).astype(float)
         for penalty, members, votes in zip(PENALTIES, ensembles, shares, strict=True):
             # The dual form takes a third of the primal's time and agrees with it on 99.5 % of the cells. A tolerance of
-            # 0.01 takes four fifths of the time of 0.001, for the same validation log loss (digits 0.960, simulated
-            # 0.224).
+            # 0.01 takes four fifths of the time of 0.001, for the same validation loss (digits 0.960, simulated 0.224).
             machine = LinearSVC(C=penalty, tol=1e-2, dual=True, class_weight="balanced", random_state=settings.seed)
             members.append(make_pipeline(kernel, machine.fit(mapped, seen.targets[seen.field])))
             votes[mask] = votes_of(members[-1], other)
@@ -76,7 +70,7 @@ def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[P
 
 def votes_of(member: Pipeline, cells: Cells) -> np.ndarray:
     """Share of the cells of each field that ``member`` assigns to each class, (N, C)."""
-    return field_means(cells, np.eye(len(cells.classes))[member.predict(cells.features)])
+    return field_means(cells, lambda features: np.eye(len(cells.classes))[member.predict(features)])
 
 
 def score_votes(members: list[Pipeline], layer: Pipeline, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
@@ -86,45 +80,37 @@ def score_votes(members: list[Pipeline], layer: Pipeline, cells: Cells) -> tuple
 
 
 def boosting(cells: Cells, settings: ProfileSettings) -> Scorer:
-    """Gradient-boosted trees on the profile of a field, see ``distribution``.
-
-    The number of rounds is the one with the lowest log loss on the validation fields.
-    """
+    """Boosted trees on the ``distribution`` of each field, after the round with the lowest validation log loss."""
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
-    profiles, bins = distribution(training), KBinsDiscretizer(FEATURE_BINS, encode="ordinal", subsample=None)
+    of_training, of_validation = distribution(training), distribution(validation)
+    bins = KBinsDiscretizer(FEATURE_BINS, encode="ordinal", subsample=None)
     with warnings.catch_warnings(action="ignore"):  # a feature with few values has fewer bins
-        bins.fit(profiles)
+        bins.fit(of_training)
     trees = HistGradientBoostingClassifier(
         max_iter=settings.boosting_rounds, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=5,
         max_bins=FEATURE_BINS, max_features=0.1, class_weight="balanced", early_stopping=False,
         random_state=settings.seed,
     )  # fmt: skip
-    trees.fit(bins.transform(profiles), training.targets)
-    rounds = staged(trees, bins.transform(distribution(validation)), len(cells.classes))
-    losses = [log_loss(validation.targets, y, labels=range(len(cells.classes))) for y in rounds]
-    return partial(score_distribution, bins, trees, int(np.argmin(losses)))
+    trees.fit(bins.transform(of_training), training.targets)
 
+    def y_by_round(profiles: np.ndarray) -> Iterator[np.ndarray]:
+        rounds = trees.staged_predict_proba(bins.transform(profiles))
+        return (all_classes(y, trees.classes_, len(cells.classes)) for y in rounds)
 
-def score_distribution(
-    bins: KBinsDiscretizer, trees: HistGradientBoostingClassifier, best_round: int, cells: Cells
-) -> tuple[np.ndarray, np.ndarray]:
-    """y (N, C) after ``best_round``, which counts from 0; and the profiles (N, 5 D)."""
-    profiles = distribution(cells)
-    return next(islice(staged(trees, bins.transform(profiles), len(cells.classes)), best_round, None)), profiles
+    losses = [log_loss(validation.targets, y, labels=range(len(cells.classes))) for y in y_by_round(of_validation)]
+    best = int(np.argmin(losses))
 
+    def score(own: Cells) -> tuple[np.ndarray, np.ndarray]:
+        own_profiles = distribution(own)
+        return next(islice(y_by_round(own_profiles), best, None)), own_profiles
 
-def staged(trees: HistGradientBoostingClassifier, binned: np.ndarray, n_classes: int) -> Iterator[np.ndarray]:
-    """y (N, C) after each round of boosting."""
-    return (all_classes(y, trees.classes_, n_classes) for y in trees.staged_predict_proba(binned))
+    return score
 
 
 def distribution(cells: Cells) -> np.ndarray:
-    """Mean, standard deviation and the 10, 50 and 90 % quantiles of the features in each field, (N, 5 D).
-
-    Every field must have cells.
-    """
+    """Mean, standard deviation, 10, 50 and 90 % quantiles of the features of each field, (N, 5 D); all have cells."""
     groups = pd.DataFrame(cells.features).groupby(cells.field)
-    parts = [field_means(cells), groups.std(ddof=0), *(groups.quantile(q) for q in PROFILE_QUANTILES)]
+    parts = [field_means(cells), groups.std(ddof=0), *(groups.quantile(q) for q in (0.1, 0.5, 0.9))]
     return np.concatenate([np.asarray(part, float) for part in parts], axis=1)
 
 

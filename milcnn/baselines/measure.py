@@ -1,8 +1,7 @@
 """Cells in numbers: features of each cell of a study, and profiles of its wells.
 
-Columns have CellProfiler's names, ``<compartment>_<category>_<feature>[_<channel>…]``, such as
-``Nuclei_Intensity_MeanIntensity_DNA``, so that pycytominer recognises its features. Intensities are grey values above
-the background of their field; areas are px², lengths px.
+Features have CellProfiler's names, such as ``Nuclei_Intensity_MeanIntensity_DNA``, so that pycytominer recognises them.
+Intensities are grey values above the background of the field; areas are px², lengths px.
 """
 
 import shutil
@@ -18,7 +17,6 @@ import pandas as pd
 from cp_measure.bulk import get_core_measurements, get_correlation_measurements
 from joblib import Parallel, delayed
 from numpy.lib.format import open_memmap
-from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential
 from skimage.util import dtype_limits
@@ -32,29 +30,28 @@ from milcnn.settings import Settings
 
 FeatureSet = Literal["fast", "full"]
 CP_MEASURE = {**get_core_measurements(sanitize=False), **get_correlation_measurements(sanitize=False)}
-# Groups of cp_measure with their options; benchmarks/results/cells.json has the time that each takes. Granularity,
-# 0.1 s a field of 256 px, would take two minutes in the default study.
+# Groups of cp_measure and their options; ``fast`` has no moments and smaller co-occurrence matrices. Their times are in
+# benchmarks/results/cells.json: granularity, 0.1 s a field of 256 px, would take two minutes in the default study.
 FAST = ("sizeshape", "intensity", "texture", "pearson", "manders_fold", "zernike", "feret")
+LIGHTER: dict[str, dict] = {"sizeshape": {"calculate_advanced": False}, "texture": {"gray_levels": 32}}
 MORE = ("granularity", "radial_distribution", "radial_zernikes", "rwc", "costes")
 FEATURE_GROUPS: dict[FeatureSet, dict[str, dict]] = {
-    # no moments; texture takes the time of a co-occurrence matrix, levels × levels
-    "fast": {group: {} for group in FAST}
-    | {"sizeshape": {"calculate_advanced": False}, "texture": {"gray_levels": 32}},
+    "fast": {group: {} for group in FAST} | LIGHTER,
     "full": {group: {} for group in (*FAST, *MORE)} | {"costes": {"scale_max": 255}},
 }
 SHAPES = ("sizeshape", "zernike", "feret")
 PAIRS = ("pearson", "manders_fold", "rwc", "costes")
 COMPARTMENTS = ("Nuclei", "Cells")
 # left out: position and direction of a cell say nothing about its state; some moments are never defined
-LEFT_OUT = ("Center_", "BoundingBoxM", "Location_", "Orientation")
-LEFT_OUT += ("NormalizedMoment_0_0", "NormalizedMoment_0_1", "NormalizedMoment_1_0")
+PLACES = ("Center_", "BoundingBoxM", "Location_", "Orientation")
+NEVER_DEFINED = ("NormalizedMoment_0_0", "NormalizedMoment_0_1", "NormalizedMoment_1_0")
 WHITE_QUANTILE, WHITE_FIELDS = 0.999, 64
 
 
 class MeasureSettings(Settings):
     """How cells are segmented, and which features are measured."""
 
-    segmentation: SegmentSettings = Field(default_factory=SegmentSettings)
+    segmentation: SegmentSettings = SegmentSettings.model_validate({})
     feature_set: FeatureSet = "fast"
 
 
@@ -64,15 +61,12 @@ def measure_field(
 ) -> pd.DataFrame:  # fmt: skip
     """Features of the cells of a field (C, H, W), one row a cell.
 
-    ``nuclei`` and ``cells`` are label images (H, W) with the same labels. ``white`` (C,) are the grey values above
-    background that are 1 on the scale of texture and correlation; by default the largest value of the dtype, as in
-    CellProfiler. In a study of one channel nuclei are cells, and only ``Cells_`` are measured.
+    ``nuclei`` and ``cells`` are label images (H, W); ValueError is raised when their labels differ. In a study of one
+    channel nuclei are cells, and only ``Cells_`` are measured. ``white`` (C,) are the grey values above background
+    that are 1 on the scale of texture and correlation; by default the largest of the dtype, as in CellProfiler.
 
-    Columns: ``object``, the label; ``y`` and ``x``, the centre, and ``area`` of the cell; ``touches_border``;
-    ``undefined``, the number of features that are undefined for this cell and 0 in the table, such as the texture of
-    one pixel; and the features, float32. A field without cells has no rows and the same columns.
-
-    Raises ValueError when the labels differ.
+    Columns: those of ``located``; ``undefined``, the number of features that are undefined for this cell and 0 in the
+    table, such as the texture of one pixel; the features, float32. Without cells there are no rows.
     """
     if not np.array_equal(np.unique(nuclei[nuclei > 0]), np.unique(cells[cells > 0])):
         raise ValueError("measure_field: nuclei and cells need the same numbers; take both from segment.")
@@ -86,7 +80,10 @@ def measure_field(
         if compartment == "Cells" or len(channels) > 1:
             own = mask_features(relabel_sequential(labels)[0], grey, scaled, channels, FEATURE_GROUPS[feature_set])
             features |= {f"{compartment}_{name}": values for name, values in own.items()}
-    return pd.concat([located(cells), filled(features)], axis=1)
+    values = pd.DataFrame(features)
+    defined = np.isfinite(values)
+    undefined = (~defined).sum(axis=1).rename("undefined")
+    return pd.concat([located(cells), undefined, values.where(defined, 0).astype(np.float32)], axis=1)
 
 
 @lru_cache
@@ -98,7 +95,7 @@ def template(channels: tuple[str, ...], feature_set: FeatureSet) -> pd.DataFrame
 
 
 def located(cells: np.ndarray) -> pd.DataFrame:
-    """``object``, centre ``y`` and ``x`` (px), ``area`` (px²) and ``touches_border`` of each cell of (H, W) labels."""
+    """``object`` (label), centre ``y``, ``x`` (px), ``area`` (px²), ``touches_border`` of each cell of (H, W) labels."""
     areas = np.bincount(cells.ravel())
     labels = np.flatnonzero(areas[1:]) + 1
     y, x = np.array(ndimage.center_of_mass(cells > 0, cells, labels)).T
@@ -107,19 +104,8 @@ def located(cells: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def filled(features: dict[str, np.ndarray]) -> pd.DataFrame:
-    """``undefined``, the number of NaN or infinite values of a row; then the features, float32, with 0 for these."""
-    values = np.column_stack(list(features.values()))
-    defined = np.isfinite(values)
-    table = pd.DataFrame(np.where(defined, values, 0).astype(np.float32), columns=list(features))
-    return pd.concat([pd.Series((~defined).sum(axis=1), name="undefined"), table], axis=1)
-
-
 def above_background(field: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """``field`` (C, H, W) minus the median of each channel outside of ``cells`` (H, W), float64.
-
-    Where cells cover the whole field, minus the minimum of each channel.
-    """
+    """``field`` (C, H, W) minus the median of each channel outside ``cells`` (H, W); its minimum if all is cells."""
     values = field.astype(np.float64)
     outside = values[:, cells == 0]
     background = np.median(outside, axis=1) if outside.size else values.min(axis=(1, 2))
@@ -131,7 +117,7 @@ def mask_features(
 ) -> dict[str, np.ndarray]:
     """Features (N,) of the objects 1 to N of ``labels`` (H, W), by name without compartment; NaN where undefined.
 
-    ``grey`` and ``scaled`` (C, H, W) are the channels, in grey values and from 0 to 1.
+    ``grey`` and ``scaled`` are the channels (C, H, W), in grey values and from 0 to 1.
     """
     features: dict[str, np.ndarray] = {}
     for group, options in groups.items():
@@ -150,13 +136,11 @@ def mask_features(
 
 
 def cp_features(group: str, options: dict, *arrays: np.ndarray, **named: np.ndarray | None) -> dict[str, np.ndarray]:
-    """A group of features of cp_measure 0.3.0 (Muñoz et al. 2025, doi 10.48550/arXiv.2507.01163), (N,) by name.
-
-    Undefined features are NaN or infinite; the warnings about them are not shown.
-    """
+    """Features (N,) of a group of cp_measure 0.3.0 (Muñoz et al. 2025, doi 10.48550/arXiv.2507.01163), by name."""
     with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         features = CP_MEASURE[group](*arrays, **named, **options)
-    features = {name: np.asarray(values, float) for name, values in features.items() if not name.startswith(LEFT_OUT)}
+    left_out = (*PLACES, *NEVER_DEFINED)
+    features = {name: np.asarray(values, float) for name, values in features.items() if not name.startswith(left_out)}
     if group != "texture":
         return features
     # Haralick's features are <name>_<distance>_<direction>_<levels>: take the mean of the four directions
@@ -188,11 +172,10 @@ def measure_row(
 def measure_study(prepared: Prepared, settings: MeasureSettings, folder: Path, n_jobs: int = -1) -> pd.DataFrame:
     """Segment and measure every field of a study, in ``n_jobs`` processes; return the table of cells.
 
-    ``folder`` is replaced once all fields are measured. It has:
+    Once all fields are measured, ``folder`` is replaced and has:
 
     - ``cells.parquet``: one row a cell, ``Metadata_Plate``, ``_Well``, ``_Site`` and the columns of ``measure_field``;
-    - ``masks/<plate>.npy``: (N, 2, H, W) uint16, nuclei and cells, with the ``index`` of the prepared plates; 0 for
-      fields that ``prepared`` leaves out.
+    - ``masks/<plate>.npy``: (N, 2, H, W) uint16, nuclei and cells by the ``index`` of a field; 0 for fields left out.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -222,10 +205,9 @@ def feature_names(table: pd.DataFrame) -> list[str]:
 
 
 def well_profiles(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median of every feature over the cells of each well, in the table that pycytominer reads.
+    """Median of every feature over the cells of each well, a table that pycytominer reads; no row without cells.
 
-    ``cells`` has the columns of ``cells.parquet``, and any ``Metadata_`` columns whose values are the same in all
-    fields of a well; these come first in the profiles. A well without cells has no row.
+    ``cells`` is ``cells.parquet`` with any ``Metadata_`` columns that are the same in all fields of a well.
     """
     keys = [name for name in cells.columns if name.startswith("Metadata_") and name != SITE]
     return cells.groupby(keys, dropna=False)[feature_names(cells)].median().reset_index()

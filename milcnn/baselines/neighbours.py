@@ -32,21 +32,25 @@ def ljosa(cells: Cells, settings: ProfileSettings) -> Scorer:
     controls = cells.features[reference_fields(cells.fields)[cells.field]]
     numbers = [number for number in settings.factors if number <= min(controls.shape)] or [min(controls.shape)]
     analyses = [FactorAnalysis(number, random_state=settings.seed).fit(controls) for number in numbers]
-    return nearest(cells, [lambda own, fa=fa: field_means(own, fa.transform(own.features)) for fa in analyses])
+    return nearest(cells, [partial(field_means, of=analysis.transform) for analysis in analyses])
 
 
 def sphered(cells: Cells, settings: ProfileSettings) -> Scorer:
     """The nearest neighbour of the mean profile, sphered on the profiles of control fields."""
     reference = field_means(cells)[reference_fields(cells.fields)]
-    return nearest(cells, [lambda own, x=x: sphering(reference, field_means(own), x) for x in settings.regularisations])
+
+    def profile(regularisation: float, own: Cells) -> np.ndarray:
+        return sphering(reference, field_means(own), regularisation)
+
+    return nearest(cells, [partial(profile, value) for value in settings.regularisations])
 
 
 def nearest(cells: Cells, profiles: list[Profile]) -> Scorer:
-    """The scorer with the lowest log loss on the validation fields, of all combinations of three choices.
+    """The scorer with the lowest log loss on the validation fields. There are three choices:
 
-    The choices are: one of ``profiles``; as references, the mean profiles of training treatments (compound,
-    concentration and label) or of classes; as origin of the cosine, 0, which is the controls (as Ljosa), or the mean
-    of the references, which gives the controls a direction of their own where they are a class.
+    one of ``profiles``; as references, the mean profiles of training treatments (compound, concentration and label)
+    or of classes; as origin of the cosine, 0, which is the controls (as Ljosa), or the mean of the references, which
+    gives the controls a direction of their own where they are a class.
     """
     training, validation = cells.where(cells.split("train")), cells.where(cells.split("validation"))
     options = []
@@ -79,10 +83,7 @@ def group_means(profiles: np.ndarray, cells: Cells, columns: list[str]) -> tuple
 
 
 def similarity(profiles: np.ndarray, references: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Cosine of each of ``profiles`` (N, K) to the nearest reference of each class, (N, C).
-
-    It is −1 for a class without reference. The cosine of a profile of zeros is 0.
-    """
+    """Cosine of each of ``profiles`` (N, K) to the nearest reference of each class, (N, C); −1 without reference."""
     cosine = cosine_similarity(profiles, references)
     result = np.full((len(profiles), n_classes), -1.0)
     for label in np.unique(labels):
@@ -91,10 +92,7 @@ def similarity(profiles: np.ndarray, references: np.ndarray, labels: np.ndarray,
 
 
 def fit_temperature(similar: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """T in [0.001, 10] with the lowest mean −log softmax(``similar`` / T) of ``targets``, and that loss.
-
-    ``similar`` is (N, C); ``targets`` (N,) are class indices.
-    """
+    """T in [0.001, 10] with the lowest mean −log softmax(``similar`` (N, C) / T) at ``targets`` (N,), and that loss."""
 
     def loss(log_temperature: float) -> float:
         logs = log_softmax(similar / np.exp(log_temperature), axis=1)

@@ -29,8 +29,7 @@ def seeds_for(name: str, seeds: list[int]) -> list[int]:
 def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
-    Fields without cells are left out. Where a field has several labels, the first counts.
-    Raises ValueError for a name that is not in ``BASELINES``.
+    Fields without cells are left out. Of several labels the first counts. Raises ValueError for an unknown name.
     """
     if name not in BASELINES:
         raise ValueError(f"baselines: '{name}' is not one of {', '.join(BASELINES)}.")
@@ -38,9 +37,8 @@ def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
 
 
 def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables of predictions and of profiles, float32, for the rows of ``fields_to_predict``.
+    """``prediction_table``, with y as probabilities that sum to 1, and ``profile_table`` of the ``fields_to_predict``.
 
-    For their columns see ``prediction_table``, with y as probabilities that sum to 1, and ``profile_table``.
     A field without cells gets the shares of the classes among the training fields as y, and a profile of zeros.
     """
     cells_to_predict = cells.where(cells.fields.index.isin(fields_to_predict(cells.fields).index))
@@ -70,10 +68,7 @@ def run_baselines(
 
 
 def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Path) -> pd.DataFrame:
-    """Fit the baseline ``name``, write its run to ``folder``, and return its predictions.
-
-    Writes ``predictions.csv`` and ``features.parquet``, see ``predict_baseline``.
-    """
+    """Fit the baseline ``name``, write ``predictions.csv`` and ``features.parquet``, and return the predictions."""
     predictions, features = predict_baseline(fit_baseline(name, cells, settings), cells)
     write_table(predictions, folder / "predictions.csv")
     write_table(features, folder / "features.parquet")

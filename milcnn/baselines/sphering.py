@@ -13,10 +13,8 @@ def sphering(reference: np.ndarray, profiles: np.ndarray, regularisation: float 
     not at all, as in most directions if n < D. As λ → 0 the covariance of the sphered ``reference`` goes to I.
 
     Returns (m, D) float64. Raises ValueError when λ is not above 0, when ``reference`` has fewer than two different
-    rows, and when λ is so small that Σ + λ τ I is singular.
-
-    Σ + λ τ I comes from scikit-learn. The Spherize of pycytominer 1.7.1 is another transform: it adds its ε to the
-    singular values, not to the variances, so it has no λ τ (results differ by 15 to 99 % on random profiles).
+    rows, and when λ is so small that Σ + λ τ I is singular. pycytominer's Spherize is another transform: it adds ε to
+    the singular values instead of λ τ to the variances (results differ by 15 to 99 % of the largest value).
 
     Whitening of control profiles: Ando, McLean, Berndl 2017, doi 10.1101/161422; ZCA: Kessy, Lewin, Strimmer 2018,
     doi 10.1080/00031305.2016.1277159.
