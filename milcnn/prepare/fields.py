@@ -1,4 +1,4 @@
-"""Prepare a screen: read every field, correct it, and write what ``prepared`` opens."""
+"""Prepare a screen: read and correct every field, and write the folder that ``prepared`` opens."""
 
 import shutil
 from pathlib import Path
@@ -26,48 +26,39 @@ def prepare(
     quality_settings: QualitySettings | None = None,
     origin: object = None,
 ) -> Prepared:
-    """Read every field of ``screen`` and write it to ``folder``, in the layout told above.
+    """Prepare every field of ``screen`` and write the study to ``folder``; see ``prepared`` for the files.
 
-    Work is done in ``.<folder>.part`` beside ``folder`` and moved once all of it is there: until then
-    what was prepared before stays as it was. An interrupted call goes on where it stopped: plates
-    that are finished, here or there, are kept while everything they depend on is unchanged (see
-    ``plates.fingerprint``; ``origin`` is what made the screen, such as its kind and settings). A new
-    split changes the table only. Raises SplitError, OSError when the disk is full, and whatever
-    ``Screen.read`` raises.
+    All is written to ``.<folder>.part`` beside ``folder``, and moved once it is complete; until then the previous study
+    stays. The next call continues after an interruption: it keeps finished plates whose fingerprint is the same, see
+    ``plates.plate_fingerprint``. ``origin`` says how the screen was made, such as its kind and settings. A new split
+    changes the tables only. Raises SplitError, OSError if the disk is full, and whatever ``Screen.read`` raises.
     """
-    settings = settings or PrepareSettings()
-    dealing = split_settings or SplitSettings()
-    fields = splits.split_screen(screen, dealing)
+    settings, split_settings = settings or PrepareSettings(), split_settings or SplitSettings()
+    fields = splits.split_screen(screen, split_settings)
     fields = fields.assign(index=fields.groupby(PLATE).cumcount())
     part = folder.with_name(f".{folder.name}.part")
     records = write_plates(screen, folder, part, settings, origin)
-    entries = [
-        records[str(plate)]["fields"][index] for plate, index in zip(fields[PLATE], fields["index"], strict=True)
-    ]
-    measures = pd.DataFrame([entry["quality"] for entry in entries], index=fields.index)[
-        quality.columns(screen.channels)
-    ]
+    keys = zip(fields[PLATE].astype(str), fields["index"], strict=True)
+    # one entry per field: those of its record, and the facts of its plate
+    entries = pd.DataFrame([records[plate] | records[plate]["fields"][index] for plate, index in keys])
+    entries.index = fields.index
+    names = [f"Quality_{name}_{channel}" for name in quality.MEASURES for channel in screen.channels]
+    measures = pd.DataFrame(entries["quality"].tolist(), index=fields.index)[[*names, "Quality_Clipped"]]
     fields = pd.concat([fields, measures.astype(float)], axis=1)
     fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
-    mean, std = channel_statistics(records, fields[fields[SPLIT] == "train"])
-    facts = {
-        "study": study,
-        "channels": screen.channels,
-        "classes": screen.classes,
-        "pixel_size": screen.pixel_size and screen.pixel_size * settings.downscale,
-        "multilabel": screen.multilabel,
-        "protocol": screen.protocol if dealing.kind == "given" else dealing.kind,
-        "mean": mean,
-        "std": std,
-        "settings": settings.model_dump(exclude={"workers"}),
-    }
+    mean, std = channel_statistics(entries[fields[SPLIT] == "train"])
+    pixel_size = screen.pixel_size and screen.pixel_size * settings.downscale
+    protocol = screen.protocol if split_settings.kind == "given" else split_settings.kind
+    channels, classes, multilabel = screen.channels, screen.classes, screen.multilabel
+    kept_settings = settings.model_dump(exclude={"workers"})
+    ready = Prepared(folder, study, channels, classes, mean, std, pixel_size, multilabel, protocol, kept_settings)
     with plates.room_for(part, "the tables", 0):
         write_table(fields, part / "fields.csv")
         if screen.objects is not None:
-            write_table(objects_left(screen.objects, fields, records, settings), part / "objects.csv")
+            write_table(remaining_objects(screen.objects, fields, entries, settings), part / "objects.csv")
         if screen.skipped is not None:
             write_table(screen.skipped, part / "skipped.csv")
-        write_json(facts, part / "prepared.json")
+        write_json({key: value for key, value in vars(ready).items() if key != "folder"}, part / "prepared.json")
     move_in(part, folder, list(records))
     return load_prepared(folder, study)
 
@@ -75,36 +66,33 @@ def prepare(
 def write_plates(
     screen: Screen, folder: Path, part: Path, settings: PrepareSettings, origin: object
 ) -> dict[str, dict]:
-    """The record of each plate, of which those that are nowhere finished are written to ``part``."""
-    for left in part.glob("*/.*.part*"):  # of a process that was killed
-        left.unlink()
+    """Write the plates that are not finished in ``folder`` or ``part`` to ``part``; return all records by plate."""
+    for half_written in part.glob("*/.*.part*"):  # by a process that was killed
+        half_written.unlink()
     table = screen.fields.assign(index=screen.fields.groupby(PLATE).cumcount())
     records = {}
     with tqdm(total=len(table), desc="prepare", unit="field") as bar:
         for plate, rows in table.groupby(table[PLATE].astype(str), sort=False):
             if Path(plate).name != plate:
-                raise ValueError(f"plate '{plate}': names a file once prepared; give it a name without '/'.")
-            mark = plates.plate_fingerprint(screen, rows, settings, origin)
-            found = [plates.finished(place, plate, mark, screen.truth is not None) for place in (folder, part)]
-            records[plate] = next(filter(None, found), None)
-            if records[plate] is None:
-                records[plate] = plates.write_plate(screen, rows, settings, part, mark, bar)
-            else:
-                bar.update(len(rows))
+                raise ValueError(f"plate '{plate}': a plate names its file; give it a name without '/'.")
+            fingerprint = plates.plate_fingerprint(screen, rows, settings, origin)
+            done = [plates.finished(place, plate, fingerprint, screen.truth is not None) for place in (folder, part)]
+            record = done[0] or done[1] or plates.write_plate(screen, rows, settings, part, fingerprint, bar)
+            records[plate] = record
+            bar.update(sum(len(record["fields"]) for record in records.values()) - bar.n)  # plates that were finished
     return records
 
 
 def move_in(part: Path, folder: Path, names: list[str]) -> None:
-    """Move all of ``part`` to its place in ``folder``, and remove plates that are not of ``names``.
+    """Move all files of ``part`` to ``folder``, and remove plates that are not in ``names``.
 
-    Only renames: a crash in between leaves no ``prepared.json``, and every record that is there
-    beside arrays that it tells the truth about.
+    Records move after arrays, ``prepared.json`` last. A crash in between leaves no record beside an outdated array.
     """
     (folder / "prepared.json").unlink(missing_ok=True)
     for record in part.glob("plates/*.json"):
-        plates.record_path(folder, record.stem).unlink(missing_ok=True)
-    last = [*part.glob("plates/*.json"), part / "prepared.json"]
-    for path in [*(path for path in part.rglob("*") if path.is_file() and path not in last), *last]:
+        (folder / "plates" / record.name).unlink(missing_ok=True)
+    files = [path for path in part.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path == part / "prepared.json", path.suffix == ".json")):
         target = folder / path.relative_to(part)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -114,31 +102,26 @@ def move_in(part: Path, folder: Path, names: list[str]) -> None:
     shutil.rmtree(part)
 
 
-def objects_left(
-    objects: pd.DataFrame, fields: pd.DataFrame, records: dict[str, dict], settings: PrepareSettings
+def remaining_objects(
+    objects: pd.DataFrame, fields: pd.DataFrame, entries: pd.DataFrame, settings: PrepareSettings
 ) -> pd.DataFrame:
-    """``objects`` that have a pixel left after the cut, with ``y`` and ``x``, where told, in prepared pixels."""
+    """The ``objects`` with a pixel left after cropping; ``y`` and ``x``, if given, become prepared pixels."""
     if not settings.crop and settings.downscale == 1:
         return objects
-    seen = [records[str(row[PLATE])]["fields"][row["index"]]["objects"] for _, row in fields.iterrows()]
-    left = fields[FIELD_KEY].assign(object=seen).explode("object").dropna().astype({"object": objects["object"].dtype})
-    objects = objects.merge(left, on=[*FIELD_KEY, "object"])
-    corners = np.array([records[str(plate)]["corner"] for plate in objects[PLATE]]).reshape(-1, 2)
+    kept = fields[FIELD_KEY].assign(object=entries["objects"], _corner=entries["corner"]).explode("object")
+    kept = kept.dropna(subset="object").astype({"object": objects["object"].dtype})
+    objects = objects.merge(kept, on=[*FIELD_KEY, "object"])
+    corners = np.array(objects.pop("_corner").tolist()).reshape(-1, 2)
     for axis, start in zip(("y", "x"), corners.T, strict=True):
         if axis in objects:
             objects[axis] = (objects[axis] - start) / settings.downscale
     return objects
 
 
-def channel_statistics(records: dict[str, dict], rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over the fields of ``rows``, in float64."""
-    count, total, squares = 0, 0.0, 0.0
-    for plate, index in zip(rows[PLATE].astype(str), rows["index"], strict=True):
-        entry = records[plate]["fields"][index]
-        count += records[plate]["pixels"]
-        total += np.array(entry["sum"])
-        squares += np.array(entry["squares"])
-    mean = total / count
-    std = np.sqrt(squares / count - mean**2)
-    # a constant channel carries nothing: leave it at 0 instead of dividing by 0
+def channel_statistics(entries: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over the fields of ``entries``, in float64."""
+    total, squares = (sum(map(np.array, entries[column]), np.float64(0)) for column in ("sum", "squares"))
+    mean = total / entries["pixels"].sum()
+    std = np.sqrt(squares / entries["pixels"].sum() - mean**2)
+    # a constant channel stays at 0: do not divide by 0
     return mean.tolist(), np.where(std > 0, std, 1).tolist()

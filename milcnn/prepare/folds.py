@@ -1,7 +1,7 @@
-"""Groups of fields that a split keeps together, and ways to deal them into parts."""
+"""Groups of fields that a split keeps together, and ways to assign them to folds."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,115 +10,96 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from milcnn.columns import BATCH, COMPOUND, FIELD_KEY, PLATE, REPLICATE, SETS, SPLIT, WELL
 from milcnn.roles import is_control
 
-GROUPS = {
-    "field": FIELD_KEY,
-    "well": [PLATE, WELL],
-    "plate": [PLATE],
-    "replicate": [REPLICATE],
-    "compound": [COMPOUND],
-    "compound_batch": [BATCH],
-}
-ATTEMPTS = 20  # shuffles, of which the first that leaves no class out is taken
+GROUPS = {"field": FIELD_KEY, "well": [PLATE, WELL], "plate": [PLATE], "replicate": [REPLICATE]}
+GROUPS |= {"compound": [COMPOUND], "compound_batch": [BATCH]}
+ATTEMPTS = 20  # shuffles to try until no class is missing
 
 
 class SplitError(ValueError):
-    """Why a table can't be split as asked, in one sentence."""
+    """Why a table cannot be split with these settings, in one sentence."""
 
 
 def groups_of(fields: pd.DataFrame, kind: str) -> np.ndarray:
     """The group of each field, (N,) str. Raises SplitError for a missing column or value."""
+    treated = ~is_control(fields)
     if kind == "compound_batch":
-        refuse_empty(fields, COMPOUND, kind, ~is_control(fields))
-    names = joined(fields, GROUPS[kind], kind, ~is_control(fields) if kind == "compound" else slice(None))
-    if kind == "compound":
-        control = is_control(fields)
-        names[control] = "control " + joined(fields, GROUPS["well"], kind)[control]
-    return names
+        joined(fields, [COMPOUND], kind, treated)
+    if kind != "compound":
+        return joined(fields, GROUPS[kind], kind)
+    compounds = joined(fields, [COMPOUND], kind, treated)
+    return np.where(treated, compounds, "control " + joined(fields, GROUPS["well"], kind))
 
 
-def joined(fields: pd.DataFrame, columns: list[str], kind: str, needed: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """The values of ``columns`` as one name a field, (N,) str."""
+def joined(fields: pd.DataFrame, columns: list[str], kind: str, needed: np.ndarray | bool = True) -> np.ndarray:
+    """The values of ``columns`` as one name per field, (N,) str.
+
+    Raises SplitError if a column is missing, or empty in a ``needed`` field.
+    """
     for column in columns:
-        refuse_empty(fields, column, kind, needed)
+        if column not in fields:
+            raise SplitError(f"split by {kind}: the table has no column {column}.")
+        if empty := (fields[column].isna() & needed).sum():
+            raise SplitError(f"split by {kind}: {column} is empty in {empty} fields; fill it in.")
     return np.array(["/".join(map(str, key)) for key in fields[columns].itertuples(index=False)], object)
 
 
-def refuse_empty(fields: pd.DataFrame, column: str, kind: str, needed: np.ndarray | slice) -> None:
-    """Raise SplitError where ``column`` is missing, or empty in one of the ``needed`` fields."""
-    if column not in fields:
-        raise SplitError(f"split by {kind}: the table has no column {column}.")
-    missing = fields[column].isna()[needed].sum()
-    if missing:
-        raise SplitError(f"split by {kind}: {column} is empty in {missing} fields; fill it in.")
-
-
 def sides(fields: pd.DataFrame, kind: str, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ``chosen`` fields, and those that share nothing with them that ``kind`` keeps apart; (N,) bool."""
+    """The ``chosen`` fields, and the others without those that share a compound in compound_batch, (N,) bool each."""
     others = ~chosen
     if kind == "compound_batch":
-        treatment, compound = ~is_control(fields), fields[COMPOUND]
-        others &= ~(treatment & compound.isin(compound[chosen & treatment].unique()).to_numpy())
+        treated, compound = ~is_control(fields), fields[COMPOUND]
+        others &= ~(treated & compound.isin(compound[chosen & treated].unique()).to_numpy())
     return chosen, others
 
 
-def absent(members: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Classes that occur, but not among the ``chosen`` fields, (C,) bool."""
-    return members.any(axis=0) & ~members[chosen].any(axis=0)
+def absent(members: np.ndarray, chosen: np.ndarray) -> int:
+    """How many classes of ``members`` (N, C) bool occur, but not in the ``chosen`` fields."""
+    return int((members.any(axis=0) & ~members[chosen].any(axis=0)).sum())
 
 
-def best_parts(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> np.ndarray:
-    """The part, 0 to ``folds`` − 1, of each field, (N,) int; of some shuffles, that which leaves out fewest classes."""
-    best, fewest = None, np.inf
-    for parts in shuffles(fields, members, kind, folds, seed):
-        pairs = [sides(fields, kind, parts == part) for part in range(folds)]
-        lost = sum(int(absent(members, side).sum()) for pair in pairs for side in pair)
-        if lost < fewest:
-            best, fewest = parts, lost
-        if lost == 0:
+def fewest_absent(candidates: Iterable[tuple[tuple[int, int], np.ndarray]]) -> np.ndarray:
+    """Of pairs (numbers of absent classes, array), the first array with the fewest."""
+    best, fewest = np.empty(0), (np.inf, np.inf)
+    for count, array in candidates:
+        if count < fewest:
+            best, fewest = array, count
+        if count == (0, 0):
             break
     return best
 
 
 def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> Iterator[np.ndarray]:
-    """Ways to deal the groups into ``folds`` parts in which the classes are as equal as they can be.
+    """Ways to assign the groups to ``folds`` parts with classes as equal as possible, (N,) int each.
 
-    Where each group is of one class its groups are dealt evenly; else the numbers of fields are
-    balanced, as far as groups go.
+    If each group has one class, the groups of each class are spread evenly. Else the numbers of fields are
+    balanced as well as the groups allow.
     """
     names, groups = np.unique(groups_of(fields, kind), return_inverse=True)
     if len(names) < folds:
         what = "batches" if kind == "compound_batch" else f"groups ({kind})"
-        raise SplitError(f"split by {kind}: {len(names)} {what} can't be dealt into folds = {folds}; lower folds.")
-    # of several labels the rarest: the others are frequent enough to spread by themselves
+        raise SplitError(f"split by {kind}: {len(names)} {what} are too few for folds = {folds}; lower folds.")
+    # of several labels the rarest: frequent labels spread by themselves
     rarest = np.where(members, members.sum(axis=0), np.iinfo(np.int64).max).argmin(axis=1)
     if np.bincount(rarest).max() < folds:
         raise SplitError(f"split by {kind}: every class has fewer fields than folds = {folds}; lower folds.")
     of_group = np.zeros(len(names), int)
     of_group[groups] = rarest
     pure = (of_group[groups] == rarest).all() and np.bincount(of_group).max() >= folds
-    # each group a part of its own: there is one way only
+    splitter, sample = (StratifiedKFold, [of_group] * 2) if pure else (StratifiedGroupKFold, [rarest, rarest, groups])
+    # if each group is a part of its own, there is only one way
     for attempt in range(ATTEMPTS if len(names) > folds else 1):
-        shuffle = {"shuffle": True, "random_state": np.random.RandomState([seed, attempt])}
+        parts = np.zeros(len(sample[0]), int)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class rarer than folds: told by refuse_missing
-            if pure:
-                dealer = StratifiedKFold(folds, **shuffle).split(of_group, of_group)
-                yield numbered(dealer, len(names))[groups]
-            else:
-                yield numbered(StratifiedGroupKFold(folds, **shuffle).split(fields, rarest, groups), len(fields))
-
-
-def numbered(dealer: Iterator[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:
-    """The number of the part that each member is in, (length,) int."""
-    parts = np.zeros(length, int)
-    for number, (_, members) in enumerate(dealer):
-        parts[members] = number
-    return parts
+            warnings.simplefilter("ignore", UserWarning)  # a class rarer than folds: refuse_missing reports it
+            shuffled = splitter(folds, shuffle=True, random_state=np.random.RandomState([seed, attempt]))
+            for number, (_, chosen) in enumerate(shuffled.split(*sample)):
+                parts[chosen] = number
+        yield parts[groups] if pure else parts
 
 
 def leaks(fields: pd.DataFrame, by: str | list[str], sets: list[str] = SETS) -> list[str]:
-    """The groups, by the column or columns ``by``, that have fields in more than one of ``sets``."""
+    """The groups with fields in more than one of ``sets``; ``by`` is the column or columns of a group."""
     columns = [by] if isinstance(by, str) else by
-    counts = fields[fields[SPLIT].isin(sets)].groupby(columns)[SPLIT].nunique()
-    groups = counts.index[counts > 1]
-    return sorted(", ".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in groups)
+    pairs = fields.loc[fields[SPLIT].isin(sets), [*columns, SPLIT]].dropna().drop_duplicates()
+    shared = pairs.loc[pairs.duplicated(columns), columns].drop_duplicates()
+    return sorted(", ".join(map(str, group)) for group in shared.itertuples(index=False))

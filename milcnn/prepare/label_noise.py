@@ -1,4 +1,4 @@
-"""Training labels made worse on purpose: the control of a result, and how fast it decays."""
+"""Make the training labels worse on purpose: a control, and a test of how fast a result decays."""
 
 import re
 
@@ -10,25 +10,26 @@ from milcnn.prepare.prepared import Prepared
 
 
 def with_condition(prepared: Prepared, condition: str, seed: int = 0) -> Prepared:
-    """``prepared`` with worse labels, or fewer fields, to learn from; test fields stay as they are.
+    """``prepared`` with worse labels or fewer training fields. Test fields do not change.
 
-    ``condition`` is one of
+    Values of ``condition``:
 
     - ``""``: nothing changes;
-    - ``shuffled``: labels are permuted within the training and within the validation fields, so that
-      there is nothing to learn, and a test score above chance is a leak;
-    - ``noise20``: 20 % of the training and of the validation fields get another label, drawn evenly;
+    - ``shuffled``: labels are permuted within the training and within the validation fields. There is nothing to
+      learn then, so a test score above chance shows a leak;
+    - ``noise20``: 20 % of the training and of the validation fields get another label at random;
     - ``share25``: 25 % of the training fields of each label are kept, at least one.
 
-    Raises ValueError for another one.
+    Raises ValueError for any other value.
     """
     kind, share = parse_condition(condition)
     rng = np.random.default_rng([seed, 11])
     fields = prepared.fields
     if kind == "share":
         training = fields[fields[SPLIT] == "train"]
-        kept = [random_share(labels, share, rng) for _, labels in training[LABEL].groupby(training[LABEL])]
-        fields = fields[(fields[SPLIT] != "train") | fields.index.isin(np.concatenate(kept))]
+        shuffled = [rng.permutation(rows.index) for _, rows in training.groupby(LABEL)]
+        kept = np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in shuffled])
+        fields = fields[(fields[SPLIT] != "train") | fields.index.isin(kept)]
     fields = fields.reset_index(drop=True)
     for split in ("train", "validation"):
         rows = fields.index[fields[SPLIT] == split]
@@ -40,32 +41,25 @@ def with_condition(prepared: Prepared, condition: str, seed: int = 0) -> Prepare
 
 
 def passes_for(condition: str, usual: int) -> int:
-    """How many passes over the training fields that ``condition`` keeps make as many steps as ``usual`` over all.
+    """The number of passes over fewer training fields that gives as many steps as ``usual`` passes over all of them.
 
-    A network that learns from a quarter of the fields would else make a quarter of the steps, and its score tell
-    of both. Raises ValueError as ``spoiled``.
+    The score then shows the effect of fewer fields, not of fewer steps. Raises ValueError, see ``with_condition``.
     """
     kind, share = parse_condition(condition)
     return round(usual / share) if kind == "share" else usual
 
 
 def parse_condition(condition: str) -> tuple[str, float]:
-    """``noise``, ``share``, ``shuffled`` or nothing, and the share; see ``spoiled``."""
+    """The kind (``noise``, ``share``, ``shuffled`` or empty) and the share, see ``with_condition``."""
     match = re.fullmatch(r"(noise|share)(\d+)|shuffled|", condition)
     share = int(match[2]) / 100 if match and match[2] else 0.0
     if not match or share > 1 or condition == "share0":
-        raise ValueError(f"condition: '{condition}' is none; there are shuffled, noise20 and share25, of up to 100 %.")
+        raise ValueError(f"condition: '{condition}' is unknown; use shuffled, noise20 or share25 (at most 100 %).")
     return match[1] or condition, share
 
 
-def random_share(labels: pd.Series, share: float, rng: np.random.Generator) -> np.ndarray:
-    """The index of a ``share`` of ``labels``, at least one."""
-    return rng.permutation(labels.index)[: max(1, round(share * len(labels)))]
-
-
 def with_wrong_labels(labels: pd.Series, share: float, rng: np.random.Generator) -> np.ndarray:
-    """``labels``, of which a ``share`` became another one that occurs."""
-    names = np.sort(labels.unique())
-    found = np.searchsorted(names, labels)
+    """``labels``, of which a random ``share`` is replaced by another label that occurs."""
+    names, codes = np.unique(labels, return_inverse=True)
     moved = rng.permutation(len(labels)) < round(share * len(labels))
-    return names[(found + moved * rng.integers(1, max(2, len(names)), len(labels))) % len(names)]
+    return names[(codes + moved * rng.integers(1, max(2, len(names)), len(labels))) % len(names)]

@@ -1,16 +1,15 @@
-"""Prepared fields: what ``fields.prepare`` writes once and everything else reads.
+"""A prepared study. ``fields.prepare`` writes it once; all later stages read it.
 
-A prepared study is a folder:
+It is a folder with these files:
 
-- ``fields.csv``: one row a field: the columns of ``Screen.fields``; ``Metadata_Split``, see
-  ``splits``; ``index``, its row in the arrays of its plate; and its quality, see ``quality``;
-- ``plates/<plate>.npy``: (N, C, H, W) in the dtype of the files, or uint16 where plates were scaled,
-  one array a plate; and ``plates/<plate>.json``, see ``plates``;
-- ``truth/<plate>.npy``: (N, H, W) uint8 or uint16, 0 for background and k for the k-th object, and
-  ``objects.csv``, see ``Screen``; only where the truth is known;
-- ``skipped.csv``: fields that the screen left out, with ``reason``; only where it tells;
-- ``prepared.json``: study, channels, classes, pixel_size (µm or null), the settings, and the mean
-  and standard deviation of each channel over the training fields. It is written last.
+- ``fields.csv``: one row per field. Columns: those of ``Screen.fields``; ``Metadata_Split``, see ``splits``;
+  ``index``, the row of the field in the arrays of its plate; quality measures and flags, see ``quality``.
+- ``plates/<plate>.npy``: the pixels (N, C, H, W) in the dtype of the raw files, or uint16 if the plate was scaled.
+- ``plates/<plate>.json``: the record of the plate, see ``plates``.
+- ``truth/<plate>.npy``: the object labels (N, H, W), uint8 or uint16; 0 is background, k is object k.
+- ``objects.csv``: one row per object, see ``Screen``. Like ``truth``, only if the truth is known.
+- ``skipped.csv``: the fields that the screen left out, with ``reason``; only if the screen lists them.
+- ``prepared.json``: the other attributes of ``Prepared``. It is written last.
 """
 
 import json
@@ -26,21 +25,21 @@ from milcnn.files import read_table
 
 
 def array_path(folder: Path, kind: str, plate: str) -> Path:
-    """The array of ``kind`` (plates or truth) of a plate."""
+    """The file of one array of a plate; ``kind`` is plates or truth."""
     return folder / kind / f"{plate}.npy"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared study; the arrays are memory-mapped and read-only."""
+    """A prepared study. Its arrays are memory-mapped and read-only."""
 
     folder: Path
     study: str
     channels: list[str]
     classes: list[str]
-    mean: list[float]
+    mean: list[float]  # of each channel over the training fields
     std: list[float]
-    pixel_size: float | None
+    pixel_size: float | None  # µm
     multilabel: bool = False  # a field may have several labels, written A|B
     protocol: str = "field"  # what training and test fields do not share
     settings: dict = field(default_factory=dict)  # of preprocessing.PrepareSettings
@@ -50,9 +49,9 @@ class Prepared:
         return read_table(self.folder / "fields.csv")
 
     def with_fields(self, fields: pd.DataFrame) -> "Prepared":
-        """This study with another table of its fields, such as fewer of them."""
+        """The same study with another table of fields, for example fewer fields."""
         other = replace(self)
-        other.__dict__["fields"] = fields  # where a cached_property keeps its value
+        other.__dict__["fields"] = fields  # here a cached_property keeps its value
         return other
 
     @property
@@ -61,7 +60,7 @@ class Prepared:
 
     @cached_property
     def objects(self) -> pd.DataFrame:
-        """One row an object of the truth; see ``Screen``."""
+        """One row per object of the truth, see ``Screen``."""
         return read_table(self.folder / "objects.csv")
 
     def of(self, split: str) -> pd.DataFrame:
@@ -69,7 +68,7 @@ class Prepared:
         return self.fields[self.fields[SPLIT] == split].reset_index(drop=True)
 
     def pixels(self, rows: pd.DataFrame) -> np.ndarray:
-        """The fields of ``rows``, in their order, (B, C, H, W)."""
+        """The fields of ``rows``, in the same order, (B, C, H, W)."""
         return self._stack("plates", rows)
 
     def truth(self, rows: pd.DataFrame) -> np.ndarray:
@@ -77,48 +76,49 @@ class Prepared:
         return self._stack("truth", rows).astype(np.uint16, copy=False)
 
     def labelled_mask(self, rows: pd.DataFrame) -> np.ndarray:
-        """True where a pixel belongs to an object of the class of its field's label, (B, H, W) bool.
+        """True for pixels of objects that have the class of their field's label, (B, H, W) bool.
 
-        Of several labels the first; nowhere when the truth is not known.
+        If a field has several labels, the first counts. All pixels are False if the truth is not known.
         """
         if not self.has_truth:
             fields = self.pixels(rows)
             return np.zeros((len(fields), *fields.shape[2:]), bool)
-        keyed = rows[FIELD_KEY].assign(wanted=first_label(rows))
-        objects = self.objects.merge(keyed, on=FIELD_KEY)
-        wanted = objects[objects["class"] == objects["wanted"]].groupby(FIELD_KEY)["object"].apply(list)
+        objects = self.objects.merge(rows[FIELD_KEY].assign(label=first_label(rows)), on=FIELD_KEY)
+        labelled = objects[objects["class"] == objects["label"]].groupby(FIELD_KEY)["object"].apply(list)
         keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
         pairs = zip(self.truth(rows), keys, strict=True)
-        return np.stack([np.isin(truth, wanted.get(key, [])) for truth, key in pairs])
+        return np.stack([np.isin(truth, labelled.get(key, [])) for truth, key in pairs])
 
     def label_share(self) -> pd.Series:
-        """Share of the objects of each field that carry its label; empty where the truth is not known."""
+        """The share of objects in each field that have its label. Empty if the truth is not known."""
         if not self.has_truth:
             return pd.Series(dtype=float)
         objects = self.objects.merge(self.fields[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
         return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
-        """The class index of each of ``rows``, (B,) int64; of several labels that of the first."""
+        """The class index of each of ``rows``, (B,) int64. If a field has several labels, the first counts."""
         return pd.Categorical(first_label(rows), categories=self.classes).codes.astype(np.int64)
 
     def _stack(self, kind: str, rows: pd.DataFrame) -> np.ndarray:
-        names = rows[PLATE].unique()
-        stacks = {name: np.load(array_path(self.folder, kind, name), mmap_mode="r") for name in names}
-        return np.stack([stacks[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
+        plates = {name: np.load(array_path(self.folder, kind, name), mmap_mode="r") for name in rows[PLATE].unique()}
+        return np.stack([plates[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
 
 
 def first_label(rows: pd.DataFrame) -> pd.Series:
-    """The label of each field, of several the first."""
+    """The label of each field; the first if a field has several."""
     return rows[LABEL].str.split(LABEL_MARK, regex=False).str[0]
 
 
 def load_prepared(folder: Path, study: str | None = None) -> Prepared:
-    """Open the prepared study in ``folder``. Raises FileNotFoundError, or ValueError when it is another."""
+    """Open the prepared study in ``folder``.
+
+    Raises FileNotFoundError if there is none, and ValueError if it is not ``study``.
+    """
     path = folder / "prepared.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no prepared fields; run the prepare stage first.")
+        raise FileNotFoundError(f"{path}: no prepared fields here; run the prepare stage first.")
     prepared = Prepared(folder=folder, **json.loads(path.read_text()))
     if study is not None and prepared.study != study:
-        raise ValueError(f"{path}: holds study '{prepared.study}', not '{study}'.")
+        raise ValueError(f"{path}: this is study '{prepared.study}', not '{study}'; check the folder.")
     return prepared

@@ -1,18 +1,17 @@
-"""Splits: which fields may be learnt from, which choose the epoch, which test.
+"""Splits: which fields train, which choose the epoch (validation), and which test.
 
-``Metadata_Split`` is train, validation, test, or anything else for fields of none of them.
+``Metadata_Split`` is train, validation or test; fields with another value are in none of the sets.
 
-| kind | what is never shared between the sets |
+| kind | what the sets never share |
 |---|---|
-| given | nothing is dealt: the screen's own ``Metadata_Split`` stays |
+| given | the screen's own ``Metadata_Split`` is kept |
 | field, well, plate, replicate | a field, a well of a plate, a plate, a ``Metadata_Replicate`` |
 | compound | a ``Metadata_Compound`` |
 | compound_batch | a ``Metadata_Compound`` and a ``Metadata_Batch`` |
 
-Negative controls (``Metadata_Control``) are no treatment: where compounds are left out, their wells are
-dealt instead. Under compound_batch the batches are dealt; fields of the other batches whose compound is
-also tested are ``unused``. Fields that the screen keeps out of all sets, and those whose label is no
-class, stay out.
+Negative controls (``Metadata_Control``) are not a treatment: with kind compound they are split by well. With
+compound_batch whole batches are assigned; treated fields of other batches are ``unused`` if their compound is tested.
+Fields that the screen keeps out of all sets, and fields whose label is not a class, are in no set.
 """
 
 from typing import Literal, Self
@@ -21,8 +20,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from milcnn.columns import LABEL, SETS, SPLIT, class_names, labels_of
-from milcnn.prepare.folds import COMPOUND, GROUPS, SplitError, absent, best_parts, groups_of, leaks, shuffles, sides
+from milcnn.columns import COMPOUND, LABEL, SETS, SPLIT, labels_of
+from milcnn.prepare.folds import GROUPS, SplitError, absent, fewest_absent, groups_of, leaks, shuffles, sides
 from milcnn.roles import is_control, kept_out
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
@@ -31,16 +30,16 @@ UNUSED = "unused"
 
 
 class SplitSettings(Settings):
-    """How the fields are dealt into sets."""
+    """How fields are assigned to the sets."""
 
     kind: Literal["given", "field", "well", "plate", "replicate", "compound", "compound_batch"] = "given"
-    folds: int = Field(5, ge=2)  # parts that the groups are dealt into, with classes as equal as they can be
-    fold: int = Field(0, ge=0)  # the part that tests; the same seed gives the same parts for each
-    validation: float = Field(0.2, gt=0, lt=1)  # share of the others that chooses the epoch; more if a class is small
-    validate_by: Literal["kind", "well", "field"] = "kind"  # what training and validation don't share
-    # allow: a class without training fields is not tested either, and a class without test fields is only trained
+    folds: int = Field(default=5, ge=2)  # parts with classes as equal as possible
+    fold: int = Field(default=0, ge=0)  # the part that tests; the same seed gives the same parts for each
+    validation: float = Field(default=0.2, gt=0, lt=1)  # share of the rest for validation; more if a class is small
+    validate_by: Literal["kind", "well", "field"] = "kind"  # what training and validation do not share
+    # allow: a class without training fields is not tested; a class without test fields is still trained
     missing_classes: Literal["refuse", "allow"] = "refuse"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def fold_is_one_of_folds(self) -> Self:
@@ -50,31 +49,23 @@ class SplitSettings(Settings):
 
 
 def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
-    """The fields of ``screen`` with their ``Metadata_Split``; see ``split``."""
-    return split(screen.fields, settings, screen.classes, screen.multilabel)
+    """The fields of ``screen`` with ``Metadata_Split`` as ``settings`` define it; see the head of this module.
 
-
-def split(
-    fields: pd.DataFrame, settings: SplitSettings, classes: list[str] | None = None, multilabel: bool = False
-) -> pd.DataFrame:
-    """``fields`` with ``Metadata_Split``, dealt as ``settings`` say; see the head of this module.
-
-    ``classes`` default to the labels that occur. Raises SplitError when a column or value that the
-    groups are made of is missing, when there are too few groups, when a group is shared by two sets,
-    or when a class is left without training or test fields.
+    Raises SplitError if a column or value for the groups is missing, if there are too few groups, if two sets share a
+    group, or if a class has no training or test fields.
     """
-    members = membership(fields, classes, multilabel)
-    known = members.any(axis=1)
-    sets = np.full(len(fields), UNUSED, dtype=object)
+    fields, names = screen.fields, screen.classes
+    labels = [set(labels_of(label, screen.multilabel)) for label in fields[LABEL]]
+    members = np.array([[name in own for name in names] for own in labels], bool).reshape(len(fields), len(names))
     if settings.kind == "given":
         if SPLIT not in fields:
             raise SplitError(f"split: the screen has no {SPLIT}; choose a kind of {', '.join(GROUPS)}.")
-        given = fields[SPLIT].fillna(UNUSED).replace("", UNUSED).to_numpy(object)
-        sets = np.where(np.isin(given, SETS) & ~known, UNUSED, given)
+        sets = fields[SPLIT].fillna(UNUSED).replace("", UNUSED).to_numpy(object)
+        sets = np.where(np.isin(sets, SETS) & ~members.any(axis=1), UNUSED, sets)
     else:
-        taking_part = np.flatnonzero(known & ~kept_out(fields))
-        sets[taking_part] = assigned_sets(fields.iloc[taking_part], members[taking_part], settings)
-    names = classes or class_names(fields, multilabel)
+        used = members.any(axis=1) & ~kept_out(fields)
+        sets = np.full(len(fields), UNUSED, dtype=object)
+        sets[used] = assigned_sets(fields[used], members[used], settings)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
         sets[np.isin(sets, SETS) & members[:, ~trained].any(axis=1)] = UNUSED
@@ -84,96 +75,87 @@ def split(
     return table
 
 
-def membership(fields: pd.DataFrame, classes: list[str] | None, multilabel: bool) -> np.ndarray:
-    """Whether field n carries class c, (N, C) bool."""
-    names = classes or class_names(fields, multilabel)
-    labels = [set(labels_of(label, multilabel)) for label in fields[LABEL]]
-    return np.array([[name in own for name in names] for own in labels], bool).reshape(len(fields), len(names))
-
-
 def assigned_sets(fields: pd.DataFrame, members: np.ndarray, settings: SplitSettings) -> np.ndarray:
-    """The set of each field, (N,) str."""
-    parts = best_parts(fields, members, settings.kind, settings.folds, settings.seed)
-    test, train = sides(fields, settings.kind, parts == settings.fold)
+    """The set of each field, (N,) str; ``members`` (N, C) bool says which classes a field has."""
+
+    def total_absent(parts: np.ndarray) -> int:
+        pairs = (sides(fields, settings.kind, parts == part) for part in range(settings.folds))
+        return sum(absent(members, side) for pair in pairs for side in pair)
+
+    ways = shuffles(fields, members, settings.kind, settings.folds, settings.seed)
+    parts = fewest_absent(((total_absent(parts), 0), parts) for parts in ways)
+    test, rest = sides(fields, settings.kind, parts == settings.fold)
+    if not rest.any():
+        raise SplitError(f"split by {settings.kind}: no field is left to train on when part {settings.fold} tests.")
+    validation, train = validation_and_train(fields[rest], members[rest], settings)
     sets = np.full(len(fields), UNUSED, dtype=object)
     sets[test] = "test"
-    rest = np.flatnonzero(train)
-    if len(rest) == 0:
-        raise SplitError(f"split by {settings.kind}: no field is left to train on when part {settings.fold} tests.")
-    kind = settings.kind if settings.validate_by == "kind" else settings.validate_by
-    validation, train = validation_of(fields.iloc[rest], members[rest], kind, settings)
-    sets[rest[validation]] = "validation"
-    sets[rest[train]] = "train"
+    sets[rest] = np.select([validation, train], ["validation", "train"], UNUSED)
     return sets
 
 
-def validation_of(
-    fields: pd.DataFrame, members: np.ndarray, kind: str, settings: SplitSettings
+def validation_and_train(
+    fields: pd.DataFrame, members: np.ndarray, settings: SplitSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Validation and training fields, (N,) bool each; no class loses its last training field if that can be."""
+    """Validation and training fields, (N,) bool each. Each class keeps a training field if possible."""
+    kind = settings.kind if settings.validate_by == "kind" else settings.validate_by
     folds = min(max(2, round(1 / settings.validation)), len(np.unique(groups_of(fields, kind))))
     if folds < 2:
         raise SplitError(
             f"split by {settings.kind}: one {kind} is left for training and validation; "
             "lower folds, or set validate_by to well or field."
         )
-    best, fewest = None, (np.inf, np.inf)
-    # fewer, larger parts where a class has too few groups to be in each
-    ways = (parts for count in range(folds, 1, -1) for parts in shuffles(fields, members, kind, count, settings.seed))
-    for parts in ways:
-        for part in range(parts.max() + 1):
-            validation, train = sides(fields, kind, parts == part)
-            lost = (int(absent(members, train).sum()), int(absent(members, validation).sum()))
-            if lost < fewest and train.any():
-                best, fewest = (validation, train), lost
-        if fewest == (0, 0):
-            break
-    if best is None:
-        raise SplitError(f"split by {settings.kind}: nothing is left to train on beside a {kind} for validation.")
-    return best
+    candidates = (
+        ((absent(members, train), absent(members, validation)), validation)
+        for count in range(folds, 1, -1)  # fewer, larger parts if a class has too few groups to be in each
+        for parts in shuffles(fields, members, kind, count, settings.seed)
+        for part in range(parts.max() + 1)
+        for validation, train in [sides(fields, kind, parts == part)]
+    )
+    validation, train = sides(fields, kind, fewest_absent(candidates))
+    if not train.any():
+        raise SplitError(f"split by {settings.kind}: after one {kind} for validation no field is left to train on.")
+    return validation, train
 
 
 def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
-    """Raise SplitError when two sets share what ``settings`` keep apart."""
+    """Raise SplitError if two sets share what ``settings`` keep apart."""
     kind = settings.kind if settings.kind != "given" else "field"
     inner = kind if settings.validate_by == "kind" else settings.validate_by
-    for other, rule in (("train", kind), ("validation", kind), (None, inner)):
-        sets = [other, "test"] if other else ["train", "validation"]
-        treatments = table[~is_control(table)]
-        checks = [(table, GROUPS[rule])] if rule != "compound" else [(treatments, [COMPOUND]), (table, GROUPS["well"])]
-        if rule == "compound_batch":
-            checks.append((treatments, [COMPOUND]))
+    treated = table[~is_control(table)]
+    for one, other, rule in (("train", "test", kind), ("validation", "test", kind), ("train", "validation", inner)):
+        checks = [(table, GROUPS["well" if rule == "compound" else rule])]
+        if rule in ("compound", "compound_batch"):
+            checks.append((treated, [COMPOUND]))
         for rows, columns in checks:
-            shared = leaks(rows, columns, sets)
-            if shared:
-                raise SplitError(
-                    f"split {settings.kind}: {' and '.join(sets)} share {few(shared)} "
-                    f"({' and '.join(column.removeprefix('Metadata_').lower() for column in columns)})."
-                )
+            if shared := leaks(rows, columns, [one, other]):
+                what = " and ".join(column.removeprefix("Metadata_").lower() for column in columns)
+                raise SplitError(f"split {settings.kind}: {one} and {other} share {first_five(shared)} ({what}).")
 
 
 def refuse_missing(sets: np.ndarray, members: np.ndarray, names: list[str], settings: SplitSettings) -> None:
-    """Raise SplitError when a set is empty, or a class has no training or test fields."""
+    """Raise SplitError if a set is empty, or a class has no training or test fields."""
+
+    def without(rows: np.ndarray) -> str:
+        return first_five([name for name, count in zip(names, members[rows].sum(axis=0), strict=True) if count == 0])
+
     if len(names) < 2:
-        raise SplitError(f"split {settings.kind}: the table holds one class, {names}; nothing can be told apart.")
+        raise SplitError(f"split {settings.kind}: the table has one class, {names}; at least two are needed.")
     for name in SETS:
         if not (sets == name).any():
             raise SplitError(f"split {settings.kind}: no field is in {name}.")
     if settings.missing_classes == "allow":
         return
-    nowhere = [name for name, occurs in zip(names, members.any(axis=0), strict=True) if not occurs]
-    if nowhere:
-        raise SplitError(f"split {settings.kind}: no field at all is of class {few(nowhere)}; mend the classes.")
+    if nowhere := without(np.full(len(sets), True)):
+        raise SplitError(f"split {settings.kind}: no field has class {nowhere}; correct the classes.")
     for name in ("train", "test") if settings.kind == "given" else SETS:
-        without = [names[index] for index in np.flatnonzero(~members[sets == name].any(axis=0))]
-        if without:
+        if missing := without(sets == name):
             raise SplitError(
-                f"split {settings.kind}: {name} has no field of class {few(without)}; each needs a group of its own in "
+                f"split {settings.kind}: {name} has no field of class {missing}; each needs a group of its own in "
                 "training, validation and test. Change folds or validate_by, or set missing_classes to allow."
             )
 
 
-def few(names: list[str]) -> str:
+def first_five(names: list[str]) -> str:
     """At most five of ``names``, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return "; ".join(names[:5]) + more
+    return "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""Prepared fields against what a careful reader would compute by hand."""
+"""Prepared fields against values computed by hand, and what stays on disk after a failure."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ CHANNELS = ["DNA", "Actin"]
 
 
 def field_table(plates_of: int = 3, fields_of: int = 8) -> pd.DataFrame:
-    """Fields of which the last two of each plate test, and the second to last but two validate."""
+    """Plates of 8 fields by default: wells A0 to A3 train, A4 and A5 validate, A6 and A7 test."""
     rows = [
         {
             "Metadata_Plate": f"P{plate}",
@@ -45,7 +45,7 @@ def field_table(plates_of: int = 3, fields_of: int = 8) -> pd.DataFrame:
 
 
 def pixels_of(row: pd.Series, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Blurred spots and noise that depend on the field's names only."""
+    """Blurred spots and noise that depend on plate and well only."""
     return drawn(f"{row['Metadata_Plate']}{row['Metadata_Well']}", shape).copy()
 
 
@@ -77,7 +77,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 class Counted:
-    """A reader that counts, and that fails when it is asked for one field."""
+    """A reader that lists the fields it reads, and fails at the field ``fails_at``."""
 
     def __init__(self, fails_at: str = ""):
         self.fails_at = fails_at
@@ -91,10 +91,32 @@ class Counted:
         return pixels_of(row)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """The default study in a folder: 3 plates, no truth. Tests copy it or compare with it."""
+    folder = tmp_path_factory.mktemp("plain") / "mine"
+    prepare(screen_of(field_table()), "mine", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory) -> Path:
+    """The same study with ``downscale`` 2."""
+    folder = tmp_path_factory.mktemp("halved") / "mine"
+    prepare(screen_of(field_table()), "mine", folder, PrepareSettings(downscale=2))
+    return folder
+
+
+@pytest.fixture
+def mine(tmp_path, plain) -> Path:
+    """A copy of ``plain`` for one test."""
+    return shutil.copytree(plain, tmp_path / "mine")
+
+
 # what is stored
 
 
-def test_defaults_store_what_was_read(tmp_path):
+def test_defaults_store_the_raw_pixels(tmp_path):
     table = field_table()
     ready = prepare(screen_of(table, with_truth=True), "mine", tmp_path / "mine")
     assert ready.pixels(ready.fields).dtype == np.uint16
@@ -107,7 +129,7 @@ def test_defaults_store_what_was_read(tmp_path):
     assert ready.pixel_size == 0.5
 
 
-def test_statistics_are_those_of_training_fields_only(tmp_path):
+def test_statistics_come_from_training_fields_only(tmp_path):
     table = field_table()
 
     def brighter_when_tested(row: pd.Series) -> np.ndarray:
@@ -157,23 +179,29 @@ def test_number_of_workers_changes_nothing(tmp_path):
 
 
 def shading(shape: tuple[int, int]) -> np.ndarray:
-    """A smooth, lopsided light of mean 1 that falls to about a half."""
+    """Smooth, asymmetric light with mean 1 that falls to about one half."""
     y, x = (np.indices(shape) + 0.5) / np.array(shape)[:, None, None] - 0.5
     light = 1 - 1.1 * (y - 0.1) ** 2 - 0.8 * (x + 0.15) ** 2 + 0.2 * x
     return light / light.mean()
 
 
-@pytest.mark.parametrize("how", ["mean", "median"])
-def test_illumination_recovers_a_known_shading(how):
-    shape = (200, 256)
+@cache
+def shaded_cells(shape: tuple[int, int]) -> np.ndarray:
+    """64 fields of cells under ``shading``, reduced by 2."""
     rng = np.random.default_rng(0)
     cells = gaussian_filter((rng.random((64, 1, *shape)) > 0.998) * 1.0, (0, 0, 4, 4)) * 3000
     raw = (cells + 1000) * shading(shape) + rng.normal(0, 10, cells.shape)
-    reduced = np.stack([illumination.block_mean(field, 2) for field in raw])
-    found = illumination.illumination_function(reduced, how, 0.1, shape)[0]
-    assert found.shape == shape
-    assert_allclose(found.mean(), 1, rtol=1e-6)
-    error = np.abs(found / shading(shape) - 1)
+    return np.stack([illumination.block_mean(field, 2) for field in raw])
+
+
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_illumination_recovers_a_known_shading(how):
+    shape = (200, 256)
+    reduced = shaded_cells(shape)
+    estimate = illumination.illumination_function(reduced, how, 0.1, shape)[0]
+    assert estimate.shape == shape
+    assert_allclose(estimate.mean(), 1, rtol=1e-6)
+    error = np.abs(estimate / shading(shape) - 1)
     assert error.mean() < 0.01
     assert error.max() < 0.06  # in the corners, where only a quarter of the pixels is near
     plain = gaussian_filter(reduced.mean(axis=0)[0], 10, mode="nearest")
@@ -190,12 +218,11 @@ def test_smoothing_keeps_planes_to_their_edges():
 def test_corrected_fields_are_even(tmp_path):
     shape = (96, 128)
     rng = np.random.default_rng(1)
-    flat = rng.normal(2000, 5, (24, 2, *shape))
-    table = field_table()
-    read = {tuple(row[["Metadata_Plate", "Metadata_Well"]]): flat[index] for index, row in table.iterrows()}
+    flat = rng.normal(2000, 5, (8, 2, *shape))
+    table = field_table(1)
 
     def shaded(row: pd.Series) -> np.ndarray:
-        return (read[tuple(row[["Metadata_Plate", "Metadata_Well"]])] * shading(shape)).astype(np.uint16)
+        return (flat[int(row["Metadata_Well"][1:])] * shading(shape)).astype(np.uint16)
 
     ready = prepare(screen_of(table, shaded), "mine", tmp_path / "mine", PrepareSettings(illumination="mean"))
     stored = ready.pixels(ready.fields).astype(float)
@@ -205,28 +232,24 @@ def test_corrected_fields_are_even(tmp_path):
 
 @pytest.mark.parametrize("scaling", ["control", "plate"])
 def test_scaling_undoes_the_gain_and_offset_of_each_plate_and_channel(tmp_path, scaling):
-    table = field_table().assign(Metadata_Plate="P0", Metadata_Site=np.repeat([1, 2, 3], 8))
-    gains = np.array([[1, 1], [3.7, 0.4], [0.9, 5]])
-    offsets = np.array([[0, 0], [300, 90], [1000, 20]])
-    numbers = iter(range(3))
-    stored = []
-    for gain, offset in zip(gains, offsets, strict=True):
+    gains = np.array([[1, 1], [3.7, 0.4], [0.9, 5]])[:, :, None, None]
+    offsets = np.array([[0, 0], [300, 90], [1000, 20]])[:, :, None, None]
 
-        def read(row: pd.Series, gain=gain, offset=offset) -> np.ndarray:
-            plain = pixels_of(row).astype(float)
-            return (plain * gain[:, None, None] + offset[:, None, None]).round().astype(np.uint16)
+    def read(row: pd.Series) -> np.ndarray:
+        plate = int(row["Metadata_Plate"][1:])
+        same = drawn(f"P0{row['Metadata_Well']}", SHAPE).astype(float)
+        return (same * gains[plate] + offsets[plate]).round().astype(np.uint16)
 
-        folder = tmp_path / str(next(numbers))
-        ready = prepare(screen_of(table, read), "mine", folder, PrepareSettings(scaling=scaling))
-        stored.append(ready.pixels(ready.fields).astype(int))
-        assert ready.fields["Quality_Clipped"].max() == 0
+    ready = prepare(screen_of(field_table(), read), "mine", tmp_path / "mine", PrepareSettings(scaling=scaling))
+    assert ready.fields["Quality_Clipped"].max() == 0
     assert ready.pixels(ready.fields).dtype == np.uint16
+    stored = ready.pixels(ready.fields).astype(int).reshape(3, 8, 2, *SHAPE)
     # the raw values were rounded: at gain 0.4 by ±0.5 of about 7.5 scaled units
     assert_allclose(stored[1], stored[0], atol=30)
     assert_allclose(stored[2], stored[0], atol=15)
 
 
-def test_scale_comes_from_the_controls_alone(tmp_path):
+def test_scale_comes_from_the_controls_only(tmp_path):
     table = field_table(1)
 
     def treated_glow(row: pd.Series) -> np.ndarray:
@@ -234,12 +257,12 @@ def test_scale_comes_from_the_controls_alone(tmp_path):
 
     ready = prepare(screen_of(table, treated_glow), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
     controls = ready.pixels(ready.fields[ready.fields["Metadata_Control"]])
-    found = np.quantile(np.moveaxis(controls, 1, 0).reshape(2, -1), [0.01, 0.995], axis=1)
-    assert_allclose(found.T, [[2000, 12000]] * 2, rtol=0.002)
+    quantiles = np.quantile(np.moveaxis(controls, 1, 0).reshape(2, -1), [0.01, 0.995], axis=1)
+    assert_allclose(quantiles.T, [[2000, 12000]] * 2, rtol=0.002)
     assert ready.fields.loc[~ready.fields["Metadata_Control"], "Quality_Clipped"].max() == 0  # room for the bright
 
 
-def test_what_scaling_clips_is_counted(tmp_path):
+def test_clipped_pixels_are_counted(tmp_path):
     def one_glows(row: pd.Series) -> np.ndarray:
         field = pixels_of(row)
         if row["Metadata_Well"] == "A7":
@@ -263,8 +286,9 @@ def test_a_dark_channel_stays_dark(tmp_path):
 # quality
 
 
+@cache
 def power_law(exponent: float, side: int = 256) -> np.ndarray:
-    """An image whose power falls as frequency ^ −exponent."""
+    """An image with power ∝ frequency ^ −exponent."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1
@@ -274,11 +298,11 @@ def power_law(exponent: float, side: int = 256) -> np.ndarray:
 
 @pytest.mark.parametrize("exponent", [0, 2, 3])
 def test_focus_is_the_slope_of_the_power_spectrum(exponent):
-    # summed over a ring of length ∝ f: 1 − exponent; the law is exact but for the width of a ring
+    # a ring has a length ∝ f, so the slope is 1 − exponent, up to the width of a ring
     assert quality.power_slope(power_law(exponent)) == pytest.approx(1 - exponent, abs=0.1)
 
 
-def test_focus_knows_no_gain_and_no_offset_and_falls_with_blur():
+def test_focus_ignores_gain_and_offset_and_falls_with_blur():
     image = power_law(1.5)
     sharp = quality.power_slope(image)
     assert quality.power_slope(image * 300 + 4000) == pytest.approx(sharp, abs=1e-3)
@@ -287,7 +311,7 @@ def test_focus_knows_no_gain_and_no_offset_and_falls_with_blur():
     assert quality.power_slope(np.full((64, 64), 7)) is None
 
 
-def test_bad_fields_are_flagged_and_only_they(tmp_path):
+def test_only_bad_fields_are_flagged(tmp_path):
     def read(row: pd.Series) -> np.ndarray:
         field = pixels_of(row, (128, 128))
         match f"{row['Metadata_Plate']}-{row['Metadata_Well']}":
@@ -319,9 +343,11 @@ def test_a_twelve_bit_camera_saturates_at_4095(tmp_path):
 
     screen = screen_of(field_table(1), read)
     plain = prepare(screen, "mine", tmp_path / "a").fields["Quality_Saturation_DNA"]
-    told = prepare(screen, "mine", tmp_path / "b", PrepareSettings(saturated_at=4095)).fields["Quality_Saturation_DNA"]
+    bounded = prepare(screen, "mine", tmp_path / "b", PrepareSettings(saturated_at=4095))
     assert plain.max() == 0
-    assert told[0] == pytest.approx((read(screen.fields.iloc[0])[0] == 4095).mean(), rel=1e-5)
+    assert bounded.fields["Quality_Saturation_DNA"][0] == pytest.approx(
+        (read(screen.fields.iloc[0])[0] == 4095).mean(), rel=1e-5
+    )
 
 
 # nothing is lost
@@ -343,29 +369,26 @@ def test_restart_after_a_crash_equals_an_uninterrupted_run(tmp_path, settings):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
-def test_a_killed_process_leaves_nothing_that_is_mistaken_for_a_plate(tmp_path):
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path, plain):
     screen = screen_of(field_table())
-    prepare(screen, "mine", tmp_path / "whole")
     part = tmp_path / ".mine.part" / "plates"
     part.mkdir(parents=True)
     (part / ".P0.npy.123.part.npy").write_bytes(b"half")  # as files.written_whole names it
-    shutil.copy(tmp_path / "whole" / "plates" / "P1.json", part / "P1.json")  # killed before the array was renamed
+    shutil.copy(plain / "plates" / "P1.json", part / "P1.json")  # killed before the array was renamed
     with pytest.raises(RuntimeError, match="the power went out"):
         prepare(screen_of(field_table(), Counted("P0-A4")), "mine", tmp_path / "mine")
-    assert [path.name for path in part.iterdir()] == ["P1.json"]  # what is half takes no room
+    assert [path.name for path in part.iterdir()] == ["P1.json"]
     prepare(screen, "mine", tmp_path / "mine")
-    assert content(tmp_path / "mine") == content(tmp_path / "whole")
+    assert content(tmp_path / "mine") == content(plain)
 
 
-def test_killed_between_renames_the_next_run_mends_it(tmp_path, monkeypatch):
+def test_after_a_kill_between_renames_the_next_run_completes(tmp_path, monkeypatch, mine, plain, halved):
     screen, settings = screen_of(field_table()), PrepareSettings(downscale=2)
-    prepare(screen, "mine", tmp_path / "whole", settings)
-    prepare(screen, "mine", tmp_path / "mine")
     moves = []
     rename = Path.replace
 
     def replace_thrice(path: Path, target: Path) -> Path:
-        if Path(target).is_relative_to(tmp_path / "mine"):
+        if Path(target).is_relative_to(mine):
             moves.append(path)
             if len(moves) > 3:
                 raise KeyboardInterrupt
@@ -373,18 +396,17 @@ def test_killed_between_renames_the_next_run_mends_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", replace_thrice)
     with pytest.raises(KeyboardInterrupt):
-        prepare(screen, "mine", tmp_path / "mine", settings)
+        prepare(screen, "mine", mine, settings)
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError, match="run the prepare stage first"):
-        load_prepared(tmp_path / "mine")
-    shutil.copytree(tmp_path / "mine", tmp_path / "other")
+        load_prepared(mine)
+    shutil.copytree(mine, tmp_path / "other")
     shutil.copytree(tmp_path / ".mine.part", tmp_path / ".other.part")
-    prepare(screen, "mine", tmp_path / "mine", settings)
-    assert content(tmp_path / "mine") == content(tmp_path / "whole")
-    # nor is a new array taken for the old one, should the old settings come back
+    prepare(screen, "mine", mine, settings)
+    assert content(mine) == content(halved)
+    # with the old settings, the new arrays are not mistaken for the old ones
     prepare(screen, "mine", tmp_path / "other")
-    prepare(screen, "mine", tmp_path / "old")
-    assert content(tmp_path / "other") == content(tmp_path / "old")
+    assert content(tmp_path / "other") == content(plain)
 
 
 @pytest.mark.parametrize(
@@ -396,17 +418,15 @@ def test_killed_between_renames_the_next_run_mends_it(tmp_path, monkeypatch):
         {"screen": screen_of(field_table().assign(seed=1))},
     ],
 )
-def test_whatever_the_pixels_depend_on_rebuilds_the_plates(tmp_path, change):
-    given = {"screen": screen_of(field_table()), "settings": PrepareSettings(), "origin": {"size": 1}}
-    prepare(**given, study="mine", folder=tmp_path / "mine")
-    before = content(tmp_path / "mine")["plates/P0.json"]
-    prepare(**given | change, study="mine", folder=tmp_path / "mine")
-    prepare(**given | change, study="mine", folder=tmp_path / "fresh")
-    assert content(tmp_path / "mine")["plates/P0.json"] != before
-    assert content(tmp_path / "mine") == content(tmp_path / "fresh")
+def test_changed_inputs_rebuild_the_plates(tmp_path, plain, mine, change):
+    changed = {"screen": screen_of(field_table()), "study": "mine"} | change
+    prepare(**changed, folder=mine)
+    prepare(**changed, folder=tmp_path / "fresh")
+    assert content(mine)["plates/P0.json"] != content(plain)["plates/P0.json"]
+    assert content(mine) == content(tmp_path / "fresh")
 
 
-def test_a_file_that_was_written_again_rebuilds_its_plate(tmp_path):
+def test_a_replaced_file_rebuilds_its_plate(tmp_path):
     table = field_table(2)
     table["Path_DNA"] = [str(tmp_path / f"{index}.npy") for index in table.index]
     for path, row in zip(table["Path_DNA"], table.index, strict=True):
@@ -418,7 +438,7 @@ def test_a_file_that_was_written_again_rebuilds_its_plate(tmp_path):
     assert_array_equal(ready.pixels(ready.fields.iloc[[3]])[0], pixels_of(table.loc[3]) + 7)
 
 
-def test_plates_that_left_the_table_leave_the_folder_and_nothing_else_does(tmp_path):
+def test_only_plates_that_left_the_table_leave_the_folder(tmp_path):
     prepare(screen_of(field_table(3), with_truth=True), "mine", tmp_path / "mine")
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     prepare(screen_of(field_table(2), with_truth=True), "mine", tmp_path / "mine")
@@ -432,10 +452,8 @@ def full_disk(*_: object) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "while writing a plate", "while writing the tables"])
-def test_full_disk_leaves_the_previous_study_and_says_so(tmp_path, monkeypatch, moment):
+def test_full_disk_keeps_the_previous_study(monkeypatch, plain, halved, mine, moment):
     screen = screen_of(field_table())
-    prepare(screen, "mine", tmp_path / "mine")
-    before = content(tmp_path / "mine")
     if moment == "before":
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(plates.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
@@ -444,18 +462,14 @@ def test_full_disk_leaves_the_previous_study_and_says_so(tmp_path, monkeypatch, 
     else:
         monkeypatch.setattr(fields, "write_table", full_disk)
     with pytest.raises(OSError, match=r"the disk is full .* make room and start again") as caught:
-        prepare(screen, "mine", tmp_path / "mine", PrepareSettings(downscale=2))
+        prepare(screen, "mine", mine, PrepareSettings(downscale=2))
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
-    assert content(tmp_path / "mine") == before
-    assert load_prepared(tmp_path / "mine").pixels(load_prepared(tmp_path / "mine").fields).shape == (
-        24,
-        2,
-        *SHAPE,
-    )
-    prepare(screen, "mine", tmp_path / "mine", PrepareSettings(downscale=2))
-    prepare(screen, "mine", tmp_path / "fresh", PrepareSettings(downscale=2))
-    assert content(tmp_path / "mine") == content(tmp_path / "fresh")
+    assert content(mine) == content(plain)
+    ready = load_prepared(mine)
+    assert ready.pixels(ready.fields).shape == (24, 2, *SHAPE)
+    prepare(screen, "mine", mine, PrepareSettings(downscale=2))
+    assert content(mine) == content(halved)
 
 
 def full_disk_once_written(count: int):
@@ -475,28 +489,25 @@ def full_disk_once_written(count: int):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("damage", "sentence"),
     [
         (
             lambda field: field[:1],
-            r"plate P1, well A2, site 1: read as \(1, 48, 64\), not as 2 channels \(DNA, Actin\)",
+            r"plate P1, well A2, site 1: its array has shape \(1, 48, 64\), not 2 channels \(DNA, Actin\)",
         ),
-        (lambda field: field[:, 1:], r"plate P1, well A2, site 1: uint16 of \(2, 47, 64\), where the plate begins"),
+        (lambda field: field[:, 1:], r"plate P1, well A2, site 1: uint16 of \(2, 47, 64\), but the first field"),
         (lambda field: (field // 256).astype(np.uint8), "plate P1, well A2, site 1: uint8 of .* uint16"),
-        (lambda field: np.where(field > 600, np.nan, field), "plate P1, well A2, site 1: has pixels that are NaN"),
+        (lambda field: np.where(field > 600, np.nan, field), "plate P1, well A2, site 1: some pixels are NaN"),
     ],
 )
-def test_a_bad_field_is_named_and_the_previous_study_stays(tmp_path, spoil, sentence):
-    prepare(screen_of(field_table()), "mine", tmp_path / "mine")
-    before = content(tmp_path / "mine")
-
+def test_a_bad_field_is_named_and_the_previous_study_stays(plain, mine, damage, sentence):
     def read(row: pd.Series) -> np.ndarray:
         field = pixels_of(row) + np.uint16(1)
-        return spoil(field) if (row["Metadata_Plate"], row["Metadata_Well"]) == ("P1", "A2") else field
+        return damage(field) if (row["Metadata_Plate"], row["Metadata_Well"]) == ("P1", "A2") else field
 
     with pytest.raises(ValueError, match=sentence):
-        prepare(screen_of(field_table(), read), "mine", tmp_path / "mine")
-    assert content(tmp_path / "mine") == before
+        prepare(screen_of(field_table(), read), "mine", mine)
+    assert content(mine) == content(plain)
 
 
 def test_settings_are_refused_in_one_sentence(tmp_path):
@@ -505,7 +516,7 @@ def test_settings_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"crop: \[49, 64\] px is more than a field of 48 × 64 px"):
         prepare(screen_of(field_table(1)), "mine", tmp_path / "mine", PrepareSettings(crop=[49, 64]))
     table = field_table(1).assign(Metadata_Plate="../outside")
-    with pytest.raises(ValueError, match=r"plate '\.\./outside': names a file"):
+    with pytest.raises(ValueError, match=r"plate '\.\./outside': a plate names its file"):
         prepare(screen_of(table), "mine", tmp_path / "deep" / "mine")
     assert not (tmp_path / "deep" / "outside.npy").exists()
 
@@ -520,10 +531,9 @@ def test_too_few_fields_for_an_illumination_function_are_refused(tmp_path):
         )
 
 
-def test_load_tells_what_is_wrong(tmp_path):
+def test_load_says_what_is_wrong(tmp_path, plain):
     with pytest.raises(FileNotFoundError, match="run the prepare stage first"):
         load_prepared(tmp_path)
-    prepare(screen_of(field_table(1)), "mine", tmp_path / "mine")
-    with pytest.raises(ValueError, match="holds study 'mine', not 'other'"):
-        load_prepared(tmp_path / "mine", "other")
-    assert json.loads((tmp_path / "mine" / "prepared.json").read_text())["settings"]["illumination"] == "none"
+    with pytest.raises(ValueError, match="this is study 'mine', not 'other'"):
+        load_prepared(plain, "other")
+    assert json.loads((plain / "prepared.json").read_text())["settings"]["illumination"] == "none"

@@ -1,4 +1,4 @@
-"""Labels made worse on purpose: what changes, by how much, and what never does."""
+"""Worse labels: what changes, by how much, and what stays."""
 
 import pandas as pd
 import pytest
@@ -25,7 +25,7 @@ def test_nothing_changes_without_a_condition(prepared):
     pd.testing.assert_frame_equal(with_condition(prepared, "").fields, prepared.fields)
 
 
-def test_shuffled_labels_are_the_same_labels_elsewhere(prepared):
+def test_shuffled_labels_keep_their_counts(prepared):
     other = with_condition(prepared, "shuffled")
     for split in ("train", "validation"):
         assert changed(prepared, other, split) > 0.3
@@ -52,18 +52,18 @@ def test_a_share_of_the_training_fields_of_each_label_is_kept(prepared, percent,
 
 
 @pytest.mark.parametrize("percent", [25, 50, 75, 100])
-def test_fewer_fields_are_seen_as_often_in_all(prepared, percent):
+def test_fewer_fields_get_as_many_steps(prepared, percent):
     left = len(with_condition(prepared, f"share{percent}").of("train"))
     shown = left * passes_for(f"share{percent}", 30)
     assert shown == pytest.approx(30 * len(prepared.of("train")), rel=0.02)
 
 
 @pytest.mark.parametrize("condition", ["", "noise20", "shuffled"])
-def test_as_many_fields_are_seen_as_often_each(condition):
+def test_all_fields_get_the_usual_passes(condition):
     assert passes_for(condition, 7) == 7
 
 
-def test_another_seed_draws_others_and_the_study_stays_as_it_was(prepared):
+def test_the_seed_decides_and_the_study_stays_unchanged(prepared):
     first, again, second = (with_condition(prepared, "noise40", seed).fields[LABEL] for seed in (0, 0, 1))
     assert first.equals(again)
     assert not first.equals(second)
@@ -71,6 +71,6 @@ def test_another_seed_draws_others_and_the_study_stays_as_it_was(prepared):
 
 
 @pytest.mark.parametrize("condition", ["noise", "noise120", "share0", "shuffle", "share50noise20"])
-def test_another_condition_is_refused(prepared, condition):
-    with pytest.raises(ValueError, match=rf"condition: '{condition}' is none; there are shuffled, noise20 and share25"):
+def test_an_unknown_condition_is_refused(prepared, condition):
+    with pytest.raises(ValueError, match=rf"condition: '{condition}' is unknown; use shuffled, noise20 or share25"):
         with_condition(prepared, condition)

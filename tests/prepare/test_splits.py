@@ -1,4 +1,4 @@
-"""Splits against brute force: every pair of fields in two sets is looked at."""
+"""Splits against brute force: the tests compare every pair of fields in two sets."""
 
 import os
 from itertools import product
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from milcnn.columns import SETS, class_names
 from milcnn.paths import ROOT
-from milcnn.prepare.folds import leaks
-from milcnn.prepare.splits import SETS, SplitError, SplitSettings, split
+from milcnn.prepare.folds import SplitError, leaks
+from milcnn.prepare.splits import SplitSettings, split_screen
+from milcnn.screens.screen import Screen
 from milcnn.settings import SettingsError
 
 KIND_COLUMNS = {
@@ -39,9 +41,17 @@ def screen_table(compounds_per_class: int = 5, controls: int = 4) -> pd.DataFram
     return table.assign(Metadata_Control=table["Metadata_Compound"] == "DMSO")
 
 
+def split(
+    table: pd.DataFrame, settings: SplitSettings, classes: list[str] | None = None, multilabel: bool = False
+) -> pd.DataFrame:
+    """``split_screen`` of a screen with this table; its classes default to the labels that occur."""
+    classes = classes or class_names(table, multilabel)
+    return split_screen(Screen(table, ["DNA"], classes, read=lambda row: None, multilabel=multilabel), settings)
+
+
 def shared_pairs(table: pd.DataFrame, columns: list[str], sets: list[str] = SETS) -> int:
     """Brute force: pairs of fields of different sets that agree in ``columns``."""
-    keys = table[columns].astype(str).agg("\t".join, axis=1).to_numpy()
+    keys = np.array(["\t".join(map(str, key)) for key in table[columns].itertuples(index=False)])
     of = table["Metadata_Split"].to_numpy()
     alike = keys[:, None] == keys[None]
     apart = (of[:, None] != of[None]) & np.isin(of, sets)[:, None] & np.isin(of, sets)[None]
@@ -73,7 +83,7 @@ def test_no_group_is_shared_and_every_group_is_tested_once(kind, folds):
     assert (tested == 1).all()
 
 
-def test_classes_are_as_equal_as_they_can_be():
+def test_classes_have_similar_shares_in_each_set():
     table = screen_table()
     done = split(table, SplitSettings(kind="well", folds=5))
     share = (done["Metadata_Split"] == "test").groupby(table["Metadata_Label"]).mean()
@@ -82,7 +92,7 @@ def test_classes_are_as_equal_as_they_can_be():
     assert share.between(0.11, 0.21).all()  # a fifth of four fifths
 
 
-def test_controls_are_dealt_by_well_where_compounds_are_left_out():
+def test_controls_are_split_by_well_if_compounds_are_held_out():
     done = split(screen_table(), SplitSettings(kind="compound", folds=5))
     controls = done[done["Metadata_Control"]]
     assert set(controls["Metadata_Split"]) == set(SETS)
@@ -90,7 +100,7 @@ def test_controls_are_dealt_by_well_where_compounds_are_left_out():
 
 
 @pytest.mark.parametrize("fold", range(3))
-def test_compound_and_batch_are_both_left_out(fold):
+def test_compound_and_batch_are_both_held_out(fold):
     settings = SplitSettings(kind="compound_batch", folds=3, fold=fold, validate_by="well")
     done = split(screen_table(), settings)
     test, other = (done[done["Metadata_Split"].isin(sets)] for sets in (["test"], ["train", "validation"]))
@@ -98,7 +108,7 @@ def test_compound_and_batch_are_both_left_out(fold):
     for one, two in product(test.itertuples(), other.itertuples()):
         assert one.Metadata_Batch != two.Metadata_Batch
     assert not set(treated[0]["Metadata_Compound"]) & set(treated[1]["Metadata_Compound"])
-    # taxol is in every batch: tested in each, and then trained on in none
+    # taxol is in every batch, so it is always tested and never trained
     assert "taxol" in set(test["Metadata_Compound"])
     unused = done[done["Metadata_Split"] == "unused"]
     assert set(unused["Metadata_Compound"]) == {"taxol"}
@@ -106,48 +116,48 @@ def test_compound_and_batch_are_both_left_out(fold):
     assert classes_of(done, "train") == classes_of(done, "test") == {"a", "b", "c", "DMSO"}
 
 
-def test_validation_may_be_told_by_well_where_compounds_are_few():
+def test_validation_may_be_split_by_well_if_compounds_are_few():
     two = screen_table(compounds_per_class=2).query("Metadata_Compound != 'taxol'")
     with pytest.raises(SplitError, match=r"has no field of class [abc].*validate_by"):
         split(two, SplitSettings(kind="compound", folds=2))
     done = split(two, SplitSettings(kind="compound", folds=2, validate_by="well"))
     treated = done[~done["Metadata_Control"]]
-    learnt_or_chosen = treated["Metadata_Split"].replace({"validation": "train"})
-    assert shared_pairs(treated.assign(Metadata_Split=learnt_or_chosen), ["Metadata_Compound"]) == 0
+    not_tested = treated["Metadata_Split"].replace({"validation": "train"})
+    assert shared_pairs(treated.assign(Metadata_Split=not_tested), ["Metadata_Compound"]) == 0
     assert shared_pairs(done, KIND_COLUMNS["well"]) == 0
     assert classes_of(done, "train") == classes_of(done, "test") == {"a", "b", "c", "DMSO"}
 
 
-def test_same_settings_same_split_and_another_seed_another():
+def test_the_seed_decides_the_split():
     table = screen_table()
     one, two = (split(table, SplitSettings(kind="well", seed=3))["Metadata_Split"] for _ in range(2))
     assert one.equals(two)
     assert not one.equals(split(table, SplitSettings(kind="well", seed=4))["Metadata_Split"])
-    # the order of the rows of other plates' fields must not matter to a group: shuffled rows keep groups whole
+    # shuffled rows still keep groups together
     shuffled = table.sample(frac=1, random_state=0)
     assert leaks(split(shuffled, SplitSettings(kind="well")), ["Metadata_Plate", "Metadata_Well"]) == []
 
 
-def test_given_stays_and_is_needed():
+def test_a_given_split_is_kept_and_must_exist():
     table = screen_table()
     given = table.assign(Metadata_Split=np.resize(["train", "validation", "test", "dose", ""], len(table)))
     done = split(given, SplitSettings())
     assert (done["Metadata_Split"].replace("unused", "") == given["Metadata_Split"]).all()
     with pytest.raises(SplitError, match="the screen has no Metadata_Split; choose a kind of field, well, plate"):
         split(table, SplitSettings())
-    # fields that the screen keeps out of all sets stay out of any other split
+    # fields that the screen keeps out of all sets also stay out of another split
     done = split(given, SplitSettings(kind="field"))
     assert (done["Metadata_Split"] == "unused").equals(given["Metadata_Split"] == "dose")
 
 
-def test_controls_that_are_no_class_are_not_learnt_from():
+def test_controls_without_a_class_are_unused():
     table = screen_table()
     done = split(table, SplitSettings(kind="well"), classes=["a", "b", "c"])
     assert (done["Metadata_Split"] == "unused").equals(table["Metadata_Control"])
     assert classes_of(done, "train") == {"a", "b", "c"}
 
 
-def test_every_label_of_several_is_trained_and_tested():
+def test_with_several_labels_per_field_each_label_is_trained_and_tested():
     rng = np.random.default_rng(0)
     names = np.array(["ER", "GOLGI", "NUCLEI", "ACTIN"])
     drawn = rng.random((200, 4)) < [0.6, 0.4, 0.3, 0.06]
@@ -166,7 +176,7 @@ def test_every_label_of_several_is_trained_and_tested():
     assert shared_pairs(done, KIND_COLUMNS["well"]) == 0
 
 
-def test_leaks_names_what_is_shared():
+def test_leaks_names_the_shared_groups():
     table = screen_table().assign(Metadata_Split="train")
     table.loc[table["Metadata_Well"] == "W01", "Metadata_Split"] = "test"
     table.loc[table["Metadata_Well"] == "W02", "Metadata_Split"] = "unused"
@@ -177,14 +187,15 @@ def test_leaks_names_what_is_shared():
     assert leaks(table, ["Metadata_Plate", "Metadata_Well"], ["validation", "test"]) == []
 
 
-def test_a_class_that_cannot_be_tested_is_refused_or_left_out():
+def test_a_class_with_too_few_groups_is_refused_or_left_out():
     table = screen_table()
     table.loc[table["Metadata_Compound"] == "b1", "Metadata_Label"] = "rare"  # one compound only
     with pytest.raises(SplitError, match=r"has no field of class .*rare.*missing_classes"):
         split(table, SplitSettings(kind="compound", folds=5))
     tested = set()
     for fold in range(5):
-        done = split(table, SplitSettings(kind="compound", folds=5, fold=fold, missing_classes="allow"))
+        settings = SplitSettings(kind="compound", folds=5, fold=fold, missing_classes="allow", validation=0.5)
+        done = split(table, settings)
         assert classes_of(done, "test") <= classes_of(done, "train")
         tested |= classes_of(done, "test")
     assert tested == {"a", "b", "c", "DMSO"}
@@ -193,25 +204,25 @@ def test_a_class_that_cannot_be_tested_is_refused_or_left_out():
 @pytest.mark.parametrize(
     ("change", "settings", "reason"),
     [
-        ({}, {"kind": "replicate", "folds": 4}, r"3 groups \(replicate\) can't be dealt into folds = 4"),
-        ({}, {"kind": "compound_batch", "folds": 4}, "3 batches can't be dealt into folds = 4"),
+        ({}, {"kind": "replicate", "folds": 4}, r"3 groups \(replicate\) are too few for folds = 4"),
+        ({}, {"kind": "compound_batch", "folds": 4}, "3 batches are too few for folds = 4"),
         ({"Metadata_Replicate": None}, {"kind": "replicate"}, "Metadata_Replicate is empty in 180 fields"),
-        ({"Metadata_Label": "a"}, {"kind": "well"}, r"holds one class, \['a'\]"),
+        ({"Metadata_Label": "a"}, {"kind": "well"}, r"has one class, \['a'\]"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused_with_the_reason(change, settings, reason):
+def test_an_impossible_split_is_refused_with_the_reason(change, settings, reason):
     with pytest.raises(SplitError, match=reason):
         split(screen_table().assign(**change), SplitSettings(**settings))
 
 
-def test_missing_columns_and_lone_fields_are_refused():
+def test_missing_columns_and_single_fields_are_refused():
     table = screen_table()
     with pytest.raises(SplitError, match="split by compound: the table has no column Metadata_Compound"):
         split(table.drop(columns="Metadata_Compound"), SplitSettings(kind="compound"))
-    table.loc[0, "Metadata_Label"] = "lone"
-    with pytest.raises(SplitError, match=r"has no field of class lone"):
+    table.loc[0, "Metadata_Label"] = "single"
+    with pytest.raises(SplitError, match=r"has no field of class single"):
         split(table, SplitSettings(kind="field"))
-    with pytest.raises(SplitError, match="no field at all is of class d"):
+    with pytest.raises(SplitError, match="no field has class d"):
         split(screen_table(), SplitSettings(kind="well"), ["a", "b", "c", "d", "DMSO"])
     given = screen_table().assign(Metadata_Split="train")
     with pytest.raises(SplitError, match="no field is in validation"):
@@ -229,10 +240,10 @@ def test_settings_are_bounded():
 
 @pytest.fixture(scope="module")
 def bbbc021() -> pd.DataFrame:
-    """The labelled fields of BBBC021 and their controls, joined from the origin's two tables."""
+    """The labelled fields of BBBC021 and their controls, joined from the two published tables."""
     folder = Path(os.environ.get("MILCNN_MIRROR") or ROOT.parent / "shared" / "data" / "mirror") / "bbbc021"
     if not (folder / "BBBC021_v1_image.csv").exists():
-        pytest.skip(f"{folder}: the tables of BBBC021 are not there")
+        pytest.skip(f"{folder}: the tables of BBBC021 are missing")
     prefix = "Image_Metadata_"
     images = pd.read_csv(folder / "BBBC021_v1_image.csv").rename(
         columns={
@@ -254,7 +265,7 @@ def bbbc021() -> pd.DataFrame:
     )
 
 
-def test_bbbc021_leaves_every_compound_out_once(bbbc021):
+def test_bbbc021_every_compound_is_held_out_once(bbbc021):
     tested = []
     for fold in range(2):  # no mechanism has fewer than two compounds
         done = split(bbbc021, SplitSettings(kind="compound", folds=2, fold=fold, validate_by="well"))
@@ -267,9 +278,10 @@ def test_bbbc021_leaves_every_compound_out_once(bbbc021):
     assert len(tested) == 38
 
 
-def test_bbbc021_cannot_score_two_mechanisms_without_their_batch(bbbc021):
+def test_bbbc021_two_mechanisms_cannot_be_scored_without_their_batch(bbbc021):
     batches = bbbc021.loc[~bbbc021["Metadata_Control"], "Metadata_Batch"].nunique()
-    settings = {"kind": "compound_batch", "folds": batches, "validate_by": "well"}
+    # a large validation share leaves fewer ways to search
+    settings = {"kind": "compound_batch", "folds": batches, "validate_by": "well", "validation": 0.5}
     with pytest.raises(SplitError, match=r"has no field of class .* set missing_classes to allow"):
         split(bbbc021, SplitSettings(**settings))
     treatments = set()
@@ -277,6 +289,6 @@ def test_bbbc021_cannot_score_two_mechanisms_without_their_batch(bbbc021):
         done = split(bbbc021, SplitSettings(**settings, fold=fold, missing_classes="allow"))
         test = done[(done["Metadata_Split"] == "test") & ~done["Metadata_Control"]]
         treatments |= set(zip(test["Metadata_Label"], test["compound"], test["concentration"], strict=True))
-    known = set(bbbc021.loc[~bbbc021["Metadata_Control"], "Metadata_Label"])
-    assert known - {label for label, *_ in treatments} == {"Kinase inhibitors", "Cholesterol-lowering"}
+    mechanisms = set(bbbc021.loc[~bbbc021["Metadata_Control"], "Metadata_Label"])
+    assert mechanisms - {label for label, *_ in treatments} == {"Kinase inhibitors", "Cholesterol-lowering"}
     assert len(treatments) == 92  # as leaving out compound and batch is scored in the literature
