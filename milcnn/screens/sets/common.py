@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]  # the share of a field's objects
 
 
 def plan_fields(fields_per_class: Mapping[Any, int], classes: list[str]) -> pd.DataFrame:
-    """Key, label and split of each field: for each split and class, so many fields. The split is also the plate."""
+    """Key, label and split of each field: the given number of fields for each split and class. A split is one plate."""
     rows = [
         (split, f"{split}-{name}", site, name, split)
         for split, count in fields_per_class.items()

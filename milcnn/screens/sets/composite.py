@@ -115,10 +115,8 @@ def split_sources(table: pd.DataFrame, settings: CompositeSettings) -> np.ndarra
     """The set of each cell: test by plate; every fourth of the other source fields is for validation."""
     plates = sorted(table[PLATE].unique())
     test = settings.test_plates or plates[-1:]
-    if unknown := sorted(set(test) - set(plates)):
-        raise ValueError(
-            f"test_plates: {', '.join(unknown)} do not have both classes; choose from {', '.join(plates)}."
-        )
+    if unknown := ", ".join(sorted(set(test) - set(plates))):
+        raise ValueError(f"test_plates: {unknown} do not have both classes; choose from {', '.join(plates)}.")
     if set(test) == set(plates):
         raise ValueError(f"test_plates: all of {', '.join(plates)}; leave one for training.")
     fields = table[[*FIELD_KEY, "class"]].drop_duplicates(FIELD_KEY).sort_values(FIELD_KEY)

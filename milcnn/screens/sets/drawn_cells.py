@@ -29,8 +29,7 @@ EFFECTS: dict[str, dict[str, float]] = {
 }
 PHENOTYPES = [name for name in EFFECTS if name != MITOTIC]
 BODIES = {"binucleate": (2, 0.82), "fragmented": (5, 0.45)}  # nuclear bodies, and the radius of each in nuclear radii
-
-DrawnCells = dict[str, np.ndarray]
+DrawnCells = dict[str, np.ndarray]  # the numbers of the cells, see ``normal_cells``
 
 
 def normal_cells(n: int, rng: Generator) -> DrawnCells:

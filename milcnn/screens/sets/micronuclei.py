@@ -102,7 +102,8 @@ def mirror_sources() -> list[Source]:
     for path in next(filter(None, paths), []):
         name, *words = path.stem.split("_")
         if name not in PUBLISHED_SETS or len(words) < 3:
-            raise ValueError(f"{path}: its name must start with one of {', '.join(PUBLISHED_SETS)} + _<date>_<cells>_")
+            allowed = ", ".join(PUBLISHED_SETS)
+            raise ValueError(f"{path}: its name must start with one of {allowed}, a date and a cell line; rename it.")
         sources.append(Source(path, path.stem, name, "_".join(words[:2])))
     return sources
 
@@ -157,7 +158,7 @@ def hand_drawn_masks(source: Source) -> tuple[np.ndarray, np.ndarray]:
         mask = imread(path)
         mask = mask[..., 0] if mask.ndim == 3 else mask  # RGBA in the package, red inside
         if mask.shape != shape:
-            raise ValueError(f"{path}: {mask.shape} is not the shape of its image {source.image.name}, {shape}.")
+            raise ValueError(f"{path}: {mask.shape} is not the shape of its image, {shape}; correct it.")
         masks.append(mask > 0)
     return masks[0], masks[1]
 
@@ -171,7 +172,7 @@ def scaled_image(path: Path) -> np.ndarray:
     """
     image = tifffile.imread(path)
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: {image.shape} {image.dtype} is not one page of 8 or 16 bit.")
+        raise ValueError(f"{path}: {image.shape} {image.dtype} is not one page of 8 or 16 bit; convert it.")
     if image.min() == image.max():
         raise ValueError(f"{path}: all its pixels are {image.min()}; remove it.")
     bright = image > threshold_otsu(image)
