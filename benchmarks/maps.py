@@ -4,8 +4,8 @@
 
 The network is the paper's, at full width, with batch normalisation, three channels and twelve classes. Its weights are
 random, which does not change the time. The field is simulated and has about a hundred cells. Maps are of one class.
-``cells`` is what ``05_localise`` computes for a field: the map, the denoised foreground split into cells, and the
-cells with enough evidence. The other rows are maps alone. The table has the best time of each. ``memory_GB`` is the
+``cells`` is what ``05_localise`` computes for a field: the map, the segmented cells, and those with
+enough evidence. The other rows are maps alone. The table has the best time of each. ``memory_GB`` is the
 peak memory of the process up to this row. ``--cpu-time`` counts the processor seconds of all threads, which other
 programs hardly change. Writes ``benchmarks/results/maps.json``.
 """
@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.files import write_json
 from milcnn.localise.dense import evidence_map, sharp_map
 from milcnn.localise.found import evident_cells, in_cells
 from milcnn.localise.maps import class_map, jacobian_map, layer_cam
-from milcnn.localise.masks import CellSettings, cell_foreground, split_cells
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, ModelSettings
 from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
@@ -55,7 +55,7 @@ def simulated_field(height: int, width: int) -> torch.Tensor:
 
 def cells_of(model: MILCNN, field: torch.Tensor) -> np.ndarray:
     """The cells of class 0 in ``field``, as 05_localise predicts them."""
-    cells = split_cells(cell_foreground(field.numpy())[0], field[0, 0].numpy(), CellSettings())
+    _, cells = segment(field[0].numpy(), model.settings.channels, SegmentSettings())
     return evident_cells(in_cells(evidence_map(model, field, 0)[0].numpy(), cells), cells)
 
 

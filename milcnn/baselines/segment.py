@@ -1,7 +1,14 @@
-"""From a field to its nuclei and cells, the classical way: threshold, distance transform, watershed.
+"""From a field to its nuclei and cells: threshold, distance transform, watershed. Maps and baselines share these cells.
 
-Label images are (H, W) uint16, 0 for background and 1 to N for the objects; cell k holds nucleus k.
-What CellProfiler's IdentifyPrimaryObjects and IdentifySecondaryObjects do, with scikit-image.
+Label images are (H, W) uint16, 0 for background and 1 to N for the objects; cell k contains nucleus k.
+This is what CellProfiler's IdentifyPrimaryObjects and IdentifySecondaryObjects do, with scikit-image.
+
+Two other methods were measured on validation fields: a foreground denoised by belief propagation, split by watershed
+(A), and cells that end at Otsu's threshold, or where the cytoplasm blurred by ``sigma`` ends (B). Object F1 at IoU 0.5
+and foreground IoU of A, of B with the settings of this method, and of this method:
+``digits`` 0.84, 0.92, 0.93 and 0.89, 0.78, 0.83; ``simulated`` 0.95, 0.98, 0.98 and 0.94, 0.89, 0.92;
+``composite`` 1.00, 1.00, 1.00 and 0.85, 0.82, 0.86; ``micronuclei`` 0.66, 0.68, 0.69 and 0.89, 0.89, 0.92.
+A field of 256 px and three channels takes A 50 ms, B 17 ms and this method 24 ms.
 """
 
 from functools import lru_cache
@@ -18,6 +25,13 @@ from milcnn.settings import Settings
 
 EVERYWHERE = np.ones((3, 3), bool)  # diagonal neighbours touch
 REACH = 3.0  # standard deviations after which a Gaussian is cut
+RIM = 0.5  # px, sigma of the image in which cells end: a stronger blur makes them too large
+# A mask stands out if its pixels exceed the others twice, after a blur of SOFT px: their mean exceeds the mean of the
+# dark pixels by BLANK standard deviations of these, and the median of these by CALM root mean squares of their darker
+# half. Crowded cells have dim rims, which spread the dark pixels upwards only: the darker half stays calm. Under uneven
+# light it does not. Few photons leave it calm, since all are 0. Noise and few photons stay below BLANK, uneven light
+# below CALM (4.2); 271 images of nuclei (BBBC038) are above 5.6 and 8.0
+BLANK, CALM, SOFT = 3.7, 7.0, 1.5
 
 
 class SegmentSettings(Settings):
@@ -26,10 +40,9 @@ class SegmentSettings(Settings):
     method: Literal["classical", "cellpose", "instanseg"] = "classical"  # what finds the nuclei
     nucleus: str = ""  # channel; empty: the first
     cytoplasm: list[str] = Field([])  # channels that are added up; empty: all but the nucleus
-    sigma: float = Field(1.0, gt=0)  # smooths the image, and the distance map before seeds are sought
+    sigma: float = Field(1.0, gt=0)  # smooths the nuclei, and the distance map before seeds are sought
     threshold: Literal["otsu", "local"] = "otsu"  # of nuclei; local where some nuclei are much dimmer than others
     window: int = Field(81, ge=3)  # side of the square that a local threshold looks at
-    contrast: float = Field(2.0, ge=0)  # of objects over background, see ``foreground``
     seed_distance: int = Field(5, ge=1)  # two nuclei are at least this far apart
     min_area: int = Field(30, ge=1)  # px², smaller nuclei are debris
 
@@ -45,9 +58,9 @@ def segment(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nuclei and cells of a prepared field (C, H, W), two label images (H, W) uint16 with the same numbers.
 
-    ``pixel_size`` (µm) is for a network; the classical way has its lengths in px. A blank field has
-    no objects; a study of one channel has cells that are its nuclei. Raises ValueError when the settings
-    name a channel that is not in ``channels``, ImportError and OSError as ``network``.
+    ``pixel_size`` (µm) is for a network; the classical method has its lengths in px. A blank field has no objects.
+    With one channel, nuclei grow to cells in that channel, and both images are the same. Raises ValueError when the
+    settings name a channel that is not in ``channels``, ImportError and OSError as ``pretrained``.
     """
     nucleus, cytoplasm = chosen(channels, settings)
     if settings.method == "classical":
@@ -56,8 +69,9 @@ def segment(
         nuclei = pretrained(settings.method)(field[nucleus], pixel_size)
     nuclei = without_debris(nuclei, settings.min_area)
     if not cytoplasm:
-        return nuclei, nuclei.copy()
-    return nuclei, grow_cells(nuclei, added(field[cytoplasm]), settings)
+        cells = without_debris(grow_cells(nuclei, bright_mask(field[nucleus])), settings.min_area)
+        return cells, cells.copy()
+    return nuclei, grow_cells(nuclei, without_holes(bright_mask(added(field[cytoplasm])) | (nuclei > 0)))
 
 
 def chosen(channels: list[str], settings: SegmentSettings) -> tuple[int, list[int]]:
@@ -82,30 +96,43 @@ def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(image.astype(np.float32), sigma, truncate=REACH)
 
 
-def bright_mask(image: np.ndarray, limit: float, contrast: float) -> np.ndarray:
-    """Where a smooth image (H, W) is above ``limit``, bool; nowhere when the limit lies within the background.
+def stands_out(image: np.ndarray, mask: np.ndarray) -> bool:
+    """True unless the field is blank: does ``image`` (H, W) have something in ``mask`` (H, W) bool? See ``BLANK``."""
+    if mask.all() or not mask.any():
+        return False
+    soft = gaussian(image, SOFT)
+    dark, bright = soft[~mask], soft[mask].mean()
+    middle = np.median(dark)
+    calm = np.sqrt(np.mean((dark[dark <= middle] - middle) ** 2))
+    return bool(bright - dark.mean() > BLANK * dark.std() and bright - middle > CALM * calm)
 
-    The background is what lies below: its median m and its spread s = 1.4826 · MAD. On an image
-    without objects any threshold splits the noise, limit ≈ m + 1.2 s, and a slope has m + 1.5 s; objects
-    have more: the limit must be above m + ``contrast`` · s. Among 271 images of nuclei (BBBC038) the least is 2.4.
+
+def bright_mask(image: np.ndarray) -> np.ndarray:
+    """Where an image (H, W) shows cells, bool; nowhere when it is blank.
+
+    The threshold is that of minimum cross-entropy (Li and Tam 1998), which keeps the dim rim that Otsu's cuts off. Its
+    search starts at Otsu's: from the mean it ends in the noise where few pixels are bright.
     """
-    below = image[image <= limit]
-    middle = np.median(below)
-    spread = 1.4826 * np.median(np.abs(below - middle))
-    return image > limit if limit > middle + contrast * spread else np.zeros(image.shape, bool)
+    smooth = gaussian(image, RIM)
+    if np.ptp(smooth) == 0:
+        return np.zeros(image.shape, bool)
+    mask = smooth > threshold_li(smooth, initial_guess=threshold_otsu(smooth))
+    return mask if stands_out(image, mask) else np.zeros(image.shape, bool)
 
 
 def nuclear_mask(image: np.ndarray, settings: SegmentSettings) -> np.ndarray:
-    """Where there are nuclei in a smooth image (H, W), bool, without holes.
+    """Where there are nuclei in an image (H, W), bool, without holes; nowhere when it is blank.
 
     The local threshold is the mean of the window around a pixel, but at least half way from the
-    background to Otsu's, for windows that hold no nucleus.
+    background to Otsu's, for windows without a nucleus.
     """
-    limit = threshold_otsu(image)
-    mask = bright_mask(image, limit, settings.contrast)
-    if settings.threshold == "local" and mask.any():
-        half_way = (limit + np.median(image[~mask])) / 2
-        mask = image > np.maximum(ndimage.uniform_filter(image, settings.window), half_way)
+    if not bright_mask(image).any():
+        return np.zeros(image.shape, bool)
+    smooth = gaussian(image, settings.sigma)
+    mask = smooth > (limit := threshold_otsu(smooth))
+    if settings.threshold == "local":
+        half_way = (limit + np.median(smooth[~mask])) / 2
+        mask = smooth > np.maximum(ndimage.uniform_filter(smooth, settings.window), half_way)
     return without_holes(mask)
 
 
@@ -131,9 +158,8 @@ def distance_to(mask: np.ndarray) -> np.ndarray:
 
 
 def find_nuclei(image: np.ndarray, settings: SegmentSettings) -> np.ndarray:
-    """Label image (H, W) of the nuclei in an image (H, W): one a peak of the distance to the background."""
-    smooth = gaussian(image, settings.sigma)
-    mask = nuclear_mask(smooth, settings) if np.ptp(smooth) > 0 else np.zeros(image.shape, bool)
+    """Label image (H, W) of the nuclei in an image (H, W): one for each peak of the distance to the background."""
+    mask = nuclear_mask(image, settings)
     # smoothing joins the many small peaks of a rough outline
     distance = gaussian(distance_to(~mask), settings.sigma)
     peaks = mask & (distance == ndimage.maximum_filter(distance, 2 * settings.seed_distance + 1))
@@ -141,18 +167,13 @@ def find_nuclei(image: np.ndarray, settings: SegmentSettings) -> np.ndarray:
     return watershed(-distance, seeds, mask=mask)
 
 
-def grow_cells(nuclei: np.ndarray, image: np.ndarray, settings: SegmentSettings) -> np.ndarray:
-    """Cells (H, W) uint16 around ``nuclei`` (H, W) where ``image`` (H, W) has cytoplasm; at least the nucleus.
+def grow_cells(nuclei: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Cells (H, W) uint16 around ``nuclei`` (H, W) within ``mask`` (H, W) bool.
 
-    Pixels go to the nucleus that is nearest on a way through cytoplasm: brightness would cut cells
-    along whatever the stain shows. The threshold is that of minimum cross-entropy (Li and Tam 1998),
-    which keeps the dim rim that Otsu's cuts off.
+    Pixels go to the nucleus that is nearest on a way through the mask: brightness would cut cells
+    along whatever the stain shows.
     """
-    smooth = gaussian(image, settings.sigma)
-    mask = nuclei > 0
-    if mask.any() and np.ptp(smooth) > 0:
-        mask |= bright_mask(smooth, threshold_li(smooth), settings.contrast)
-    return watershed(distance_to(nuclei > 0), nuclei, mask=without_holes(mask)).astype(np.uint16)
+    return watershed(distance_to(nuclei > 0), nuclei, mask=mask).astype(np.uint16)
 
 
 def without_debris(labels: np.ndarray, area: int) -> np.ndarray:

@@ -17,16 +17,7 @@ from skimage.measure import label
 from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.localise.dense import evidence_map
 from milcnn.localise.maps import Mapping, all_class_maps, jacobian_map
-from milcnn.localise.masks import (
-    CellSettings,
-    brightness,
-    cell_foreground,
-    cell_means,
-    labelled_cells,
-    otsu_mask,
-    otsu_threshold,
-    split_cells,
-)
+from milcnn.localise.masks import brightness, cell_means, labelled_cells, otsu_mask, otsu_threshold
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN
 from milcnn.prepare.prepared import Prepared
@@ -52,18 +43,10 @@ class SegmentedFields:
     cells: list[np.ndarray]  # (H, W) of each, 0 for background
 
 
-def segment_fields(
-    prepared: Prepared, rows: pd.DataFrame, settings: CellSettings, nucleus: str = ""
-) -> SegmentedFields:
-    """The fields of ``rows`` with their cells; ``nucleus`` is the channel of the nuclear stain, empty for none.
-
-    Raises ValueError when the study has no such channel.
-    """
-    if nucleus and nucleus not in prepared.channels:
-        raise ValueError(f"nucleus: no channel '{nucleus}'; the study has {', '.join(prepared.channels)}.")
+def segment_fields(prepared: Prepared, rows: pd.DataFrame, settings: SegmentSettings) -> SegmentedFields:
+    """The fields of ``rows`` with their cells, the same as those of the baselines; raises what ``segment`` does."""
     pixels = prepared.pixels(rows)
-    stain = pixels[:, prepared.channels.index(nucleus)] if nucleus else [None] * len(rows)
-    cells = [split_cells(mask, image, settings) for mask, image in zip(cell_foreground(pixels), stain, strict=True)]
+    cells = [segment(field, prepared.channels, settings, prepared.pixel_size)[1] for field in pixels]
     return SegmentedFields(rows, pixels, prepared.targets(rows), cells)
 
 
@@ -127,42 +110,30 @@ FINDERS: dict[str, Finder] = {
 }
 
 
-def random_map(field: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> Localised:
-    """A map that knows nothing, with one value in [0, 1) for each of ``cells`` (H, W): half of them carry the label."""
+def random_map(cells: np.ndarray, rng: np.random.Generator) -> Localised:
+    """One random value in [0, 1) for each of ``cells`` (H, W); above one half the cell carries the label."""
     values = rng.uniform(0, 1, int(cells.max()) + 1)[cells] * (cells > 0)
     return Localised(values, cells, labelled_cells(cells, values, 0.5))
 
 
-def all_foreground(field: np.ndarray) -> Localised:
-    """Every pixel of a field (C, H, W) is of one cell that carries the label."""
-    everywhere = np.ones(field.shape[1:], int)
-    return Localised(everywhere.astype(np.float32), everywhere, everywhere)
-
-
 def otsu(field: np.ndarray) -> Localised:
-    """All that is bright in a field (C, H, W) carries the label: the brighter the more; pieces are cells."""
+    """Every bright pixel of a field (C, H, W) carries the label, brighter ones more; connected pieces are cells."""
     bright = brightness(field)
     cells = label(otsu_mask(bright))
     return Localised(bright, cells, cells)
 
 
-def classical(field: np.ndarray, channels: list[str], settings: SegmentSettings) -> Localised:
-    """Every cell of the baselines' segmentation of a field (C, H, W) carries the label."""
-    _, cells = segment(field, channels, settings)
+def everything(cells: np.ndarray) -> Localised:
+    """All of ``cells`` (H, W) carry the label."""
     return Localised((cells > 0).astype(np.float32), cells, cells)
 
 
-def find_without_network(
-    prepared: Prepared, fields: SegmentedFields, segmentation: SegmentSettings, seed: int = 0
-) -> dict[str, list[Localised]]:
-    """What is found in each of ``fields`` without a network, by the name of each floor.
-
-    ``segmentation`` is how the baselines of the study find cells.
-    """
+def find_without_network(fields: SegmentedFields, seed: int = 0) -> dict[str, list[Localised]]:
+    """What is predicted for each of ``fields`` without a network, by the name of each floor."""
     rng = np.random.default_rng(seed)
     return {
-        "random_map": [random_map(*pair, rng) for pair in zip(fields.pixels, fields.cells, strict=True)],
-        "all_foreground": [all_foreground(field) for field in fields.pixels],
+        "random_map": [random_map(cells, rng) for cells in fields.cells],
+        "all_foreground": [everything(np.ones(cells.shape, int)) for cells in fields.cells],  # one cell everywhere
         "otsu": [otsu(field) for field in fields.pixels],
-        "classical": [classical(field, prepared.channels, segmentation) for field in fields.pixels],
+        "classical": [everything(cells) for cells in fields.cells],
     }

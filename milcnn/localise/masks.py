@@ -1,34 +1,14 @@
-"""From maps to masks and cells: Otsu's threshold, the foreground of a field, its cells."""
+"""From maps to masks and cells: Otsu's threshold, the foreground of a field, means over cells."""
 
 import numpy as np
 import torch
-from pydantic import Field
-from scipy.ndimage import distance_transform_edt, gaussian_filter
-from skimage.feature import peak_local_max
 from skimage.filters import threshold_li, threshold_otsu
-from skimage.measure import label
-from skimage.morphology import remove_small_objects
-from skimage.segmentation import relabel_sequential, watershed
 
+from milcnn.baselines.segment import stands_out
 from milcnn.localise.denoise import DenoiseSettings, denoise
-from milcnn.settings import Settings
 
-EMPTY = float("inf")  # the threshold of a map that nothing is above
+EMPTY = float("inf")  # a threshold that no value exceeds
 BACKGROUND = 5  # percentile of the pixels of a channel that is taken as its background
-# A field is blank unless its bright pixels stand out from the dark ones twice: the mean of the bright less that of the
-# dark by BLANK standard deviations of the dark, and less their median by CALM root mean squares of the darker half of
-# them. Where cells crowd, their dim rims spread the dark pixels upwards alone, and the darker half stays calm; under
-# uneven light it does not; where few photons fall it is calm, for it is all 0. The field is smoothed by SOFT px first.
-# Noise, few photons and uneven light stay below 3.3 or below 6.1; fields of cells are above 4.2 and above 13, but for
-# those that cells cover by more than three quarters
-BLANK, CALM, SOFT = 3.7, 9.0, 1.5
-
-
-class CellSettings(Settings):
-    """How large the cells of a study are, in px of its prepared fields."""
-
-    radius: float = Field(8.0, gt=0)  # of a nucleus, or of a cell where no nuclear stain is told
-    smallest: int = Field(50, ge=1)  # px, area below which an object is debris
 
 
 def otsu_threshold(values: np.ndarray) -> float:
@@ -67,13 +47,7 @@ def brightness_threshold(bright: np.ndarray) -> float:
     if np.ptp(bright) == 0:
         return EMPTY
     threshold = float(threshold_li(bright))
-    inside = bright > threshold
-    soft = gaussian_filter(bright, SOFT)
-    dark, bright_mean = soft[~inside], soft[inside].mean()
-    middle = np.median(dark)
-    calm = np.sqrt(np.mean((dark[dark <= middle] - middle) ** 2))
-    stands_out = bright_mean - dark.mean() > BLANK * dark.std() and bright_mean - middle > CALM * calm
-    return threshold if stands_out else EMPTY
+    return threshold if stands_out(bright, bright > threshold) else EMPTY
 
 
 def foreground_probability(fields: np.ndarray) -> np.ndarray:
@@ -89,35 +63,6 @@ def cell_foreground(fields: np.ndarray, settings: DenoiseSettings | None = None)
     """
     probability = torch.from_numpy(foreground_probability(fields))
     return denoise(probability, torch.from_numpy(fields), settings).mask.numpy()
-
-
-def split_cells(mask: np.ndarray, nuclei: np.ndarray | None, settings: CellSettings) -> np.ndarray:
-    """The cells of a ``mask`` (H, W) bool, (H, W) uint16: 0 for background and k for the k-th cell.
-
-    Watershed (Meyer 1991) from the peaks of a landscape, smoothed by half a radius and at least a radius
-    apart. The landscape is the image of the nuclear stain ``nuclei`` (H, W), or, where there is None, the distance
-    to the border of the mask, which parts only cells that are round. Smaller pieces than
-    ``settings.smallest`` are left out.
-    """
-    mask = remove_small_objects(mask, max_size=settings.smallest - 1)
-    if not mask.any():
-        return np.zeros(mask.shape, np.uint16)
-    landscape = distance_transform_edt(mask) if nuclei is None else nuclei
-    smooth = gaussian_filter(landscape.astype(np.float32), settings.radius / 2)
-    # a peak for each piece of the mask, however dim
-    peaks = peak_local_max(
-        smooth, min_distance=max(1, round(settings.radius)), labels=label(mask), exclude_border=False
-    )
-    seeds = np.zeros(mask.shape, np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return whole_cells(watershed(-smooth, seeds, mask=mask), settings)
-
-
-def whole_cells(cells: np.ndarray, settings: CellSettings) -> np.ndarray:
-    """``cells`` (H, W) without those below ``settings.smallest`` px, numbered 1 … n, uint16."""
-    areas = np.bincount(cells.ravel())
-    kept = np.where(areas[cells] >= settings.smallest, cells, 0)
-    return relabel_sequential(kept)[0].astype(np.uint16)
 
 
 def cell_means(cells: np.ndarray, maps: np.ndarray) -> np.ndarray:

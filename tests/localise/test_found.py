@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from milcnn.baselines.segment import SegmentSettings
 from milcnn.localise.found import FINDERS, class_maps_of, evident_cells, maps_of, segment_fields
 from milcnn.localise.maps import class_map, jacobian_map
-from milcnn.localise.masks import CellSettings
 from milcnn.network import model
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import load_prepared
@@ -17,7 +17,7 @@ SAMPLE = ROOT / "data" / "sample"
 def sample():
     ready = load_prepared(SAMPLE / "prepared")
     network = model.load_model(SAMPLE / "models" / "noisy_and-0" / "model.safetensors")
-    return ready, network, segment_fields(ready, ready.of("test"), CellSettings(radius=12, smallest=20))
+    return ready, network, segment_fields(ready, ready.of("test"), SegmentSettings(sigma=2, seed_distance=9))
 
 
 def test_parts_of_cells_are_ranked_by_the_jacobian_map_itself(sample):

@@ -78,9 +78,7 @@ def test_layer_cam_is_positive_gradient_times_activation(model, fields, signal, 
 
 
 def test_a_stride_that_the_trunk_does_not_have_is_refused(model, fields):
-    with pytest.raises(
-        ValueError, match="no features of stride 5; use one of 2, 4, 8, 16, 32"
-    ):
+    with pytest.raises(ValueError, match="no features of stride 5; use one of 2, 4, 8, 16, 32"):
         maps.layer_cam(model, fields, 0, stride=5)
 
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from skimage.draw import disk
 
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.localise import masks
-from milcnn.localise.masks import CellSettings
 from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 
 
@@ -20,12 +19,6 @@ def drawn():
 
 def iou(a, b):
     return (a & b).sum() / (a | b).sum()
-
-
-def f1(truth, found):
-    """Share of true and found cells that have a partner with IoU above one half."""
-    pairs = [(truth == i, found == j) for i in range(1, truth.max() + 1) for j in np.unique(found[truth == i]) if j]
-    return 2 * sum(iou(*pair) > 0.5 for pair in pairs) / (truth.max() + found.max())
 
 
 @pytest.mark.parametrize("low", [1.0, 0.25, 1e-30])
@@ -42,12 +35,10 @@ def test_as_probability_is_one_half_at_the_threshold():
     np.testing.assert_allclose(found, [[[0, 0.5, 0.75]], [[0, 0, 0]]])
 
 
-def test_foreground_and_cells_of_drawn_fields(drawn):
+def test_foreground_of_drawn_fields(drawn):
     fields, truth = drawn
     found = masks.cell_foreground(fields)
     assert np.mean([iou(t > 0, m) for t, m in zip(truth, found, strict=True)]) > 0.9
-    cells = [masks.split_cells(m, field[0], CellSettings()) for m, field in zip(found, fields, strict=True)]
-    assert np.mean([f1(*pair) for pair in zip(truth, cells, strict=True)]) > 0.9
 
 
 def test_gain_and_offset_of_the_camera_do_not_matter(drawn):
@@ -84,46 +75,10 @@ def test_a_crowded_field_is_not_blank():
 @pytest.mark.parametrize("blank", [pytest.param(field, id=name) for name, field in blank_fields()])
 def test_a_blank_field_has_no_foreground_and_no_cell(blank):
     assert not masks.cell_foreground(blank[None]).any()
-    assert masks.split_cells(masks.cell_foreground(blank[None])[0], blank[0], CellSettings()).max() == 0
-
-
-@pytest.fixture
-def touching():
-    """Two discs of radius 12 px whose centres are 19 px apart, and the half-plane of each."""
-    mask = np.zeros((50, 70), bool)
-    mask[disk((25, 24), 12)] = mask[disk((25, 43), 12)] = True
-    return mask, (np.arange(70) > 33.5) * np.ones((50, 1), int) + 1
-
-
-def test_touching_discs_are_split_half_way(touching):
-    mask, side = touching
-    cells = masks.split_cells(mask, None, CellSettings(radius=8))
-    assert cells.dtype == np.uint16
-    assert sorted(np.unique(cells)) == [0, 1, 2]
-    assert ((cells > 0) == mask).all()
-    shares = [iou(cells == k, mask & (side == s)) for s in (1, 2) for k in (1, 2)]
-    assert sorted(shares)[2:] > [0.9, 0.9]
-
-
-def test_nuclei_say_where_the_cells_are(touching):
-    mask, _ = touching
-    nucleus = np.zeros(mask.shape)
-    nucleus[25, 33] = 1
-    cells = masks.split_cells(mask, ndimage.gaussian_filter(nucleus, 3), CellSettings(radius=8))
-    np.testing.assert_array_equal(cells, mask)
-
-
-def test_small_pieces_are_left_out_and_numbers_have_no_gaps():
-    mask = np.zeros((60, 60), bool)
-    mask[2:5, 2:5] = mask[20:35, 5:20] = mask[20:35, 40:55] = True
-    cells = masks.split_cells(mask, None, CellSettings(smallest=20))
-    assert sorted(np.unique(cells)) == [0, 1, 2]
-    assert not cells[2:5, 2:5].any()
-
-
-def test_whole_cells_are_numbered_without_gaps():
-    cells = np.repeat([1, 0, 2, 3], [60, 5, 7, 60]).reshape(4, 33)
-    assert np.bincount(masks.whole_cells(cells, CellSettings(smallest=8)).ravel()).tolist() == [12, 60, 60]
+    for threshold in ("otsu", "local"):
+        nuclei, cells = segment(blank, ["DNA", "Actin", "Tubulin"][: len(blank)], SegmentSettings(threshold=threshold))
+        assert not nuclei.any()
+        assert not cells.any()
 
 
 def test_cell_means_are_those_of_scipy():

@@ -1,6 +1,7 @@
 """Scores of what is found, against counts by hand, and what must not matter."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from milcnn.localise import found as finding
@@ -62,9 +63,12 @@ def test_in_cells_is_the_mean_over_each_and_nothing_between():
     assert not painted[labels == 0].any()
 
 
-def test_floors_of_a_blank_field_find_nothing():
+def test_floors_of_a_blank_field_have_no_cells():
     blank = np.full((2, 32, 32), 7, np.uint16)
     assert not finding.otsu(blank).cells.any()
-    assert finding.all_foreground(blank).labelled.all()
     nothing = np.zeros((32, 32), int)
-    assert not finding.random_map(blank, nothing, np.random.default_rng(0)).labelled.any()
+    assert not finding.random_map(nothing, np.random.default_rng(0)).labelled.any()
+    fields = finding.SegmentedFields(pd.DataFrame(), blank[None], np.zeros(1, int), [nothing])
+    floors = finding.find_without_network(fields)
+    assert floors["all_foreground"][0].labelled.all()
+    assert not floors["classical"][0].labelled.any()
