@@ -95,7 +95,7 @@ def template(channels: tuple[str, ...], feature_set: FeatureSet) -> pd.DataFrame
 
 
 def located(cells: np.ndarray) -> pd.DataFrame:
-    """``object`` (label), centre ``y``, ``x`` (px), ``area`` (px²), ``touches_border`` of each cell of (H, W) labels."""
+    """``object`` (label), centre ``y``, ``x`` (px), ``area`` (px²), ``touches_border`` of cells, (H, W) labels."""
     areas = np.bincount(cells.ravel())
     labels = np.flatnonzero(areas[1:]) + 1
     y, x = np.array(ndimage.center_of_mass(cells > 0, cells, labels)).T
