@@ -12,8 +12,6 @@ from milcnn.files import write_json, write_table
 from milcnn.prepare import plates, quality, splits
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings
-from milcnn.prepare.quality import QualitySettings
-from milcnn.prepare.splits import SplitSettings
 from milcnn.screens.screen import Screen
 
 
@@ -22,8 +20,8 @@ def prepare(
     study: str,
     folder: Path,
     settings: PrepareSettings | None = None,
-    split_settings: SplitSettings | None = None,
-    quality_settings: QualitySettings | None = None,
+    split_settings: splits.SplitSettings | None = None,
+    quality_settings: quality.QualitySettings | None = None,
     origin: object = None,
 ) -> Prepared:
     """Prepare every field of ``screen`` and write the study to ``folder``; see ``prepared`` for the files.
@@ -33,7 +31,7 @@ def prepare(
     ``plates.plate_fingerprint``. ``origin`` says how the screen was made, such as its kind and settings. A new split
     changes the tables only. Raises SplitError, OSError if the disk is full, and whatever ``Screen.read`` raises.
     """
-    settings, split_settings = settings or PrepareSettings(), split_settings or SplitSettings()
+    settings, split_settings = settings or PrepareSettings(), split_settings or splits.SplitSettings()
     fields = splits.split_screen(screen, split_settings)
     fields = fields.assign(index=fields.groupby(PLATE).cumcount())
     part = folder.with_name(f".{folder.name}.part")
@@ -45,7 +43,7 @@ def prepare(
     names = [f"Quality_{name}_{channel}" for name in quality.MEASURES for channel in screen.channels]
     measures = pd.DataFrame(entries["quality"].tolist(), index=fields.index)[[*names, "Quality_Clipped"]]
     fields = pd.concat([fields, measures.astype(float)], axis=1)
-    fields = pd.concat([fields, quality.flags(fields, quality_settings or QualitySettings())], axis=1)
+    fields = pd.concat([fields, quality.flags(fields, quality_settings or quality.QualitySettings())], axis=1)
     mean, std = channel_statistics(entries[fields[SPLIT] == "train"])
     pixel_size = screen.pixel_size and screen.pixel_size * settings.downscale
     protocol = screen.protocol if split_settings.kind == "given" else split_settings.kind

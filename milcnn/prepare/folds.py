@@ -71,8 +71,7 @@ def fewest_absent(candidates: Iterable[tuple[tuple[int, int], np.ndarray]]) -> n
 def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> Iterator[np.ndarray]:
     """Ways to assign the groups to ``folds`` parts with classes as equal as possible, (N,) int each.
 
-    If each group has one class, the groups of each class are spread evenly. Else the numbers of fields are
-    balanced as well as the groups allow.
+    If each group has one class, the groups of a class are spread evenly, else its fields, as far as groups allow.
     """
     names, groups = np.unique(groups_of(fields, kind), return_inverse=True)
     if len(names) < folds:

@@ -15,8 +15,8 @@ def with_condition(prepared: Prepared, condition: str, seed: int = 0) -> Prepare
     Values of ``condition``:
 
     - ``""``: nothing changes;
-    - ``shuffled``: labels are permuted within the training and within the validation fields. There is nothing to
-      learn then, so a test score above chance shows a leak;
+    - ``shuffled``: labels are permuted within the training and within the validation fields; a score above chance
+      shows a leak, because there is nothing to learn;
     - ``noise20``: 20 % of the training and of the validation fields get another label at random;
     - ``share25``: 25 % of the training fields of each label are kept, at least one.
 

@@ -68,8 +68,7 @@ def cropped(array: np.ndarray, settings: PrepareSettings) -> np.ndarray:
 def read_raw(screen: Screen, row: pd.Series, like: np.ndarray | None = None) -> np.ndarray:
     """The raw field (C, H, W) of ``row``.
 
-    Raises ValueError for a wrong number of channels, for NaN or infinite pixels, and if shape or dtype differ
-    from ``like``, the first field of the plate.
+    Raises ValueError for wrong channels, NaN or infinite pixels, and another shape or dtype than ``like``.
     """
     field = np.asarray(screen.read(row))
     name = ", ".join(f"{column.removeprefix('Metadata_').lower()} {row[column]}" for column in FIELD_KEY)

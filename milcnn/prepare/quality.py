@@ -5,8 +5,7 @@ Columns of ``fields.csv``, where ``<c>`` is a channel:
 
 - ``Quality_Focus_<c>``: slope of the log power spectrum, see ``power_slope``. Lower is more blurred.
 - ``Quality_Saturation_<c>``: share of pixels at the largest value of the dtype, or at ``saturated_at``.
-- ``Quality_Foreground_<c>``: share of pixels above the plate's threshold, the median of ``foreground_thresholds``
-  over a sample of its fields.
+- ``Quality_Foreground_<c>``: share of pixels above the median ``foreground_thresholds`` of a sample of the plate.
 - ``Quality_Clipped``: share of stored pixels, over all channels, that the correction moved out of the dtype's range.
 - ``Flag_blurred``, ``Flag_saturated``, ``Flag_empty``: True if any channel has the defect, see ``flags``.
 """

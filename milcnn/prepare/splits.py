@@ -101,10 +101,8 @@ def validation_and_train(
     kind = settings.kind if settings.validate_by == "kind" else settings.validate_by
     folds = min(max(2, round(1 / settings.validation)), len(np.unique(groups_of(fields, kind))))
     if folds < 2:
-        raise SplitError(
-            f"split by {settings.kind}: one {kind} is left for training and validation; "
-            "lower folds, or set validate_by to well or field."
-        )
+        advice = "lower folds, or set validate_by to well or field"
+        raise SplitError(f"split by {settings.kind}: one {kind} is left for training and validation; {advice}.")
     candidates = (
         ((absent(members, train), absent(members, validation)), validation)
         for count in range(folds, 1, -1)  # fewer, larger parts if a class has too few groups to be in each
@@ -150,10 +148,9 @@ def refuse_missing(sets: np.ndarray, members: np.ndarray, names: list[str], sett
         raise SplitError(f"split {settings.kind}: no field has class {nowhere}; correct the classes.")
     for name in ("train", "test") if settings.kind == "given" else SETS:
         if missing := without(sets == name):
-            raise SplitError(
-                f"split {settings.kind}: {name} has no field of class {missing}; each needs a group of its own in "
-                "training, validation and test. Change folds or validate_by, or set missing_classes to allow."
-            )
+            advice = "Change folds or validate_by, or set missing_classes to allow."
+            needs = "each class needs a group of its own in training, validation and test"
+            raise SplitError(f"split {settings.kind}: {name} has no field of class {missing}; {needs}. {advice}")
 
 
 def first_five(names: list[str]) -> str:
