@@ -74,7 +74,7 @@ def ranked_sheet(
     for (_, row), rgb, outlines in zip(table.iterrows(), images, masks, strict=True):
         index = classes.index(row["class"])
         ax = axes[index // 2, index % 2 * len(RANKS) + RANKS.index(row["rank"])]
-        title = f"{row['class']}, {row['rank']}: {row['score']:.2f}\ncalled {row['predicted']}"
+        title = f"{row['class']}, {row['rank']}: {row['score']:.2f}\npredicted {row['predicted']}"
         show_outlined(ax, rgb, outlines, pixel_size, title)
     return fig
 

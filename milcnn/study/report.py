@@ -26,7 +26,7 @@ TABLES: dict[str, dict[Metric, str]] = {
         ("roc_auc", "field"): "Field AUC",
     },
     "Is it better than the baseline that was best on validation?": {
-        ("accuracy_difference", "field"): "Accuracy of Noisy-AND minus that of the baseline",
+        ("accuracy_difference", "field"): "Accuracy difference",
     },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",

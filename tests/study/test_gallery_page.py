@@ -170,9 +170,9 @@ def test_sheets_put_each_field_under_its_class_and_rank():
     rgb, mask = np.zeros((20, 20, 3)), np.zeros((20, 20), bool)
     fig = ranked_sheet(chosen, CLASSES, [rgb] * 6, [{0: mask}] * 6, 0.5)
     titles = [ax.get_title() for ax in fig.axes]
-    assert titles[0] == "a, best: 0.90\ncalled a"
+    assert titles[0] == "a, best: 0.90\npredicted a"
     assert titles[3:6] == ["", "", ""]  # b has no field
-    assert titles[8] == "c, worst: 0.10\ncalled b"
+    assert titles[8] == "c, worst: 0.10\npredicted b"
     assert "2 µm" in [text.get_text() for text in fig.axes[0].texts]
     plt.close(fig)
 
