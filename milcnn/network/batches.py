@@ -1,7 +1,7 @@
-"""Bags for training: which fields a step sees, from where they come, how they are cropped and turned.
+"""Batches for training: which fields a step sees, where they come from, how they are cropped and turned.
 
-Every random choice is a function of (seed, epoch, step) alone, never of what was drawn before or of
-the process that draws: so a run can be resumed exactly, and several processes share one batch.
+Every random choice depends on (seed, epoch, step) alone, never on earlier draws or on the process that
+draws. So a run can be resumed exactly, and several processes share one batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from milcnn.columns import LABEL, LABEL_MARK
 from milcnn.prepare.prepared import Prepared
 
-CHUNK = 64  # fields made ready at once
+CHUNK = 64  # fields prepared at once
 
 
 def seed_of(*key: int) -> int:
@@ -27,23 +27,22 @@ def seed_of(*key: int) -> int:
 
 
 def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tensor:
-    """Class index of each of ``rows``, (B,) int64; for a multi-label study (B, C) float32 of 0 and 1.
+    """Class index of each of ``rows``, (B,) int64; in a multi-label study (B, C) float32 of 0 and 1.
 
-    There ``Metadata_Label`` holds any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
-    for a label that is no class.
+    A multi-label ``Metadata_Label`` lists any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
+    for a label that is not a class.
     """
     labels = rows[LABEL].fillna("").str.get_dummies(LABEL_MARK) if multilabel else pd.get_dummies(rows[LABEL])
     if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
         raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
     if multilabel:
-        table = labels.reindex(columns=prepared.classes, fill_value=0)
-        return torch.tensor(table.to_numpy(np.float32))
+        return torch.tensor(labels.reindex(columns=prepared.classes, fill_value=0).to_numpy(np.float32))
     return torch.from_numpy(prepared.targets(rows))
 
 
 @dataclass(frozen=True)
 class Plates(Dataset):
-    """Indices of rows → their raw pixels (B, channels, H, W), read from the memory-mapped plates."""
+    """Row indices → raw pixels (B, channels, H, W), read from the memory-mapped plates."""
 
     prepared: Prepared
     rows: pd.DataFrame
@@ -54,39 +53,38 @@ class Plates(Dataset):
 
 @dataclass(frozen=True)
 class FieldBatches:
-    """The fields of a split.
+    """The fields of a split: their table ``rows``, and ``targets`` on the CPU.
 
-    ``targets`` is on the CPU. ``first`` is done to raw pixels (B, channels, H, W) before they are drawn from:
-    what a network does to every field in the same way is done once. ``resident`` holds all fields behind it on
-    ``device``; it is None when they did not fit, and every batch is then read from the plates.
+    ``source`` is a tensor of all inputs on ``device``, or the plates when the fields do not fit there. Batches
+    from the plates go through ``first``, the part of a network that learns nothing; the tensor went through it
+    already.
     """
 
-    plates: Plates
+    rows: pd.DataFrame
     targets: Tensor
     device: torch.device
+    source: Tensor | Plates
     first: Callable[[Tensor], Tensor]
-    resident: Tensor | None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def side(self, pixels: int) -> int:
-        """How many elements ``first`` makes of so many raw pixels of a row."""
+        """Length of a row of ``pixels`` raw pixels after ``first``."""
         return self.first(torch.zeros(1, 1, pixels, pixels)).shape[-1]
 
     def batches(self, indices: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Fields (B, channels, H, W) behind ``first`` and targets, on the device, for each tensor of row indices."""
-        if self.resident is not None:
-            fields = (self.resident[batch.to(self.device)] for batch in indices)
+        """Inputs (B, …) after ``first`` and targets, on the device, for each tensor of row indices."""
+        inputs: Iterator[Tensor]
+        if isinstance(source := self.source, Tensor):
+            inputs = (source[batch.to(self.device)] for batch in indices)
         else:
             on_gpu = self.device.type == "cuda"
             workers = min(8, psutil.cpu_count() or 1) if on_gpu else 0  # on a CPU they would only compete
-            loader = DataLoader(
-                self.plates, batch_size=None, sampler=indices, num_workers=workers, pin_memory=on_gpu
-            )  # fmt: skip
-            fields = (self.first(raw.to(self.device, non_blocking=True)) for raw in loader)
-        for batch, found in zip(indices, fields, strict=True):
-            yield found, self.targets[batch].to(self.device)
+            loader = DataLoader(source, batch_size=None, sampler=indices, num_workers=workers, pin_memory=on_gpu)
+            inputs = (self.first(raw.to(self.device, non_blocking=True)) for raw in loader)
+        for batch, values in zip(indices, inputs, strict=True):
+            yield values, self.targets[batch].to(self.device)
 
 
 def open_batches(
@@ -97,34 +95,31 @@ def open_batches(
     data: Literal["auto", "device", "stream"],
     first: Callable[[Tensor], Tensor],
 ) -> FieldBatches:
-    """The fields of ``split``: on the device when ``data`` is device, or auto and they fill at most half
-    of its free memory. Raises ValueError when the split has no field.
+    """The fields of ``split``. They lie on the device if ``data`` is device, or if it is auto and they fill at most
+    half of its free memory. Raises ValueError when the split has no field.
     """
     rows = prepared.of(split)
     if rows.empty:
         raise ValueError(f"{prepared.folder / 'fields.csv'}: no field in split '{split}'.")
-    plates = Plates(prepared, rows)
+    source: Tensor | Plates = (plates := Plates(prepared, rows))
     needed = prepared.pixels(rows.iloc[:1]).nbytes * len(rows)
-    fits = data == "device" or (data == "auto" and needed <= free_memory(device) / 2)
-    chunks = torch.arange(len(rows)).split(CHUNK)  # ``first`` may make more of a pixel than it keeps
-    resident = torch.cat([first(plates[chunk].to(device)) for chunk in chunks]) if fits else None
-    return FieldBatches(plates, targets_of(prepared, rows, multilabel), device, first, resident)
+    if data == "device" or (data == "auto" and needed <= free_memory(device) / 2):
+        # in chunks: ``first`` may need more memory than its result
+        source = torch.cat([first(plates[chunk].to(device)) for chunk in torch.arange(len(rows)).split(CHUNK)])
+    return FieldBatches(rows, targets_of(prepared, rows, multilabel), device, source, first)
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Generator) -> Tensor:
     """Row indices of the ``n`` fields of one epoch, (n,) int64, in random order.
 
-    ``balanced`` takes the same number from every class (± 1), without repeating a field before its
-    class is used up; where classes are equal that is one plain pass over all fields. A multi-label
-    field counts in each of its classes, and fields without a label form one more. Not balanced, the
-    whole training set is one class.
+    ``balanced`` takes the same number from every class (± 1) and repeats a field only once its class is used up;
+    with classes of equal size this is one plain pass over all fields. A multi-label field counts in each of its
+    classes; fields without a label are one more class. Not balanced, all training fields are one class.
     """
     if not balanced:
         groups = [torch.arange(len(targets))]
@@ -152,18 +147,17 @@ def check_crop(crop: int, height: int, width: int) -> None:
 
 
 def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
-    """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 unless nothing is to do.
+    """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 if anything changes.
 
-    ``draws`` (B, 4) float in [0, 1) place the crop of ``crop`` px (0: the whole field) in y and x, and
-    choose the turn and the reflection. Raises ValueError when the crop is larger than the field.
+    ``draws`` (B, 4) float in [0, 1) choose y and x of the crop of ``crop`` px (0: the whole field), the turn
+    and the reflection. Raises ValueError when the crop is larger than the field.
     """
+    if not crop and not dihedral:
+        return fields
     height, width = fields.shape[-2:]
     check_crop(crop, height, width)
     side_y, side_x = (crop, crop) if crop else (height, width)
-    if not crop and not dihedral:
-        return fields
-    # a crop that is not square can only be turned by half a turn in a batch
-    quarter = 1 if side_y == side_x else 2
+    quarter = 1 if side_y == side_x else 2  # a batch of fields that are not square allows half turns only
 
     def one(field: Tensor, draw: list[float]) -> Tensor:
         y, x = int(draw[0] * (height - side_y + 1)), int(draw[1] * (width - side_x + 1))

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training run in one file, from which it goes on exactly."""
+"""Checkpoints: the complete state of a training run in one file, so that it can continue exactly."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from milcnn.settings import Settings
 
 
 def run_fingerprint(prepared: Prepared, *settings: Settings) -> str:
-    """SHA-256 of all settings of a run, of the table and statistics of its fields, and of the version of torch."""
+    """SHA-256 of a run: its settings, the table and statistics of its fields, and the version of torch."""
     known = [torch.__version__, *(part.model_dump() for part in settings)]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     digest.update((prepared.folder / "prepared.json").read_bytes())
@@ -23,17 +23,16 @@ def run_fingerprint(prepared: Prepared, *settings: Settings) -> str:
 
 
 def save_checkpoint(path: Path, run: str, progress: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Write, whole or not at all, the ``fingerprint`` of the ``run``, plain values, and the state of ``parts``."""
+    """Write the ``run_fingerprint``, plain values, and the state of ``parts``, completely or not at all."""
     state = {name: part.state_dict() for name, part in parts.items()}
     with written_whole(path) as temporary:
         torch.save({"run": run, "progress": progress, "state": state}, temporary)
 
 
 def restore_checkpoint(path: Path, run: str, parts: dict[str, Any]) -> dict[str, Any] | None:
-    """Set every one of ``parts`` to its saved state and give the plain values saved with it.
+    """Set each of ``parts`` to its saved state and return the plain values saved with it.
 
-    None when there is no checkpoint, or it is of a run with other settings or fields. Raises
-    ValueError when the file is no checkpoint.
+    None if there is no checkpoint, or it belongs to other settings or fields. Raises ValueError for another file.
     """
     if not path.exists():
         return None

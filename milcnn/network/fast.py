@@ -1,4 +1,4 @@
-"""Faster scoring on a CPU: the trunk by OpenVINO; scores, pooling and the class layer by PyTorch, in float32."""
+"""Faster scoring on a CPU: the trunk by OpenVINO; scores, pooling and class layer by PyTorch, in float32."""
 
 import logging
 from collections.abc import Callable
@@ -29,24 +29,23 @@ class Features(nn.Module):
 def openvino_scorer(
     model: MILCNN, precision: Precision = "float32", calibration: Tensor | None = None
 ) -> Callable[[Tensor], Output]:
-    """``model`` as a function from fields (B, channels, H, W), of any dtype, to what the model gives.
+    """``model`` as a function from fields (B, channels, H, W), in any dtype, to the output of the model.
 
-    ``precision`` is that of the trunk; ``benchmarks/scoring.py`` has speed and error of each:
-
-    - ``float32`` gives the same within rounding;
-    - ``bfloat16`` the same labels, and instance probabilities up to 0.06 off; pays only on CPUs that multiply in
-      it faster than in float32, which AVX-512 BF16 alone does not promise;
-    - ``int8`` nearly the same labels, some instances of p near 1/2 far off, and two to three times the speed.
-      ``calibration`` (n, channels, H, W) are some training fields: the range of each layer is what it is on them.
-
-    Fields of one shape are compiled for once, in seconds. Raises ImportError when OpenVINO, or for ``int8`` NNCF,
-    is not installed, and ValueError for ``int8`` without ``calibration``.
+    ``precision`` is that of the trunk; ``benchmarks/scoring.py`` has speed and error of each. ``float32`` gives the
+    same within rounding. ``bfloat16`` gives the same labels and instance probabilities up to 0.06 off; it pays only on
+    CPUs that multiply faster in it, and not all with AVX-512 BF16 do. ``int8`` gives nearly the same labels, some
+    instances of p near 1/2 far off, two to three times as fast; it takes the range of each layer from
+    ``calibration`` (n, channels, H, W), some training fields. The first fields of each shape take seconds to compile.
+    Raises ImportError when OpenVINO, or for ``int8`` NNCF, is not installed, ValueError for ``int8`` without
+    ``calibration``.
     """
     try:
         import openvino
     except ImportError:
         raise ImportError("scoring by OpenVINO needs it; run 'pip install openvino'.") from None
-    if precision == "int8" and calibration is None:
+    if precision != "int8":
+        calibration = None
+    elif calibration is None:
         raise ValueError("precision: 'int8' needs calibration; give some training fields.")
     model = model.eval()
     hint = "bf16" if precision == "bfloat16" else "f32"
@@ -58,22 +57,22 @@ def openvino_scorer(
         if fields.shape not in compiled:
             graph = openvino.convert_model(torch.export.export(Features(model), (fields.float(),)))
             graph.reshape(list(fields.shape))
-            if precision == "int8":
+            if calibration is not None:
                 graph = quantised(graph, calibration)
             settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
             compiled[fields.shape] = openvino.compile_model(graph, "CPU", settings)
         features = torch.from_numpy(compiled[fields.shape](fields.float().numpy())[0])
-        return model.judged(features, model.scores(features))
+        return model.pooled(features, model.scores(features))
 
     return score
 
 
 def quantised(graph: "openvino.Model", calibration: Tensor) -> "openvino.Model":
-    """``graph`` with convolutions in int8, by NNCF, but the first, which sees the pixels.
+    """``graph`` with convolutions in int8, by NNCF; the first, which sees the pixels, is left out.
 
-    The range of each layer is from its least to its largest value on the ``calibration`` fields: with NNCF's
-    default, a mean over fields, a bright speck of an unseen plate is cut off, and p there is wrong by up to 1.
-    Weights take half of their range: without VNNI a CPU adds products in pairs to 16 bits, and whole ones overflow.
+    The range of each layer is its minimum to its maximum over the ``calibration`` fields. NNCF's default is a mean over
+    fields: it cuts off a bright speck of an unseen plate, and p there is wrong by up to 1. Weights use half of their
+    range: a CPU without VNNI adds pairs of products in 16 bits, which the full range overflows.
     """
     try:
         import nncf
@@ -83,14 +82,11 @@ def quantised(graph: "openvino.Model", calibration: Tensor) -> "openvino.Model":
     nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution"]
     batch = graph.inputs[0].get_shape()[0]
     fields = [part.float().numpy() for part in calibration.split(batch) if len(part) == batch]
+    ranges = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     advanced = nncf.AdvancedQuantizationParameters(
-        activations_range_estimator_params=nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX,
-        overflow_fix=nncf.OverflowFix.ENABLE,
+        activations_range_estimator_params=ranges, overflow_fix=nncf.OverflowFix.ENABLE
     )
+    ignored = nncf.IgnoredScope(names=[nodes[0].get_friendly_name()])
     return nncf.quantize(
-        graph,
-        nncf.Dataset(fields),
-        subset_size=len(fields),
-        ignored_scope=nncf.IgnoredScope(names=[nodes[0].get_friendly_name()]),
-        advanced_parameters=advanced,
+        graph, nncf.Dataset(fields), subset_size=len(fields), ignored_scope=ignored, advanced_parameters=advanced
     )

@@ -1,4 +1,4 @@
-"""Predictions: what a trained MIL-CNN says of whole fields."""
+"""Predictions of a trained MIL-CNN for whole fields."""
 
 import copy
 from collections.abc import Iterator
@@ -11,30 +11,28 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, Output
+from milcnn.network.model import MILCNN, Net, Output, moved
 from milcnn.network.pooling import NoisyAnd
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.prepare.prepared import Prepared
 
 
-def inference_copy(model: MILCNN) -> MILCNN:
-    """A copy of ``model`` for scoring: the same outputs within rounding, in evaluation mode, faster.
+def inference_copy(model: Net) -> Net:
+    """A copy of ``model`` for scoring: in evaluation mode, faster, with the same outputs within rounding.
 
-    Each batch normalisation of the paper's trunk is folded into the convolution before it: beside layers of 16
-    to 64 channels it would cost as much memory traffic as the convolution itself. (Of the residual trunk the first.)
+    Each batch normalisation of the paper's trunk is folded into the convolution before it: with 16 to 64 channels it
+    would cost as much memory traffic as the convolution. Of the residual trunk only the first is folded.
     """
     model = copy.deepcopy(model).eval()
-    layers = list(model.trunk)
-    for index, (layer, after) in enumerate(pairwise(layers)):
+    for index, (layer, after) in enumerate(pairwise(list(model.trunk))):
         if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
-            model.trunk[index] = fuse_conv_bn_eval(layer, after)
-            model.trunk[index + 1] = nn.Identity()
-    return model.to(memory_format=torch.channels_last)
+            model.trunk[index], model.trunk[index + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
+    return moved(model, next(model.parameters()).device, torch.channels_last)
 
 
 @torch.inference_mode()
 def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
-    """The outputs of ``model`` for the fields of ``rows``, batch by batch, on its device; convolutions in bf16 on CUDA.
+    """Outputs of ``model`` for the fields of ``rows``, a batch at a time, on its device; convolutions in bf16 on CUDA.
 
     Raises ValueError when the study has other channels or classes than the network.
     """
@@ -52,26 +50,23 @@ def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: i
 
 
 def predict_fields(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What ``model`` says of the fields of ``rows``, and their profiles: two tables of one row a field.
+    """What ``model`` predicts for the fields of ``rows``, and their profiles: two tables, a row a field.
 
-    The first has what is known of the field (``TOLD``), ``predicted``, and for every class
-    ``P_<class>``, its pooled probability; ``y_<class>``, its probability behind the class layer;
-    ``p_<class>``, p̄, the mean of its instance probabilities. ``predicted`` is the class with the largest
-    y; of a multi-label study, those with y above 0.5, as ``A|B``. The second has the key of the field
-    and ``feature_0000`` … (float32), the last features of the trunk averaged over the instances.
+    The first is a ``prediction_table`` with, for every class, the pooled probability ``P_<class>``; the probability
+    after the class layer ``y_<class>``; and p̄ as ``p_<class>``, the mean of the instance probabilities. The second has
+    the key of the field and ``feature_0000`` … (float32), the last features of the trunk averaged over the instances.
     """
-    found = [
+    parts = [
         (output.bags, model.probabilities(output.logits), output.instances.mean(dim=(2, 3)), output.profiles)
         for output in outputs(model, prepared, rows)
     ]
-    pooled, joint, means, profiles = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    P, y, p, profiles = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     own = model.settings
-    table = prediction_table(rows, own.classes, own.multilabel, P=pooled, y=joint, p=means)
-    return table, profile_table(rows, profiles)
+    return prediction_table(rows, own.classes, own.multilabel, P=P, y=y, p=p), profile_table(rows, profiles)
 
 
 def learned_b(model: MILCNN) -> pd.DataFrame:
-    """The threshold ``b`` that Noisy-AND learnt for each ``class``; empty for other poolings."""
+    """The threshold ``b`` that Noisy-AND learned for each ``class``; empty for other poolings."""
     if not isinstance(model.pooling, NoisyAnd):
         return pd.DataFrame({"class": [], "b": []})
     return pd.DataFrame({"class": model.settings.classes, "b": model.pooling.b.detach().cpu().numpy()})

@@ -1,11 +1,11 @@
-"""The tables that every method writes: a row a field with what is predicted for it, and its profile."""
+"""The two tables that every method writes, a row a field: predictions and profiles."""
 
 import numpy as np
 import pandas as pd
 
 from milcnn.columns import FIELD_KEY, LABEL_MARK
 
-# the columns of a field that its predictions repeat; the paths of its files mean something on one machine only
+# columns that predictions repeat; not the paths of files, which are those of one machine
 KNOWN = r"^Metadata_|^(fraction|cells|response|ec50)$"
 
 

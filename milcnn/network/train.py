@@ -1,16 +1,16 @@
-"""Training: two heads, one loop, selection on validation.
+"""Training: two heads, one loop, and the epoch with the lowest validation loss is kept.
 
-The loop runs on ``accelerate``: one CPU or GPU as it is, several by ``accelerate launch`` or, from a
-notebook, ``accelerate.notebook_launcher``; ``batch_size`` is that of all processes together. Batch
-normalisation then counts over all of them on GPUs (SyncBatchNorm); several processes on CPUs, which have no such
-thing, take ``none`` or ``group``.
+The loop runs on ``accelerate``: on one CPU or GPU as it is, on several by ``accelerate launch`` or, from a notebook,
+``accelerate.notebook_launcher``. ``batch_size`` counts the fields of all processes together. On several GPUs batch
+normalisation averages over all of them (SyncBatchNorm). CPUs have no such layer: there, several processes take
+``none`` or ``group``.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, cast
 
 import pandas as pd
 import torch
@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState, PartialState
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
@@ -30,31 +30,31 @@ from milcnn.network import checkpoint
 from milcnn.network import model as models
 from milcnn.network.batches import FieldBatches, augmented, check_crop, epoch_order, open_batches, seed_of
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, ModelSettings, Output
+from milcnn.network.model import MILCNN, MILNetwork, ModelSettings, Net, Output
 from milcnn.network.predict import inference_copy
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
 
-CHECK_EVERY = 16  # steps between two looks at the loss: each look waits for the GPU
+CHECK_EVERY = 16  # steps between two checks of the loss: each check waits for the GPU
 
 
 class TrainSettings(Settings):
     """How a MIL-CNN is trained, by AdamW. All values are our choice."""
 
-    epochs: int = Field(20, ge=1)
-    passes: int = Field(1, ge=1)  # over the training fields in an epoch, before the validation fields are looked at
-    batch_size: int = Field(16, ge=1)  # of all processes together
-    learning_rate: float = Field(3e-3, gt=0)  # the largest of the schedule
-    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    weight_decay: float = Field(1e-4, ge=0)
-    balanced: bool = True  # every class as often as the others
-    crop: int = Field(0, ge=0)  # px, side of a random crop; 0 is the whole field
+    epochs: int = Field(default=20, ge=1)
+    passes: int = Field(default=1, ge=1)  # over the training fields in an epoch, between two validations
+    batch_size: int = Field(default=16, ge=1)  # of all processes together
+    learning_rate: float = Field(default=3e-3, gt=0)  # the schedule's maximum
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    weight_decay: float = Field(default=1e-4, ge=0)
+    balanced: bool = True  # every class equally often
+    crop: int = Field(default=0, ge=0)  # px, side of a random crop; 0: the whole field
     augment: Literal["none", "dihedral"] = "dihedral"  # rotations by 90° and reflections
-    gradient_clip: float = Field(1.0, gt=0)  # largest norm of the gradient
-    ema: float = Field(0, ge=0, lt=1)  # decay a step of the averaged weights that are kept; 0 is off
-    data: Literal["auto", "device", "stream"] = "auto"  # fields on the device, or read batch by batch
+    gradient_clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
+    ema: float = Field(default=0, ge=0, lt=1)  # decay per step of averaged weights, which are then kept; 0: off
+    data: Literal["auto", "device", "stream"] = "auto"  # fields lie on the device, or are read batch by batch
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,17 +68,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_determinism(seed: int) -> None:
-    """Seed torch; flush denormals, which appear as gradients vanish and slow a CPU tenfold."""
+    """Seed torch, and flush denormals: they appear as gradients vanish, and slow a CPU tenfold."""
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     torch.backends.cudnn.deterministic = True
 
 
 def open_accelerator(settings: TrainSettings) -> Accelerator:
-    """The processes and the device of this run; bf16 on CUDA. Raises ValueError for a batch that cannot be shared."""
+    """Processes and device of this run; bf16 on CUDA. Raises ValueError for a batch that they cannot share."""
     device = choose_device(settings.device)
     if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run may have had another device
+        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run may have used another device
     precision = "bf16" if device.type == "cuda" else "no"
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
     if settings.batch_size % accelerator.num_processes:
@@ -89,13 +89,12 @@ def open_accelerator(settings: TrainSettings) -> Accelerator:
 def two_headed_loss(output: Output, targets: Tensor) -> Tensor:
     """J = −Σ_i [log p(t_i | P_i) + log p(t_i | y_i)] of each field, (B,) (Kraus 2016, section 3.4).
 
-    The first term is the cross-entropy of the pooled probabilities P (B, C), class by class. With
-    ``targets`` (B,) class indices the second is that of softmax(y); with (B, C) float of 0 and 1 it is
-    that of σ(y), class by class.
+    The first term is the cross-entropy of the pooled probabilities P (B, C), class by class. The second is that of
+    softmax(y) for ``targets`` (B,) of class indices; for (B, C) float of 0 and 1 that of σ(y), class by class.
     """
     single = targets.ndim == 1
     labels = F.one_hot(targets, output.bags.shape[1]).to(output.bags.dtype) if single else targets
-    # torch raises for a P that is not a number, on a GPU beyond recovery; y, made from P, still tells
+    # torch raises for a P that is not a number, on a GPU beyond recovery; the term of y, made from P, is NaN too
     bags = output.bags.nan_to_num(0.5)
     pooled = F.binary_cross_entropy(bags, labels, reduction="none").sum(dim=1)
     if single:
@@ -104,21 +103,20 @@ def two_headed_loss(output: Output, targets: Tensor) -> Tensor:
 
 
 def epoch_batches(
-    bags: FieldBatches, settings: TrainSettings, epoch: int, process: int = 0, processes: int = 1
+    training: FieldBatches, settings: TrainSettings, epoch: int, process: int = 0, processes: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """This process's share of each batch of an epoch: row indices, augmented fields, targets.
 
-    All batches are full: the last is filled up with fields drawn again.
+    All batches are full: the last one is topped up with fields drawn again.
     """
     generator = torch.Generator().manual_seed(seed_of(settings.seed, epoch))
-    steps = steps_per_epoch(len(bags), settings)
-    order = epoch_order(bags.targets, steps * settings.batch_size, settings.balanced, generator)
+    steps = steps_per_epoch(len(training), settings)
+    order = epoch_order(training.targets, steps * settings.batch_size, settings.balanced, generator)
     draws = torch.rand(len(order), 4, generator=generator)
     mine = [batch[process::processes] for batch in torch.arange(len(order)).split(settings.batch_size)]
-    crop = settings.crop and bags.side(settings.crop)
-    for places, (found, targets) in zip(mine, bags.batches([order[places] for places in mine]), strict=True):
-        fields = augmented(found, draws[places], crop, settings.augment == "dihedral")
-        yield order[places], fields, targets
+    crop = settings.crop and training.side(settings.crop)
+    for places, (fields, targets) in zip(mine, training.batches([order[places] for places in mine]), strict=True):
+        yield order[places], augmented(fields, draws[places], crop, settings.augment == "dihedral"), targets
 
 
 def steps_per_epoch(n_fields: int, settings: TrainSettings) -> int:
@@ -126,55 +124,58 @@ def steps_per_epoch(n_fields: int, settings: TrainSettings) -> int:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What changes while a network is trained; ``model`` is ``network`` as its processes share it."""
+class Run(Generic[Net]):
+    """What changes during training; ``model`` is ``network`` as its processes share it."""
 
     model: nn.Module
-    network: MILCNN
+    network: Net
     average: AveragedModel | None
     optimiser: AcceleratedOptimizer
     schedule: LRScheduler
 
     @property
-    def kept(self) -> MILCNN:
+    def kept(self) -> Net:
         """The network that is validated and saved."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(Net, self.average.module)
 
     def parts(self) -> dict[str, object]:
-        """What a checkpoint holds."""
+        """What a checkpoint stores."""
         parts = {"network": self.network, "optimiser": self.optimiser.optimizer, "schedule": self.schedule}
         return parts if self.average is None else parts | {"average": self.average}
 
 
-def open_run(network: MILCNN, settings: TrainSettings, n_fields: int, accelerator: Accelerator) -> Run:
-    """A run at its start, on its device. Raises ValueError for batch normalisation in several CPU processes."""
-    if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and network.settings.normalisation == "batch":
-        raise ValueError("normalisation: 'batch' sees one process alone on CPUs; use 'group', 'none', or one process.")
-    layout = models.memory_layout(accelerator.device, training=True, width=network.settings.width)
-    network = network.to(accelerator.device, memory_format=layout)
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+def open_run(network: Net, settings: TrainSettings, n_fields: int, accelerator: Accelerator) -> Run[Net]:
+    """A run at its start. Raises ValueError for batch normalisation in several CPU processes."""
+    if accelerator.num_processes > 1 and any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
+        if accelerator.device.type == "cpu":
+            raise ValueError("normalisation: 'batch' sees one process alone on CPUs; use 'group', or one process.")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     blend = get_ema_multi_avg_fn(settings.ema)
     average = AveragedModel(network, multi_avg_fn=blend, use_buffers=True) if settings.ema else None
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     steps = steps_per_epoch(n_fields, settings) * settings.epochs
+    schedule: LRScheduler
     if settings.schedule == "one_cycle":
-        rise = 0.3 if steps == 5 else 0.2  # a rise of one step is a division by zero in torch
+        rise = 0.3 if steps == 5 else 0.2  # torch divides by zero when the rise is one step
         schedule = OneCycleLR(optimiser, settings.learning_rate, steps, pct_start=rise)
-    else:
+    elif settings.schedule == "cosine":
         schedule = CosineAnnealingLR(optimiser, steps)
+    else:
+        schedule = ConstantLR(optimiser, factor=1)
     model, shared_optimiser = accelerator.prepare(network, optimiser)
     return Run(model, network, average, shared_optimiser, schedule)
 
 
-def train_epoch(run: Run, bags: FieldBatches, settings: TrainSettings, accelerator: Accelerator, epoch: int) -> float:
+def train_epoch(
+    run: Run, training: FieldBatches, settings: TrainSettings, accelerator: Accelerator, epoch: int
+) -> float:
     """``passes`` over the training fields; their mean loss. Raises FloatingPointError when it is not finite."""
     run.model.train()
-    steps = steps_per_epoch(len(bags), settings)
+    steps = steps_per_epoch(len(training), settings)
     process, processes = accelerator.process_index, accelerator.num_processes
     losses: list[Tensor] = []  # (this process's share of a batch,) for each step
-    seen: list[Tensor] = []  # the rows they belong to
-    for step, (indices, fields, targets) in enumerate(epoch_batches(bags, settings, epoch, process, processes), 1):
+    seen: list[Tensor] = []  # their rows
+    for step, (indices, fields, targets) in enumerate(epoch_batches(training, settings, epoch, process, processes), 1):
         torch.manual_seed(seed_of(settings.seed, epoch, step, process))  # for dropout
         with accelerator.autocast():
             output = run.model(fields, averaged=True)
@@ -186,17 +187,17 @@ def train_epoch(run: Run, bags: FieldBatches, settings: TrainSettings, accelerat
         run.schedule.step()
         if run.average is not None:
             run.average.update_parameters(run.network)
-        # finite losses whose gradient is not: this step spoils the weights, and is named with all its fields
+        # where losses are finite but their gradient is not, this step breaks the weights: name it with all its fields
         sound = norm.isfinite() | ~loss.isfinite().all()
         losses.append(loss.detach().where(sound, torch.nan))
         seen.append(indices)
         if step % CHECK_EVERY == 0 or step == steps:
-            check_finite(losses, seen, bags, accelerator, first_step=(epoch - 1) * steps + 1)
+            check_finite(losses, seen, training, accelerator, first_step=(epoch - 1) * steps + 1)
     return accelerator.reduce(torch.stack(losses).mean(), "mean").item()
 
 
 def check_finite(
-    losses: list[Tensor], seen: list[Tensor], bags: FieldBatches, accelerator: Accelerator, first_step: int
+    losses: list[Tensor], seen: list[Tensor], training: FieldBatches, accelerator: Accelerator, first_step: int
 ) -> None:
     """Raise FloatingPointError, in every process, once a loss of this epoch is not finite."""
     finite = torch.stack(losses).isfinite()
@@ -205,7 +206,7 @@ def check_finite(
     if finite.all():
         raise FloatingPointError("another process met a loss that is not finite; see its message.")
     step = int((~finite).any(dim=1).nonzero()[0])
-    rows = bags.plates.rows.iloc[seen[step][~finite[step].cpu()].numpy()]
+    rows = training.rows.iloc[seen[step][~finite[step].cpu()].numpy()]
     fields = ", ".join("/".join(map(str, row)) for row in rows[FIELD_KEY].drop_duplicates().to_numpy())
     raise FloatingPointError(
         f"step {first_step + step}: the loss or its gradient is not finite for the fields (plate/well/site) {fields}; "
@@ -214,42 +215,63 @@ def check_finite(
 
 
 @torch.inference_mode()
-def validate(model: MILCNN, bags: FieldBatches, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
+def validate(model: MILNetwork, held: FieldBatches, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
     """Mean loss and accuracy over whole fields, in evaluation mode.
 
-    Accuracy is the share of fields whose class is right; for a multi-label study, the share of right
-    decisions over fields and classes.
+    Accuracy is the share of fields with the right class; in a multi-label study, the share of right decisions over
+    fields and classes.
     """
     model = inference_copy(model)
-    mine = torch.arange(len(bags)).split(batch_size)[accelerator.process_index :: accelerator.num_processes]
+    mine = torch.arange(len(held)).split(batch_size)[accelerator.process_index :: accelerator.num_processes]
     sums = torch.zeros(2, device=accelerator.device)
-    for fields, targets in bags.batches(list(mine)):
+    for fields, targets in held.batches(list(mine)):
         with accelerator.autocast():
             output = model(fields, averaged=True)
-        single = targets.ndim == 1
-        right = output.logits.argmax(1) == targets if single else ((output.logits > 0) == (targets > 0.5))
-        sums += torch.stack(
-            [two_headed_loss(output, targets).sum(), right.float().view(len(targets), -1).mean(1).sum()]
-        )
-    loss, accuracy = (accelerator.reduce(sums, "sum") / len(bags)).tolist()
+        right = output.logits.argmax(1) == targets if targets.ndim == 1 else (output.logits > 0) == (targets > 0.5)
+        n_right = right.float().view(len(targets), -1).mean(1).sum()
+        sums += torch.stack([two_headed_loss(output, targets).sum(), n_right])
+    loss, accuracy = (accelerator.reduce(sums, "sum") / len(held)).tolist()
     return loss, accuracy
 
 
-def train(
-    prepared: Prepared,
-    model_settings: ModelSettings,
+def fit(
+    run: Run,
+    training: FieldBatches,
+    validation: FieldBatches,
     settings: TrainSettings,
-    folder: Path,
-    resume: Path | None = None,
-) -> pd.DataFrame:
-    """Train on split ``train``, keep the weights of the epoch with the lowest validation loss.
+    accelerator: Accelerator,
+    progress: dict[str, Any],
+) -> Iterator[bool]:
+    """The one training loop. Yields after every epoch whether it is the best so far: lowest validation loss.
 
-    Writes ``model.safetensors`` and ``history.csv`` to ``folder``. The history, also returned, has
-    one row an epoch: ``epoch``, ``loss`` (training), ``validation_loss``, ``validation_accuracy``, and
-    ``test_accuracy``, which decides nothing: it is there to tell what choosing by it would have gained.
-    ``resume`` is the file of the checkpoint, written after every epoch: where one of the same settings
-    and fields exists, the run goes on behind it, on a CPU to bit-identical results; it is removed at
-    the end. Raises FloatingPointError, which names step and fields, when the loss is not finite.
+    ``progress`` is ``{"history": [], "best": {}}`` at the start: it collects a row an epoch, and the loss and the
+    weights of the best epoch. At the end the network gets these weights. Raises FloatingPointError when a loss is
+    not finite.
+    """
+    history = progress["history"]
+    for epoch in range(len(history) + 1, settings.epochs + 1):
+        loss = train_epoch(run, training, settings, accelerator, epoch)
+        held_loss, accuracy = validate(run.kept, validation, settings.batch_size, accelerator)
+        if not math.isfinite(held_loss):
+            raise FloatingPointError(f"epoch {epoch}: the loss of the validation fields is not finite; look at them.")
+        history.append({"epoch": epoch, "loss": loss, "validation_loss": held_loss, "validation_accuracy": accuracy})
+        if improved := held_loss < progress["best"].get("loss", math.inf):
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in run.kept.state_dict().items()}
+            progress["best"] = {"loss": held_loss, "weights": weights}
+        yield improved
+    run.kept.load_state_dict(progress["best"]["weights"])
+
+
+def train(
+    prepared: Prepared, model_settings: ModelSettings, settings: TrainSettings, folder: Path, resume: Path | None = None
+) -> pd.DataFrame:
+    """Train a MIL-CNN on split ``train`` and keep the weights of the epoch with the lowest validation loss.
+
+    Writes ``model.safetensors`` and ``history.csv`` to ``folder`` and returns the history, one row an epoch: ``epoch``,
+    ``loss`` (training), ``validation_loss``, ``validation_accuracy``, ``test_accuracy``. The last one selects nothing:
+    it shows what selection on test fields would have gained. ``resume`` is the checkpoint file, written after every
+    epoch and removed at the end. If it exists and has the same settings and fields, the run continues after it, on a
+    CPU to bit-identical results. Raises FloatingPointError, which names step and fields, when the loss is not finite.
     """
     set_determinism(settings.seed)
     keep_freed_memory()
@@ -260,40 +282,26 @@ def train(
         for split in ("train", "validation", "test")
     )
     check_crop(settings.crop, *prepared.pixels(prepared.fields.iloc[:1]).shape[-2:])
-    run = open_run(network, settings, len(training), accelerator)
+    layout = models.memory_layout(accelerator.device, training=True, width=model_settings.width)
+    run = open_run(models.moved(network, accelerator.device, layout), settings, len(training), accelerator)
     identity = checkpoint.run_fingerprint(prepared, model_settings, settings)
-    progress = (checkpoint.restore_checkpoint(resume, identity, run.parts()) if resume else None) or {
-        "history": [],
-        "best": {},
-    }
+    restored = checkpoint.restore_checkpoint(resume, identity, run.parts()) if resume else None
+    progress = restored or {"history": [], "best": {}}
     history = progress["history"]
-    for epoch in tqdm(range(len(history) + 1, settings.epochs + 1), desc="train", unit="epoch"):
-        loss = train_epoch(run, training, settings, accelerator, epoch)
-        validation_loss, accuracy = validate(run.kept, validation, settings.batch_size, accelerator)
-        if not math.isfinite(validation_loss):
-            raise FloatingPointError(f"epoch {epoch}: the loss of the validation fields is not finite; look at them.")
-        row = {"epoch": epoch, "loss": loss, "validation_loss": validation_loss, "validation_accuracy": accuracy}
-        _, row["test_accuracy"] = validate(run.kept, test, settings.batch_size, accelerator)
-        history.append(row)
-        improved = validation_loss < progress["best"].get("loss", math.inf)
-        if improved:
-            progress["best"] = {"loss": validation_loss, "weights": copied(run.kept.state_dict())}
+    epochs = fit(run, training, validation, settings, accelerator, progress)
+    for improved in tqdm(epochs, desc="train", unit="epoch", total=settings.epochs - len(history)):
+        _, history[-1]["test_accuracy"] = validate(run.kept, test, settings.batch_size, accelerator)
         if accelerator.is_main_process:
             if improved:
                 models.save_model(run.kept, folder / "model.safetensors")
             write_table(pd.DataFrame(history), folder / "history.csv")
             if resume:
                 checkpoint.save_checkpoint(resume, identity, progress, run.parts())
-    run.kept.load_state_dict(progress["best"]["weights"])
     if accelerator.is_main_process:
-        # once more, for a run that was resumed after the folder had been emptied
+        # again, in case a resumed run found its folder emptied
         models.save_model(run.kept, folder / "model.safetensors")
         write_table(pd.DataFrame(history), folder / "history.csv")
         if resume:
             resume.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return pd.DataFrame(history)
-
-
-def copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}

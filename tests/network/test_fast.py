@@ -1,4 +1,4 @@
-"""Scoring by OpenVINO gives what the model gives."""
+"""Scoring by OpenVINO gives the output of the model."""
 
 import builtins
 
@@ -19,9 +19,9 @@ def model() -> MILCNN:
     return MILCNN(settings, [100.0, 200.0], [10.0, 20.0]).eval()
 
 
-def largest_gap(found: Output, true: Output) -> float:
+def largest_gap(ours: Output, true: Output) -> float:
     """Of the scores z, in units of the largest."""
-    return ((found.scores - true.scores).abs().max() / true.scores.abs().max()).item()
+    return ((ours.scores - true.scores).abs().max() / true.scores.abs().max()).item()
 
 
 @pytest.mark.parametrize("side", [160, 200])
@@ -30,8 +30,8 @@ def test_float32_is_the_same_within_rounding(model, side):
     score = openvino_scorer(model)
     with torch.inference_mode():
         expected = model(fields)
-    for name, found, true in zip(Output._fields, score(fields), expected, strict=True):
-        torch.testing.assert_close(found, true, rtol=1e-3, atol=1e-4, msg=name)
+    for name, ours, true in zip(Output._fields, score(fields), expected, strict=True):
+        torch.testing.assert_close(ours, true, rtol=1e-3, atol=1e-4, msg=name)
     torch.testing.assert_close(score(fields).bags, expected.bags)  # compiled by now
 
 
@@ -39,19 +39,19 @@ def test_bfloat16_gives_nearly_the_same_scores(model):
     fields = torch.randint(0, 400, (4, 2, 160, 160)).to(torch.uint16)
     with torch.inference_mode():
         expected = model(fields)
-    found = openvino_scorer(model, "bfloat16")(fields)
-    assert largest_gap(found, expected) < 0.03  # 8 bits of mantissa, six layers; a CPU without bfloat16 has 0
-    assert found.instances.dtype == torch.float32
+    ours = openvino_scorer(model, "bfloat16")(fields)
+    assert largest_gap(ours, expected) < 0.03  # 8 bits of mantissa, six layers; a CPU without bfloat16 has 0
+    assert ours.instances.dtype == torch.float32
 
 
 @pytest.mark.parametrize("side", [160, 200])
-def test_int8_gives_about_the_same_scores_but_is_no_float32(model, side):
+def test_int8_gives_nearly_but_not_exactly_the_same_scores(model, side):
     pytest.importorskip("nncf", reason="NNCF is optional")
     fields = torch.randint(0, 400, (2, 2, side, side)).to(torch.uint16)
     with torch.inference_mode():
         expected = model(fields)
-    found = openvino_scorer(model, "int8", torch.randint(0, 400, (5, 2, side, side)).to(torch.uint16))(fields)
-    assert 1e-6 < largest_gap(found, expected) < 0.05
+    ours = openvino_scorer(model, "int8", torch.randint(0, 400, (5, 2, side, side)).to(torch.uint16))(fields)
+    assert 1e-6 < largest_gap(ours, expected) < 0.05
 
 
 def test_the_largest_value_of_the_calibration_fields_is_in_range(model):
@@ -61,8 +61,8 @@ def test_the_largest_value_of_the_calibration_fields_is_in_range(model):
     fields[-1] = fields[-1].float().mul(20).to(torch.uint16)
     with torch.inference_mode():
         expected = model(fields[-1:])
-    found = openvino_scorer(model, "int8", fields)(fields[-1:])
-    torch.testing.assert_close(found.profiles, expected.profiles, rtol=0.1, atol=0.05 * expected.profiles.max().item())
+    ours = openvino_scorer(model, "int8", fields)(fields[-1:])
+    torch.testing.assert_close(ours.profiles, expected.profiles, rtol=0.1, atol=0.05 * expected.profiles.max().item())
 
 
 def test_int8_needs_fields_to_calibrate_on(model):
@@ -77,7 +77,7 @@ def test_int8_needs_fields_to_calibrate_on(model):
         ("nncf", "scoring in int8 needs NNCF; run 'pip install nncf'"),
     ],
 )
-def test_without_its_package_a_sentence_says_so(model, monkeypatch, absent, sentence):
+def test_a_missing_package_is_named(model, monkeypatch, absent, sentence):
     real = builtins.__import__
 
     def missing(name, *rest, **more):

@@ -1,4 +1,4 @@
-"""Freed memory is kept: what PyTorch allocates again is no new page."""
+"""Freed memory is kept: PyTorch reuses its pages."""
 
 import subprocess
 import sys
@@ -19,12 +19,12 @@ print(sum([faults() for _ in range(40)][20:]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
-def test_tensors_of_one_size_take_no_new_pages_once_there_are_blocks_enough():
-    """The first ones do: a freed block is split by what is allocated between, and a few more are needed."""
+def test_tensors_of_one_size_reuse_pages():
+    """Not the first ones: smaller tensors split the freed blocks, so a few more blocks are needed."""
 
     def faults(word: str) -> int:
-        found = subprocess.run([sys.executable, "-c", SCRIPT, word], capture_output=True, text=True, check=True)
-        return int(found.stdout)
+        result = subprocess.run([sys.executable, "-c", SCRIPT, word], capture_output=True, text=True, check=True)
+        return int(result.stdout)
 
     assert faults("kept") < 10
     assert faults("default") > 20 * 32  # without it they are mapped anew, at least in pages of 2 MB

@@ -1,4 +1,4 @@
-"""The checks tell a function that respects an assumption from one that does not."""
+"""Each check separates functions that respect an assumption from those that do not."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def has(bags: torch.Tensor, corner: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("test", [False, True])
-def test_what_decides_and_what_tempts(test):
+def test_the_concept_decides_and_poison_and_crowd_are_reversed_in_the_test(test):
     for name in ("single instance", "false frequency"):
         bags, labels = draw(name, test)
         assert torch.equal(has(bags, mil_unit_tests.CONCEPT), labels)
@@ -37,14 +37,14 @@ def test_every_pooling_has_an_expectation():
     assert all(passing <= mil_unit_tests.CHECKS.keys() for passing, _ in mil_unit_tests.EXPECTED.values())
 
 
-def test_the_committed_table_holds_no_surprise():
+def test_the_committed_table_is_as_expected():
     table = read_table(ROOT / "reports" / "tables" / "mil_unit_tests.csv")
     assert set(table["pooling"]) == set(pooling.POOLINGS)
     assert (table["passes"] == table["expected"]).all(), table[table["passes"] != table["expected"]].to_string()
     assert (table["passes"] == (table["score"] >= mil_unit_tests.PASS)).all()
 
 
-def test_functions_do_what_their_formulas_promise():
+def test_two_functions_pass_the_expected_checks():
     table = mil_unit_tests.table(["max", "quantile"], seeds=[0])
     assert (table["passes"] == table["expected"]).all(), table.drop(columns="why").to_string()
     assert table.groupby("check")["passes"].agg(["any", "all"]).to_numpy().tolist() == [[True, False]] * 3

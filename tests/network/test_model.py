@@ -1,4 +1,4 @@
-"""The MIL-CNN: its geometry, its start, its file."""
+"""The MIL-CNN: geometry, start values, weight file."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_the_papers_network():
 
 @pytest.mark.parametrize(("trunk", "reach"), [("paper", dimensions.RECEPTIVE_FIELD), ("residual", None)])
 def test_stride_and_receptive_field(trunk, reach):
-    """An instance moves by one when the field moves by 32 px, and hangs on no pixel out of its reach."""
+    """An instance moves by one when the field moves by 32 px, and depends on no pixel outside its receptive field."""
     if trunk == "residual":
         pytest.importorskip("monai")
     padding = "valid" if trunk == "paper" else "same"
@@ -75,7 +75,7 @@ def test_pixels_are_standardised_by_the_model():
 
 
 @pytest.mark.parametrize("name", [*pooling.POOLINGS, "noisy_and-learn_a1"])
-def test_output_is_what_it_says(name):
+def test_output_follows_the_equations(name):
     """p = σ(z), P = pooling(p), y = W P + b, a batch is its fields one by one, for every pooling."""
     network = make(pooling=name).eval()
     output = network(fields())
@@ -105,7 +105,7 @@ def test_masked_instances_do_not_count():
 
 @pytest.mark.parametrize("name", pooling.POOLINGS)
 def test_start(name):
-    """Scores start at σ(start_bias) for a field of nothing, and y_i as 4 P_i; one seed, one start."""
+    """Scores start at σ(start_bias) for an empty field, and y_i at 4 P_i. One seed gives one start."""
     network = make(pooling=name, normalisation="none").eval()
     nothing = torch.tensor([10.0, 20.0]).view(1, 2, 1, 1).expand(1, 2, 135, 135)
     output = network(nothing)
@@ -144,15 +144,15 @@ def test_residual_trunk_without_monai(monkeypatch):
 
 
 @pytest.mark.parametrize(("capability", "width"), [("AVX2", 1.0), ("AVX2", 0.5), ("AVX512", 1.0)])
-def test_the_layout_in_memory_changes_the_time_and_nothing_else(monkeypatch, capability, width):
+def test_the_memory_layout_changes_no_value(monkeypatch, capability, width):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     cpu = torch.device("cpu")
     assert model.memory_layout(cpu, training=False, width=width) is torch.channels_last
     trained = torch.contiguous_format if (capability, width) == ("AVX2", 1.0) else torch.channels_last
     assert model.memory_layout(cpu, training=True, width=width) is trained
     network = make(dropout=0.0, dropout_dense=0.0, width=width)
-    for found, true in zip(network.train()(fields()), network.eval()(fields()), strict=True):
-        torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-5)
+    for ours, true in zip(network.train()(fields()), network.eval()(fields()), strict=True):
+        torch.testing.assert_close(ours, true, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])

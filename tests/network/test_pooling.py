@@ -87,7 +87,7 @@ def test_attention_starts_as_the_mean_and_refuses_other_features(name):
     p, h = uniform(2, 3, 5, 5), uniform(2, 7, 5, 5)
     function = pooling.make(name, 3, n_features=7).double()
     torch.testing.assert_close(function(p, features=h), p.mean(dim=(2, 3)))
-    with pytest.raises(ValueError, match=r"features: 3 .* made for 7"):
+    with pytest.raises(ValueError, match=r"features: 3 .* needs 7"):
         function(p)
 
 
@@ -117,7 +117,7 @@ def test_a_batch_is_its_items_one_by_one(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_masked_instance_never_counts(method):
-    """Whatever it holds: the bag of the instances that are left is the same, and it gets no gradient."""
+    """Its value changes nothing, and it gets no gradient."""
     function, p, h = make(method, 3, n_features=4), uniform(2, 3, 9), uniform(2, 4, 9, seed=1)
     mask = torch.tensor([[True] * 9, [True, False, True, True, False, False, True, True, False]])
     p = p.masked_fill(~mask[:, None], 1.0).requires_grad_()
@@ -197,7 +197,7 @@ def test_known_before_you_start():
     assert pooling.make("max", 1)(p).item() == pytest.approx(0.01)
 
 
-def test_learnt_parameters_stay_in_their_range():
+def test_learned_parameters_stay_in_their_range():
     noisy_and = pooling.make("noisy_and", 1, learn_a=1).double()
     quantile = pooling.make("quantile", 1).double()
     for free in (-30.0, 30.0):

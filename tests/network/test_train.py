@@ -1,4 +1,4 @@
-"""The training engine: what it computes, what it sees, and that nothing is lost or left to chance."""
+"""Training: the loss, the batches, learning, exact repeats, resuming, and refused input."""
 
 import json
 import math
@@ -88,7 +88,7 @@ def test_loss_of_several_labels_by_hand():
     assert train.two_headed_loss(output, targets).tolist() == pytest.approx([pooled + joint])
 
 
-def test_loss_of_no_number_is_no_number():
+def test_the_loss_of_nan_is_nan():
     for targets in (torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]])):
         output = output_of([math.nan, 0.2, 0.1], [math.nan] * 3)
         assert train.two_headed_loss(output, targets).isnan().all()
@@ -113,7 +113,7 @@ def test_rare_classes_are_seen_as_often_as_frequent_ones():
     counts = torch.bincount(targets[drawn]).tolist()
     assert sum(counts) == 100
     assert max(counts) - min(counts) <= 1
-    assert drawn[targets[drawn] == 0].unique().numel() == counts[0]  # none twice while others wait
+    assert drawn[targets[drawn] == 0].unique().numel() == counts[0]  # no field twice before all were drawn
     assert sorted(order(targets, 100, balanced=False).tolist()) == list(range(100))
 
 
@@ -172,7 +172,7 @@ def test_an_epoch_of_two_passes_sees_every_field_twice(prepared):
     seen_batches = list(train.epoch_batches(opened, settings(passes=2), epoch=1))
     seen = torch.cat([rows for rows, _, _ in seen_batches])
     assert seen.bincount().tolist() == [2] * len(opened)
-    assert len(batches) == 2 * len(list(train.epoch_batches(opened, settings(), epoch=1)))
+    assert len(seen_batches) == 2 * len(list(train.epoch_batches(opened, settings(), epoch=1)))
 
 
 def test_targets_of_several_labels(prepared):
@@ -242,8 +242,8 @@ def test_predictions_and_profiles_are_those_of_each_field_alone(prepared, tmp_pa
             features = net.trunk((field.float() - net.mean) / net.std)[0]
         by_hand = {"P": output.bags[0], "y": output.logits[0].softmax(0), "p": output.instances[0].mean(dim=(1, 2))}
         for mark, values in by_hand.items():
-            told = table.loc[place, [f"{mark}_{name}" for name in CLASSES]].to_numpy(float)
-            np.testing.assert_allclose(told, values.numpy(), rtol=1e-4, atol=1e-6)
+            ours = table.loc[place, [f"{mark}_{name}" for name in CLASSES]].to_numpy(float)
+            np.testing.assert_allclose(ours, values.numpy(), rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(profiles.filter(like="feature_").iloc[place], features.mean(dim=(1, 2)), atol=1e-5)
 
 
@@ -255,7 +255,7 @@ def run_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def run(prepared: Prepared, folder: Path, resume: Path | None = None, **changes) -> dict[str, bytes]:
-    """All that a run leaves behind, with the metrics the notebook writes."""
+    """All files of a run, with the metrics that the notebook writes."""
     train.train(prepared, network(normalisation="batch"), settings(ema=0.5, **changes), folder, resume)
     kept = model.load_model(folder / "model.safetensors")
     predicted, _ = predict.predict_fields(kept, prepared, prepared.of("test"))
@@ -265,7 +265,7 @@ def run(prepared: Prepared, folder: Path, resume: Path | None = None, **changes)
 
 def test_one_seed_gives_the_same_bytes(prepared, tmp_path):
     first = run(prepared, tmp_path / "a")
-    torch.rand(3)  # what else a session has drawn must not matter
+    torch.rand(3)  # earlier draws of the session must not matter
     assert run(prepared, tmp_path / "b") == first
     assert run(prepared, tmp_path / "c", seed=1) != first
 
@@ -291,9 +291,9 @@ def start(prepared, out: Path, resume: Path | None, net, how, **environment: str
     )
 
 
-@pytest.mark.parametrize("after", [0.0, 0.35])  # s behind the first checkpoint: at its very rename, and between others
+@pytest.mark.parametrize("after", [0.0, 0.35])  # s after the first checkpoint: during its rename, and between others
 def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path, after):
-    """SIGKILL somewhere behind the first checkpoint; the folder is emptied too, as DVC does before it runs a stage."""
+    """SIGKILL after the first checkpoint. The folder is emptied too, as DVC does before it runs a stage."""
     net, how = network(normalisation="batch"), settings(epochs=16, ema=0.5, augment="dihedral", crop=64)
     out, resume = tmp_path / "run", tmp_path / "run.ckpt"
     process = start(prepared, out, resume, net, how)
@@ -364,15 +364,15 @@ def test_two_processes_give_what_one_gives(prepared, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------ refusals
 
 
-def test_a_loss_that_is_no_number_names_step_and_field_and_keeps_the_checkpoint(prepared, tmp_path, monkeypatch):
+def test_a_nan_loss_names_step_and_field_and_keeps_the_checkpoint(prepared, tmp_path, monkeypatch):
     resume = tmp_path / "run.ckpt"
     real = batches.FieldBatches.batches
 
     def poisoned(self, indices):
-        """From the second epoch on (the steps 4 to 6) one field holds no number."""
+        """From the second epoch on (steps 4 to 6) one field is NaN."""
         epoch = 1 + resume.exists()
         for batch, (pixels, targets) in zip(indices, real(self, indices), strict=True):
-            bad = (batch == 7) & (epoch > 1 and len(self.plates.rows) == 18 and torch.is_grad_enabled())
+            bad = (batch == 7) & (epoch > 1 and len(self.rows) == 18 and torch.is_grad_enabled())
             yield torch.where(bad[:, None, None, None], torch.nan, pixels.float()), targets
 
     monkeypatch.setattr(batches.FieldBatches, "batches", poisoned)
@@ -383,8 +383,8 @@ def test_a_loss_that_is_no_number_names_step_and_field_and_keeps_the_checkpoint(
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
 
 
-def test_a_gradient_that_is_no_number_names_its_own_step(prepared, tmp_path, monkeypatch):
-    """Its loss is finite, and the next one is not: by then other fields are on."""
+def test_a_nan_gradient_names_its_own_step(prepared, tmp_path, monkeypatch):
+    """Its loss is finite. The next loss is not, but belongs to other fields."""
     real = train.two_headed_loss
 
     def steep(output, targets):
@@ -414,7 +414,7 @@ def test_a_network_of_other_classes_is_refused(prepared):
         next(predict.outputs(model.MILCNN(network(classes=["a", "b"])), prepared, prepared.of("test")))
 
 
-def test_a_validation_field_without_numbers_stops_the_run(prepared, tmp_path, monkeypatch):
+def test_a_nan_validation_loss_stops_the_run(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "validate", lambda *_: (math.nan, 0.5))
     with pytest.raises(FloatingPointError, match="epoch 1: the loss of the validation fields"):
         train.train(prepared, network(), settings(), tmp_path)
@@ -425,7 +425,7 @@ def test_a_validation_field_without_numbers_stops_the_run(prepared, tmp_path, mo
     [
         ({"learning_rat": 0.1}, "TrainSettings: 'learning_rat' = 0.1: Extra inputs"),
         ({"epochs": 0}, "'epochs' = 0: Input should be greater"),
-        ({"schedule": "warm"}, "'schedule' = 'warm': Input should be 'one_cycle' or 'cosine'"),
+        ({"schedule": "warm"}, "'schedule' = 'warm': Input should be 'one_cycle', 'cosine' or 'constant'"),
         ({"ema": 1}, "'ema' = 1: Input should be less than 1"),
     ],
 )

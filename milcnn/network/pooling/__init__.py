@@ -1,14 +1,14 @@
 """MIL pooling: from the instance probabilities of a bag to the probability of the bag.
 
-Every function keeps one contract, ``pooling(p, mask, features) → P``:
+All functions are called in the same way, ``pooling(p, mask, features) → P``:
 
-- ``p`` (B, C, H, W) or (B, C, N), the probability that instance j shows class c;
-- ``mask`` (B, H, W) or (B, N) bool, true where an instance counts; a masked one never does;
-- ``features`` (B, D, H, W) or (B, D, N), what p was made from; only attention looks at them, and
-  without them it looks at p;
-- ``P`` (B, C) in [0, 1]; ``p`` is float32 or float64, and so is P.
+- ``p`` (B, C, H, W) or (B, C, N): the probability that instance j shows class c;
+- ``mask`` (B, H, W) or (B, N) bool: true where an instance counts;
+- ``features`` (B, D, H, W) or (B, D, N): the features from which p was made. Only attention uses them; without
+  them it uses p;
+- ``P`` (B, C) in [0, 1]; float32 or float64, as ``p``.
 
-``paper`` holds those of Kraus 2016, ``modern`` those that came later.
+``paper`` has the functions of Kraus 2016, ``modern`` the others.
 """
 
 from inspect import signature
@@ -18,31 +18,19 @@ from milcnn.network.pooling.modern import Attention, AutoPool, GatedAttention, P
 from milcnn.network.pooling.paper import ISR, GeneralizedMean, LogSumExp, Max, Mean, NoisyAnd, NoisyOr
 
 POOLINGS: dict[str, type[Pooling]] = {
-    "noisy_and": NoisyAnd,
-    "noisy_or": NoisyOr,
-    "isr": ISR,
-    "generalized_mean": GeneralizedMean,
-    "log_sum_exp": LogSumExp,
-    "max": Max,
-    "mean": Mean,
-    "top_k": TopK,
-    "quantile": Quantile,
-    "softmax": Softmax,
-    "power": Power,
-    "autopool": AutoPool,
-    "attention": Attention,
-    "gated_attention": GatedAttention,
-}
+    "noisy_and": NoisyAnd, "noisy_or": NoisyOr, "isr": ISR, "generalized_mean": GeneralizedMean,
+    "log_sum_exp": LogSumExp, "max": Max, "mean": Mean, "top_k": TopK, "quantile": Quantile, "softmax": Softmax,
+    "power": Power, "autopool": AutoPool, "attention": Attention, "gated_attention": GatedAttention,
+}  # fmt: skip
 
 
 def make(name: str, n_classes: int, n_features: int | None = None, **settings: float) -> Pooling:
     """The pooling function ``name`` (a key of ``POOLINGS``) for ``n_classes`` classes.
 
-    ``n_features`` is D of the features that attention will be given; None when it is to look at p.
-    ``settings`` are those of its class, by their names there: ``a``, ``b`` (start) and ``learn_a`` of
-    noisy_and, ``r`` of generalized_mean, log_sum_exp, softmax, power and autopool (start), ``share`` of
-    top_k, ``q`` (start) of quantile, ``hidden`` of the attentions. Raises ValueError for a name, setting
-    or value that is none.
+    ``n_features`` is D of the features for attention; None lets attention use p. ``settings`` are the arguments of
+    its class: ``a``, ``b`` (start) and ``learn_a`` of noisy_and; ``r`` of generalized_mean, log_sum_exp, softmax, power
+    and autopool (start); ``share`` of top_k; ``q`` (start) of quantile; ``hidden`` of the attentions. Raises
+    ValueError for an unknown name or setting, or a value out of range.
     """
     if name not in POOLINGS:
         raise ValueError(f"pooling: '{name}' is not one of {', '.join(POOLINGS)}.")
@@ -51,5 +39,6 @@ def make(name: str, n_classes: int, n_features: int | None = None, **settings: f
     if unknown := settings.keys() - known:
         takes = f"has {', '.join(sorted(known))}" if known else "has none"
         raise ValueError(f"pooling '{name}' has no setting {', '.join(sorted(unknown))}; it {takes}.")
-    features = {"n_features": n_features or n_classes} if issubclass(kind, Attention) else {}
-    return kind(n_classes, **features, **settings)
+    if issubclass(kind, Attention):
+        return kind(n_classes, n_features or n_classes, **settings)
+    return kind(n_classes, **settings)

@@ -1,4 +1,4 @@
-"""What every pooling function shares: the contract of ``milcnn.pooling``, checked and flattened."""
+"""The base class of all pooling functions, and what several of them use."""
 
 import math
 
@@ -7,14 +7,17 @@ from torch import Tensor, nn
 
 
 class Pooling(nn.Module):
-    """Base of all pooling functions: checks and flattens, then ``pool``s.
+    """Checks and flattens its arguments (see ``pooling``), then calls ``pool``.
 
-    ``start_bias`` is the bias with which the layer that makes the scores starts: p = σ(start_bias).
-    It is a property of the pooling, since a function that adds evidence over hundreds of instances
-    saturates at once unless every p starts small; benchmarks/initialisation.py has the numbers.
+    ``start_bias`` is the first bias of the layer that makes the scores: p starts at σ(start_bias). It belongs to the
+    pooling: a function that adds evidence over hundreds of instances saturates at once unless every p starts small.
+    ``benchmarks/initialisation.py`` has the numbers.
     """
 
     start_bias = -2.0
+
+    def __init__(self, n_classes: int):
+        super().__init__()
 
     def forward(self, p: Tensor, mask: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         features = p if features is None else features
@@ -27,9 +30,9 @@ class Pooling(nn.Module):
             if not mask.flatten(1).any(dim=1).all():
                 raise ValueError("mask: a bag has no instance left; leave that bag out.")
             counts = mask.flatten(1).unsqueeze(1).to(p.dtype)  # (B, 1, N) of 0 and 1
-            # what is masked may be anything, and NaN times 0 is NaN
+            # a masked value may be NaN, and NaN times 0 is NaN
             p, features = (x.masked_fill(~mask.unsqueeze(1), 0) for x in (p, features))
-        # rounding may leave [0, 1] by one step, and the logarithm of the loss does not forgive that
+        # rounding may leave [0, 1] by one step, and then the loss takes the logarithm of a negative number
         return self.pool(p.flatten(2), counts, features.flatten(2)).clamp(0, 1)  # of (B, C, N) and (B, D, N)
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ def instance_mean(x: Tensor, counts: Tensor) -> Tensor:
 
 
 def below_one(p: Tensor) -> Tensor:
-    """``p`` kept one rounding step under 1, so that log(1 − p) and 1 / (1 − p) stay finite."""
+    """``p`` at most one rounding step under 1, so that log(1 − p) and 1 / (1 − p) stay finite."""
     return p.clamp(max=1 - torch.finfo(p.dtype).eps)
 
 

@@ -1,4 +1,4 @@
-"""The response of each pooling function to simple bags: what figure 2 shows."""
+"""The response of each pooling function to simple bags, for figure 2."""
 
 import pandas as pd
 import torch
@@ -8,7 +8,7 @@ from milcnn.network.pooling import POOLINGS, make
 
 @torch.no_grad()
 def response_curves(b: float = 0.1, n_instances: int = 49) -> pd.DataFrame:
-    """P against p̄ for every pooling function, on two kinds of bags; Noisy-AND has the threshold ``b``.
+    """P against p̄ for every pooling function, on two kinds of bags; ``b`` is the threshold of Noisy-AND.
 
     Columns: ``pooling``; ``bag``, "equal" (every p is p̄) or "all or none" (a share p̄ of the instances has p = 1, the
     others 0); ``mean`` (p̄) and ``P``.
@@ -19,7 +19,7 @@ def response_curves(b: float = 0.1, n_instances: int = 49) -> pd.DataFrame:
     tables = []
     for bag, p in bags.items():
         for name in POOLINGS:
-            function = make(name, 1, **({"b": b} if name == "noisy_and" else {})).double()
+            function = (make(name, 1, b=b) if name == "noisy_and" else make(name, 1)).double()
             curve = {"pooling": name, "bag": bag, "mean": share.numpy(), "P": function(p[:, None])[:, 0].numpy()}
             tables.append(pd.DataFrame(curve))
     return pd.concat(tables, ignore_index=True)

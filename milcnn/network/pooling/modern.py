@@ -1,4 +1,4 @@
-"""Pooling functions that came after the paper, or that users will ask for; each names its source."""
+"""Pooling functions that are newer than the paper, or common elsewhere; each names its source."""
 
 import math
 
@@ -11,12 +11,12 @@ from milcnn.network.pooling.base import Pooling, instance_mean, logit, positive
 class TopK(Pooling):
     """P = mean of the k largest p_j, k = max(1, round(share · J)); share in (0, 1].
 
-    A share, not a number, since J grows with the field. share = 1 is the mean. After k-max pooling,
-    Durand, Thome, Cord 2016, WELDON, doi 10.1109/CVPR.2016.513.
+    A share, not a number, because J grows with the field. share = 1 is the mean. Similar to k-max pooling (Durand,
+    Thome, Cord 2016, WELDON, doi 10.1109/CVPR.2016.513).
     """
 
     def __init__(self, n_classes: int, share: float = 0.1):
-        super().__init__()
+        super().__init__(n_classes)
         if not 0 < share <= 1:
             raise ValueError(f"share: {share} is not above 0 and at most 1.")
         self.share = share
@@ -29,16 +29,15 @@ class TopK(Pooling):
 
 
 class Quantile(Pooling):
-    """P = Σ_k B(k; J − 1, q) p_(k), the q-quantile of the p_j, with q in (0, 1) learnt for each class.
+    """P = Σ_k B(k; J − 1, q) p_(k), the q-quantile of the p_j, with q in (0, 1) learned for each class.
 
-    p_(0) ≤ … ≤ p_(J−1) are the sorted probabilities and B(k; n, q) = (n over k) q^k (1 − q)^(n−k)
-    the binomial weights: the Bernstein estimate of a quantile (Cheng 1995), smooth in q. At q the bag
-    is positive once a share 1 − q of the instances is. After ProMIL, Struski et al. 2023,
-    arXiv 2306.10535.
+    p_(0) ≤ … ≤ p_(J−1) are the sorted probabilities, B(k; n, q) = (n over k) q^k (1 − q)^(n−k) the binomial weights:
+    the Bernstein estimate of a quantile (Cheng 1995), smooth in q. The bag is positive once a share 1 − q of the
+    instances is. Similar to ProMIL (Struski et al. 2023, arXiv 2306.10535).
     """
 
     def __init__(self, n_classes: int, q: float = 0.9):
-        super().__init__()
+        super().__init__(n_classes)
         self.q_logit = nn.Parameter(torch.full((n_classes,), logit("q", q)))
 
     @property
@@ -54,13 +53,13 @@ class Quantile(Pooling):
         k = torch.where(inside, k, 0)
         ways = (n + 1).lgamma() - (k + 1).lgamma() - (n - k + 1).lgamma()  # log (n over k)
         odds = self.q_logit.to(p.dtype)[:, None]
-        # log B less n·log(1 − q), which the normalisation takes out
+        # log B without n·log(1 − q), which softmax cancels
         weights = (ways.to(p.dtype) + k * odds).masked_fill(~inside, -math.inf).softmax(dim=2)
         return (weights * masked_last).sum(2)
 
 
 class Weighted(Pooling):
-    """P = Σ_j w_j p_j with w = softmax_j(u_j), and the instance's weight before it, u, from ``logits``."""
+    """P = Σ_j w_j p_j with w = softmax_j(u_j), where ``logits`` gives u."""
 
     def logits(self, p: Tensor, features: Tensor) -> Tensor:
         """``p`` (B, C, N) and ``features`` (B, D, N) → u (B, C, N)."""
@@ -75,7 +74,7 @@ class Softmax(Weighted):
     """u = r p, r > 0 fixed: the mean at r → 0, the maximum at r → ∞ (McFee, Salamon, Bello 2018)."""
 
     def __init__(self, n_classes: int, r: float = 5.0):
-        super().__init__()
+        super().__init__(n_classes)
         self.r = positive("r", r)
 
     def logits(self, p: Tensor, features: Tensor) -> Tensor:
@@ -86,7 +85,7 @@ class Power(Weighted):
     """u = r log p, so w_j ∝ p_j^r, r > 0 fixed; r = 1 is linear softmax pooling (Wang, Li, Metze 2019)."""
 
     def __init__(self, n_classes: int, r: float = 1.0):
-        super().__init__()
+        super().__init__(n_classes)
         self.r = positive("r", r)
 
     def logits(self, p: Tensor, features: Tensor) -> Tensor:
@@ -94,10 +93,10 @@ class Power(Weighted):
 
 
 class AutoPool(Weighted):
-    """u = r p with r learnt for each class (McFee, Salamon, Bello 2018, doi 10.1109/TASLP.2018.2858559)."""
+    """u = r p with r learned for each class (McFee, Salamon, Bello 2018, doi 10.1109/TASLP.2018.2858559)."""
 
     def __init__(self, n_classes: int, r: float = 1.0):
-        super().__init__()
+        super().__init__(n_classes)
         self.r = nn.Parameter(torch.full((n_classes,), float(r)))
 
     def logits(self, p: Tensor, features: Tensor) -> Tensor:
@@ -107,12 +106,12 @@ class AutoPool(Weighted):
 class Attention(Weighted):
     """u_c = v_cᵀ tanh(V h_j + d): one attention a class on the features h_j (Ilse, Tomczak, Welling 2018).
 
-    Theirs pools features; this pools probabilities, so that class maps keep their meaning. ``hidden``
-    is the length of V h. v starts at 0: attention starts as the mean.
+    The paper pools features; this pools probabilities, so that class maps keep their meaning. ``hidden`` is the length
+    of V h. v starts at 0, so attention starts as the mean.
     """
 
     def __init__(self, n_classes: int, n_features: int, hidden: float = 64):
-        super().__init__()
+        super().__init__(n_classes)
         self.n_features = n_features
         self.content = nn.Linear(n_features, int(positive("hidden", hidden)))
         self.weights = nn.Linear(self.content.out_features, n_classes)
@@ -121,9 +120,7 @@ class Attention(Weighted):
 
     def logits(self, p: Tensor, features: Tensor) -> Tensor:
         if features.shape[1] != self.n_features:
-            raise ValueError(
-                f"features: {features.shape[1]} an instance; this attention was made for {self.n_features}."
-            )
+            raise ValueError(f"features: {features.shape[1]} an instance; this attention needs {self.n_features}.")
         return self.weights(self.embed(features.to(p.dtype).transpose(1, 2))).transpose(1, 2)
 
     def embed(self, features: Tensor) -> Tensor:
@@ -131,7 +128,7 @@ class Attention(Weighted):
 
 
 class GatedAttention(Attention):
-    """u_c = v_cᵀ [tanh(V h_j + d) ⊙ σ(U h_j + e)], else as Attention (Ilse, Tomczak, Welling 2018)."""
+    """u_c = v_cᵀ [tanh(V h_j + d) ⊙ σ(U h_j + e)], otherwise as Attention (Ilse, Tomczak, Welling 2018)."""
 
     def __init__(self, n_classes: int, n_features: int, hidden: float = 64):
         super().__init__(n_classes, n_features, hidden)

@@ -1,6 +1,6 @@
 """The pooling functions of Kraus, Ba, Frey 2016, doi 10.1093/bioinformatics/btw252, section 3.
 
-J is the number of instances that count, p̄ their mean; the contract is that of ``milcnn.pooling``.
+J is the number of instances that count, p̄ the mean of their p. See ``pooling`` for arguments and shapes.
 """
 
 import math
@@ -12,15 +12,15 @@ from milcnn.network.pooling.base import Pooling, below_one, instance_mean, logit
 
 
 class NoisyAnd(Pooling):
-    """P = [σ(a(p̄ − b)) − σ(−ab)] / [σ(a(1 − b)) − σ(−ab)], with b in (0, 1) learnt for each class.
+    """P = [σ(a(p̄ − b)) − σ(−ab)] / [σ(a(1 − b)) − σ(−ab)], with b in (0, 1) learned for each class.
 
-    The bag turns positive once the share p̄ of positive instances passes the threshold b; a > 0 is
-    the slope there, fixed, or with ``learn_a`` 1 learnt for each class from ``a`` on. b is the
-    sigmoid and a learnt a the exponential of a free parameter: neither can leave its range.
+    The bag turns positive once p̄, the share of positive instances, passes the threshold b. The slope there is a > 0:
+    fixed, or with ``learn_a`` 1 learned for each class, starting at ``a``. b is the sigmoid, and a learned a the
+    exponential, of a free parameter: neither can leave its range.
     """
 
     def __init__(self, n_classes: int, a: float = 10.0, b: float = 0.1, learn_a: float = 0):
-        super().__init__()
+        super().__init__(n_classes)
         self.b_logit = nn.Parameter(torch.full((n_classes,), logit("b", b)))
         self.fixed_a = positive("a", a)
         if learn_a not in (0, 1):
@@ -44,16 +44,13 @@ class NoisyAnd(Pooling):
 
 
 class NoisyOr(Pooling):
-    """P = 1 − Π_j (1 − p_j), as −expm1(Σ_j log1p(−p_j)): the product of 576 factors vanishes.
+    """P = 1 − Π_j (1 − p_j), computed as −expm1(Σ_j log1p(−p_j)), since the product of 576 factors vanishes.
 
-    In float32 P itself rounds to 1 where Σ_j p_j is above 17; a negative bag then has no gradient. From the start
-    below, σ(−5), that is more than 2,500 instances: train on crops of larger fields.
+    In float32, P rounds to 1 where Σ_j p_j is above 17, and a negative bag then has no gradient. With the start σ(−5)
+    this happens above 2,500 instances: train on crops of larger fields.
     """
 
     start_bias = -5.0
-
-    def __init__(self, n_classes: int):
-        super().__init__()
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         return -torch.expm1((counts * torch.log1p(-below_one(p))).sum(2))
@@ -64,9 +61,6 @@ class ISR(Pooling):
 
     start_bias = -5.0
 
-    def __init__(self, n_classes: int):
-        super().__init__()
-
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         p = below_one(p)
         odds = (counts * p / (1 - p)).sum(2)
@@ -74,15 +68,14 @@ class ISR(Pooling):
 
 
 class GeneralizedMean(Pooling):
-    """P = ((1/J) Σ_j p_j^r)^(1/r), r > 0: the mean at r = 1, towards the maximum as r grows."""
+    """P = ((1/J) Σ_j p_j^r)^(1/r), r > 0: the mean at r = 1, closer to the maximum as r grows."""
 
     def __init__(self, n_classes: int, r: float = 2.5):
-        super().__init__()
+        super().__init__(n_classes)
         self.r = positive("r", r)
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        # the root has an infinite slope at 0: a bag of zeros would have no gradient
-        p = p.clamp(min=torch.finfo(p.dtype).eps)
+        p = p.clamp(min=torch.finfo(p.dtype).eps)  # at 0 the root has an infinite slope, and no gradient
         return instance_mean(p**self.r, counts) ** (1 / self.r)
 
 
@@ -90,7 +83,7 @@ class LogSumExp(Pooling):
     """P = (1/r) log((1/J) Σ_j exp(r p_j)), r > 0: between the mean (r → 0) and the maximum."""
 
     def __init__(self, n_classes: int, r: float = 5.0):
-        super().__init__()
+        super().__init__(n_classes)
         self.r = positive("r", r)
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
@@ -99,12 +92,9 @@ class LogSumExp(Pooling):
 
 
 class Max(Pooling):
-    """P = max_j p_j; the gradient reaches the largest instance alone."""
+    """P = max_j p_j; only the largest instance gets a gradient."""
 
     start_bias = -4.0
-
-    def __init__(self, n_classes: int):
-        super().__init__()
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         return (p * counts).amax(2)
@@ -112,9 +102,6 @@ class Max(Pooling):
 
 class Mean(Pooling):
     """P = p̄ = (1/J) Σ_j p_j."""
-
-    def __init__(self, n_classes: int):
-        super().__init__()
 
     def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         return instance_mean(p, counts)
