@@ -1,6 +1,6 @@
 """Localisation: from a trained network to the pixels and cells that carry the label of a field.
 
-The class map p_i is coarse, one value an instance. ``maps`` has what brings it to the pixels, the Jacobian map of
-Kraus 2016 among them; ``dense`` what sharpens any map; ``geometry`` where instances lie. ``found`` makes cells of
-maps, ``scores`` compares them with the truth, ``sanity`` asks what the maps depend on.
+The class map p_i is coarse, one value an instance. ``maps`` brings it to the pixels, with the Jacobian map of Kraus
+2016 and others; ``dense`` sharpens a map; ``geometry`` has the places of instances. ``found`` selects cells by a map,
+``scores`` compares them with the truth, and ``sanity`` tests what a map depends on.
 """

@@ -4,17 +4,16 @@ A mask x, 0 or 1 at each pixel i, has the energy
 
     E(x) = Σ_i −log p_i(x_i) + Σ_(i,j) w_ij · [x_i ≠ x_j],    w_ij = β · exp(−|I_i − I_j|² / (2 σ²))
 
-with p_i(1) = p_i the map and p_i(0) = 1 − p_i, over the pairs (i, j) of 4-neighbours. The second term is
-the contrast-sensitive Potts model of Boykov and Jolly 2001: a border of the mask is cheap where the image
-I has an edge. It is minimised by loopy belief propagation (min-sum), the method of Kraus 2016; its settings
-are not published, those here are our choice. Of two labels a message is one number,
+with p_i(1) = p_i the map and p_i(0) = 1 − p_i, over the pairs (i, j) of 4-neighbours. The second term is the
+contrast-sensitive Potts model of Boykov and Jolly 2001: the border of a mask costs little at an edge of the image I.
+Loopy belief propagation (min-sum) minimises E, as in Kraus 2016. Its settings are not published; these are our choice.
+With two labels a message is one number,
 
     m_ij = clip(ρ δ_i − m_ji, −w_ij, w_ij),    δ_i = log p_i / (1 − p_i) + Σ_k m_ki,
 
-and δ_i > 0 says that pixel i belongs to the mask. ρ = 1 is Pearl's rule, ρ = 1/2 its tree-reweighted form
-(Wainwright, Jaakkola and Willsky 2005) for the two trees that a grid is made of, its rows and its columns: the
-same work, no overcounting around loops, and masks nearer to the optimum. The best mask seen on the way is
-kept, so that its energy is never above that of the thresholded map.
+and pixel i belongs to the mask where δ_i > 0. ρ = 1 is Pearl's rule. ρ = 1/2 is its tree-reweighted form (Wainwright,
+Jaakkola and Willsky 2005) for the rows and the columns of the grid: it does not overcount loops, and comes nearer to
+the optimum. The best mask of all iterations is kept, so its energy is never above that of the thresholded map.
 """
 
 from typing import NamedTuple
@@ -25,22 +24,19 @@ from torch import Tensor
 
 from milcnn.settings import Settings
 
-RHO = 0.5  # of the rows and the columns, the share that a pair of pixels belongs to
-SURE = 1e-6  # a map of 0 or 1 is as sure as this: −log 0 has no finite energy
+RHO = 0.5  # ρ
+SURE = 1e-6  # p is clipped to [SURE, 1 − SURE]: −log 0 has no finite energy
 LOOK = 5  # iterations between two looks at the mask
-STILL = 1e-5  # change of a message, in nats, below which nothing moves any more
-# share of all that its energy has fallen, by which it may still fall between two looks and be settled: messages of
-# large fields change by a hundredth of a nat for hundreds of iterations more, in which single pixels flip
-SETTLED = 1e-3
+STILL = 1e-5  # nats; messages that change less have converged
 
 
 class DenoiseSettings(Settings):
     """The strength of the neighbourhood, and how long messages are passed."""
 
-    smoothness: float = Field(2.0, ge=0)  # β in nats: the cost of a border between equal pixels
-    contrast: float = Field(1.0, gt=0)  # σ in root mean squares of the field's differences between neighbours
-    damping: float = Field(0.1, ge=0, lt=1)  # share of the old message in the new one; keeps loops from swinging
-    iterations: int = Field(60, ge=1)  # at the most
+    smoothness: float = Field(default=2.0, ge=0)  # β in nats: the cost of a border between equal pixels
+    contrast: float = Field(default=1.0, gt=0)  # σ in root mean squares of the field's differences between neighbours
+    damping: float = Field(default=0.1, ge=0, lt=1)  # share of the old message in the new one, against oscillation
+    iterations: int = Field(default=60, ge=1)  # at the most
 
 
 class Denoised(NamedTuple):
@@ -49,8 +45,6 @@ class Denoised(NamedTuple):
     mask: Tensor  # (B, H, W) bool
     energy_before: Tensor  # (B,), of the map above one half
     energy_after: Tensor  # (B,), of ``mask``, never above ``energy_before``
-    settled: Tensor  # (B,) bool, whether the energy had stopped falling, see SETTLED
-    iterations: int
 
 
 class Grid(NamedTuple):
@@ -65,17 +59,16 @@ class Grid(NamedTuple):
 def denoise(maps: Tensor, fields: Tensor, settings: DenoiseSettings | None = None) -> Denoised:
     """The mask of low energy of each of ``maps`` (B, H, W) in [0, 1], given ``fields`` (B, C, H, W) of any dtype.
 
-    A map of 0, as on a blank field, has an empty mask. Raises ValueError where a map leaves [0, 1]
-    or is not finite.
+    A map of 0, as on a blank field, has an empty mask. Raises ValueError where a map is not within [0, 1].
     """
     settings = settings or DenoiseSettings()
     if not ((maps >= 0) & (maps <= 1)).all():
-        raise ValueError("denoise: a map has values outside of [0, 1]; bring it there by masks.as_probability.")
+        raise ValueError("denoise: a map has values outside of [0, 1]; call masks.as_probability first.")
     probability = maps.float().clamp(SURE, 1 - SURE)
     grid = Grid(probability.logit(), *pair_weights(fields.to(maps.device), settings))
     constant = -torch.log1p(-probability).sum(dim=(1, 2), dtype=torch.float64)  # the energy of an empty mask
-    mask, before, after, settled, iterations = min_sum(grid, settings)
-    return Denoised(mask, constant + before, constant + after, settled, iterations)
+    mask, before, after = min_sum(grid, settings)
+    return Denoised(mask, constant + before, constant + after)
 
 
 def pair_weights(fields: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Tensor]:
@@ -95,26 +88,21 @@ def pair_weights(fields: Tensor, settings: DenoiseSettings) -> tuple[Tensor, Ten
 
 
 def min_sum(grid: Grid, settings: DenoiseSettings) -> Denoised:
-    """What ``denoise`` gives, with energies less that of the empty mask.
-
-    Ends when no message changes by more than ``STILL``, or after ``settings.iterations``.
-    """
+    """The result of ``denoise``, with energies minus that of the empty mask; stops when messages have converged."""
     messages = [torch.zeros_like(weight) for weight in (grid.across, grid.across, grid.down, grid.down)]
     best = grid.theta > 0
     before = least = energy(grid, best)
-    settled = torch.zeros_like(before, dtype=torch.bool)
     for iteration in range(1, settings.iterations + 1):
         old, messages = messages, pass_messages(grid, messages, settings.damping)
         if iteration % LOOK and iteration < settings.iterations:
             continue
         mask = belief(grid, messages) > 0
-        found = energy(grid, mask)
-        last, least = least, torch.minimum(found, least)
-        best = torch.where((found < last)[:, None, None], mask, best)
-        settled = last - least <= SETTLED * (before - least)
+        new = energy(grid, mask)
+        best = torch.where((new < least)[:, None, None], mask, best)
+        least = torch.minimum(new, least)
         if all(torch.allclose(*pair, rtol=0, atol=STILL) for pair in zip(messages, old, strict=True)):
             break
-    return Denoised(best, before, least, settled, iteration)
+    return Denoised(best, before, least)
 
 
 def belief(grid: Grid, messages: list[Tensor]) -> Tensor:
@@ -132,14 +120,10 @@ def pass_messages(grid: Grid, messages: list[Tensor], damping: float) -> list[Te
     """All messages of the next iteration from those of the last, every pixel at once."""
     right, left, below, above = messages
     delta = RHO * belief(grid, messages)
-    # a message leaves out what its receiver has said before
-    sent = [
-        ((delta[..., :-1] - left), grid.across),
-        ((delta[..., 1:] - right), grid.across),
-        ((delta[:, :-1] - above), grid.down),
-        ((delta[:, 1:] - below), grid.down),
-    ]
-    fresh = [torch.clamp(value, -weight, weight) for value, weight in sent]
+    # a message leaves out what its receiver has sent before
+    sent = (delta[..., :-1] - left, delta[..., 1:] - right, delta[:, :-1] - above, delta[:, 1:] - below)
+    weights = (grid.across, grid.across, grid.down, grid.down)
+    fresh = [torch.clamp(value, -weight, weight) for value, weight in zip(sent, weights, strict=True)]
     return [new.lerp_(old, damping) for new, old in zip(fresh, messages, strict=True)]
 
 

@@ -23,7 +23,7 @@ def multi_scale(
 ) -> Tensor:
     """Mean of the maps of a field at ``scales``, each brought back to the size of the field, (B, H, W).
 
-    A field that is too small for an instance once it is made smaller is continued by reflection there.
+    A scaled-down field that is too small for an instance is continued by reflection.
     """
     size = fields.shape[-2:]
     maps = []
@@ -37,7 +37,7 @@ def multi_scale(
 
 
 def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
-    """``evidence_map`` on the foreground (``masks.foreground``, which knows no label), (B, H, W) float32, ≥ 0."""
+    """``evidence_map`` on the foreground (``masks.cell_foreground``), 0 elsewhere, (B, H, W) float32, ≥ 0."""
     bright = torch.from_numpy(cell_foreground(fields.cpu().numpy())).to(model.mean.device)
     return evidence_map(model, fields, class_index, pad=pad) * bright
 
@@ -45,9 +45,8 @@ def sharp_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: 
 def evidence_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """√(Jacobian map · LayerCAM), each smoothed by a Gaussian, (B, H, W) float32, ≥ 0.
 
-    For means over cells, which are foreground already; elsewhere ``sharp_map``. The Jacobian map is sharp but lights
-    up edges, LayerCAM fills cells but spills over: a pixel needs both. Recipe and σ were chosen on the truth of
-    validation fields of ``simulated`` and ``digits``; no test field was looked at.
+    The Jacobian map is sharp but also shows edges; LayerCAM fills cells but spreads beyond them: a pixel needs both.
+    Recipe and σ were chosen on the truth of validation fields of ``simulated`` and ``digits``, not of test fields.
     """
     jacobian = gaussian_blur(jacobian_map(model, fields, class_index, pad=pad), MAP_SMOOTHING)
     evidence = gaussian_blur(layer_cam(model, fields, class_index, pad=pad), MAP_SMOOTHING)

@@ -1,7 +1,7 @@
-"""What is found in a field of one label: by a network that knows labels of fields, and by floors that know less.
+"""What is predicted for a field of one label: by a network that was trained on labels of fields, and by floors.
 
-The cells come from the image, by ``masks``; which of them carry the label the map tells, by ``evident_cells``.
-No truth is used.
+The cells come from the image, by ``baselines.segment``; ``evident_cells`` takes from a map which of them carry the
+label. No truth is used.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN
 from milcnn.prepare.prepared import Prepared
 
-FIELDS_AT_ONCE = 16  # fields at once
+FIELDS_AT_ONCE = 16
 
 
 class Localised(NamedTuple):
-    """What is found in a field of one label, three arrays (H, W)."""
+    """The prediction for a field of one label, three arrays (H, W)."""
 
-    map: np.ndarray  # float, larger where a pixel shows the label more
+    map: np.ndarray  # float, larger where a pixel is more likely to carry the label
     cells: np.ndarray  # int, 0 for background and k for the k-th cell
-    labelled: np.ndarray  # int, those of the cells that carry the label
+    labelled: np.ndarray  # int, the cells that carry the label
 
 
 @dataclass(frozen=True)
 class SegmentedFields:
-    """Fields of a study, and the cells that ``masks`` cuts them into."""
+    """Fields of a study and their cells."""
 
     rows: pd.DataFrame  # of ``Prepared.fields``
     pixels: np.ndarray  # (B, C, H, W)
@@ -65,7 +65,7 @@ def class_maps_of(model: MILCNN, fields: SegmentedFields) -> np.ndarray:
 
 
 def batches(fields: SegmentedFields) -> tuple[torch.Tensor, ...]:
-    """The pixels of ``fields``, ``BATCH`` fields at a time."""
+    """The pixels of ``fields``, ``FIELDS_AT_ONCE`` at a time."""
     return torch.from_numpy(fields.pixels).split(FIELDS_AT_ONCE)
 
 
@@ -77,33 +77,30 @@ def in_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def evident_cells(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Those of ``cells`` (H, W) that carry the label by a map (H, W) ≥ 0; none where the map is constant over several.
+    """The ``cells`` (H, W) that carry the label by a map (H, W) ≥ 0; none where the map is constant over several.
 
-    The mean of the map over each cell is held against Otsu's threshold of the means of the field. It is taken of
-    their logarithm, with a hundredth of the largest added: of the means themselves, which are skewed, it
-    would keep but the few brightest cells. Chosen on validation fields of ``simulated`` and ``digits``: a threshold
-    for all fields of a class, from labels of fields alone, was better on the first and much worse on the second.
+    These are the cells whose mean of the map is above Otsu's threshold of the logarithms of the means, with a hundredth
+    of the largest mean added. Without the logarithm the few brightest cells would remain, since means are skewed.
+    Chosen on validation fields of ``simulated`` and ``digits``: a threshold for all fields of a class, from labels of
+    fields alone, was better on the first and much worse on the second.
     """
     means = cell_means(cells, values[None])[:, 0]
     shift = means.max(initial=0) / 100
     if len(means) == 1 and shift > 0:
-        return cells.copy()  # one cell alone: there is nothing to hold it against
+        return cells.copy()  # there is no other cell to compare with
     if shift == 0 or np.ptp(means) == 0:
         return np.zeros_like(cells)
     return labelled_cells(cells, values, np.exp(otsu_threshold(np.log(means + shift))) - shift)
 
 
 def localise_by(mapping: Mapping, whole_cells: bool, model: MILCNN, fields: SegmentedFields) -> list[Localised]:
-    """The cells that carry the label of ``fields``, by a kind of map: averaged over ``whole_cells``, or as it is."""
+    """The cells that carry the label of ``fields``, by a kind of map, averaged over each cell if ``whole_cells``."""
     pairs = zip(maps_of(mapping, model, fields, fields.targets), fields.cells, strict=True)
-    return [
-        Localised(in_cells(one, cells) if whole_cells else one, cells, evident_cells(one, cells))
-        for one, cells in pairs
-    ]
+    return [Localised(in_cells(m, cells) if whole_cells else m, cells, evident_cells(m, cells)) for m, cells in pairs]
 
 
 Finder = Callable[[MILCNN, SegmentedFields], list[Localised]]
-# by what carries the label: cells, or what is smaller than a cell, as a micronucleus, pixel by pixel
+# by what carries the label: whole cells, or parts of cells such as micronuclei
 FINDERS: dict[str, Finder] = {
     "cells": partial(localise_by, evidence_map, True),
     "parts": partial(localise_by, jacobian_map, False),

@@ -1,12 +1,11 @@
 """Where instances lie: the centre of the receptive field of each, and maps enlarged by these centres.
 
 Output i of a convolution or pooling of kernel k, stride s and padding p has its middle at pixel
-i · s − p + (k − 1) / 2 of its input. Layer after layer this gives c₀ + i · S, the centre of instance
-i in pixels of the field: 67 + 32 i for the paper's trunk without padding, 31 + 32 i with. A plain
-resize would put the first instance at half a stride, wherever its receptive field lies.
+i · s − p + (k − 1) / 2 of its input. Over all layers this gives c₀ + i · S, the centre of instance i in px of the
+field: 67 + 32 i for the paper's trunk without padding, 31 + 32 i with. A plain resize would misplace the maps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,27 +16,23 @@ from milcnn.network.model import MILCNN
 
 
 def layer_windows(trunk: nn.Module) -> Iterator[tuple[int, int, int]]:
-    """Kernel, stride and padding of each layer of ``trunk`` that has a window, in order.
+    """Kernel, stride and padding of each layer of ``trunk`` with a window (square, undilated), in order.
 
-    The short cut of a residual block (``downsample``) has the centres of the block beside it. Every
-    window is square and undilated.
+    The shortcut of a residual block (``downsample``) has the centres of its block.
     """
     for name, layer in trunk.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and "downsample" not in name:
-            sizes = (layer.kernel_size, layer.stride, layer.padding)
-            yield tuple(size[0] if isinstance(size, tuple) else size for size in sizes)
+            kernel, stride, padding = (np.ravel(size)[0] for size in (layer.kernel_size, layer.stride, layer.padding))
+            yield int(kernel), int(stride), int(padding)
 
 
 def stride_of(trunk: nn.Module) -> int:
-    """px of the field between neighbouring values behind ``trunk``."""
+    """px of the field between neighbouring outputs of ``trunk``."""
     return int(np.prod([stride for _, stride, _ in layer_windows(trunk)]))
 
 
 def axis_centres(trunk: nn.Module, length: int) -> np.ndarray:
-    """Centres (n,) float64, in px, of what ``trunk`` gives along an axis of ``length`` px.
-
-    Sizes are rounded down, as the layers do. Empty when the axis is too short for one value.
-    """
+    """Centres (n,) float64, in px, of the outputs of ``trunk`` along an axis of ``length`` px; maybe none."""
     first, jump = 0.0, 1
     for kernel, stride, padding in layer_windows(trunk):
         first += jump * ((kernel - 1) / 2 - padding)
@@ -46,7 +41,7 @@ def axis_centres(trunk: nn.Module, length: int) -> np.ndarray:
     return first + jump * np.arange(length)
 
 
-def instance_centres(model: MILCNN, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def instance_centres(model: MILCNN, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Rows ys (h,) and columns xs (w,), in px, of the middles of the instances of a field of ``size`` (H, W)."""
     height, width = size
     return axis_centres(model.trunk, height), axis_centres(model.trunk, width)
@@ -61,10 +56,9 @@ def least_side(trunk: nn.Module) -> int:
 
 
 def padded_to_instance(model: MILCNN, fields: Tensor, pad: bool = False) -> tuple[Tensor, tuple[slice, slice]]:
-    """``fields`` (B, C, H, W), and the rows and columns at which the field lies in what is returned.
+    """``fields`` (B, C, H, W), with ``pad`` reflected until they have an instance, and the slices where they are then.
 
-    A field without a single instance raises ValueError; with ``pad`` it is continued by reflection on
-    all sides until it has one.
+    Without ``pad`` a field that is too small for an instance raises ValueError.
     """
     least = least_side(model.trunk)
     size = fields.shape[-2:]
@@ -73,12 +67,12 @@ def padded_to_instance(model: MILCNN, fields: Tensor, pad: bool = False) -> tupl
         raise ValueError(f"fields: {size[0]} × {size[1]} px, but one instance takes {least} px; give pad=True.")
     before = [short // 2 for short in missing]
     (top, left), (bottom, right) = before, [short - start for short, start in zip(missing, before, strict=True)]
-    inside = tuple(slice(start, start + side) for start, side in zip(before, size, strict=True))
+    inside = slice(top, top + size[0]), slice(left, left + size[1])
     return reflected(fields, top, bottom, left, right), inside
 
 
 def reflected(fields: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """``fields`` (B, C, H, W) continued by reflection, over and over where the margin (px) is wider than the field."""
+    """``fields`` (B, C, H, W) continued by reflection, repeatedly where a margin (px) is wider than the field."""
     rows, columns = (
         np.pad(np.arange(side), margin, mode="reflect" if side > 1 else "edge")
         for side, margin in zip(fields.shape[-2:], ((top, bottom), (left, right)), strict=True)
@@ -86,11 +80,8 @@ def reflected(fields: Tensor, top: int, bottom: int, left: int, right: int) -> T
     return fields[:, :, rows][:, :, :, columns]
 
 
-def enlarged(maps: Tensor, ys: np.ndarray, xs: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w), whose values lie at rows ``ys`` and columns ``xs`` (px), at every pixel: (B, H, W).
-
-    Linear between the centres, the nearest value outside the outermost ones.
-    """
+def enlarged(maps: Tensor, ys: np.ndarray, xs: np.ndarray, size: Sequence[int]) -> Tensor:
+    """Maps (B, h, w) with values at rows ``ys`` and columns ``xs`` (px), linearly interpolated to (B, H, W)."""
     rows, columns = (
         torch.as_tensor(interpolation_weights(centres, length), dtype=maps.dtype, device=maps.device)
         for centres, length in zip((ys, xs), size, strict=True)

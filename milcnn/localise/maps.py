@@ -1,12 +1,12 @@
-"""Maps: how much each pixel of a field speaks for a class.
+"""Maps: how much each pixel of a field supports a class.
 
-Every map is called as ``(model, fields, class_index)``: fields (B, channels, H, W) in the dtype of the
-images, and one class for all or one a field, (B,). It gives (B, H, W) float32, ≥ 0, in absolute
-units: nothing is divided by the largest value of a field, so a field without the class stays dark.
+Every map is called as ``(model, fields, class_index)``: fields (B, channels, H, W) in the dtype of the images, and one
+class for all or one a field, (B,). It gives (B, H, W) float32, ≥ 0, in absolute units: it is not divided by the largest
+value of a field, so a field without the class stays dark.
 
-Maps that go back through the network start from one signal, P_i · p_ij at the scores z_ij of class i
-and 0 elsewhere (Kraus 2016, section 3.5; at z, not at p, where a saturated sigmoid would stop it).
-A field without an instance is refused by ValueError, or with ``pad`` continued by reflection.
+Maps that go back through the network start from one signal: P_i · p_ij at the scores z_ij of class i, 0 elsewhere
+(Kraus 2016, section 3.5; at z, since a saturated sigmoid would stop it at p). A field without an instance raises
+ValueError, or with ``pad`` is continued by reflection.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from milcnn.localise.geometry import axis_centres, enlarged, instance_centres, p
 from milcnn.network.model import MILCNN, Output
 
 Mapping = Callable[[MILCNN, Tensor, int | Tensor], Tensor]
-EVIDENCE_STRIDE = 8  # px: in both trunks the finest features that still know the kind of a cell
+EVIDENCE_STRIDE = 8  # px: in both trunks the finest features that separate kinds of cells
 
 
 def class_selector(fields: Tensor, class_index: int | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -55,35 +55,21 @@ def start_signal(output: Output, chosen: tuple[Tensor, Tensor]) -> Tensor:
     return start
 
 
-def pixel_gradient(model: MILCNN, fields: Tensor, class_index: int | Tensor) -> Tensor:
-    """Derivative of Σ start · z with respect to the standardised pixels, (B, channels, H, W)."""
-    model.eval()
-    pixels = fields.to(model.mean.device).float().detach().requires_grad_()
-    with torch.enable_grad():
-        output = model(pixels)
-        start = start_signal(output, class_selector(pixels, class_index, pixels.device))
-        (gradient,) = torch.autograd.grad(output.scores, pixels, start)
-    return gradient * model.std
-
-
 def jacobian_map(model: MILCNN, fields: Tensor, class_index: int | Tensor, *, pad: bool = False) -> Tensor:
     """Guided back-propagation of class i to the pixels (Kraus 2016, section 3.5; Springenberg 2014).
 
-    Each ReLU rectifies the derivative on its way down. The derivative with respect to the standardised
-    pixels is summed over channels, and what is negative (less pixel, more class) is set to 0.
+    Each ReLU passes only positive derivatives back. The derivative by the standardised pixels is summed over channels;
+    negative sums are set to 0.
     """
     fields, inside = padded_to_instance(model, fields, pad)
     with guided(model):
-        gradient = pixel_gradient(model, fields, class_index)
-    return gradient.sum(dim=1).clamp(min=0)[:, *inside]
+        _, gradient = features_and_gradient(model, fields, class_index, depth=0)
+    return (gradient * model.std).sum(dim=1).clamp(min=0)[:, *inside]  # by the standardised pixels
 
 
 @contextmanager
 def guided(model: nn.Module) -> Iterator[None]:
-    """Within the block every ReLU of ``model`` passes only positive derivatives back.
-
-    They are rectified above the ReLU, at its output: then it may work in place, and no copy is made.
-    """
+    """Every ReLU of ``model`` passes only positive derivatives back: they are clipped at its output."""
 
     def rectify(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
         made.register_hook(lambda derivative: derivative.clamp(min=0))
@@ -109,8 +95,8 @@ def layer_cam(
     depth = depth_of(model.trunk, stride)
     features, gradient = features_and_gradient(model, fields, class_index, depth)
     density = (gradient.clamp(min=0) * features).sum(dim=1).clamp(min=0) / stride**2
-    size = fields.shape[-2:]
-    return enlarged(density, *(axis_centres(model.trunk[:depth], length) for length in size), size)[:, *inside]
+    ys, xs = (axis_centres(model.trunk[:depth], length) for length in fields.shape[-2:])
+    return enlarged(density, ys, xs, fields.shape[-2:])[:, *inside]
 
 
 def depth_of(trunk: nn.Sequential, stride: int) -> int:
@@ -125,16 +111,17 @@ def depth_of(trunk: nn.Sequential, stride: int) -> int:
 def features_and_gradient(
     model: MILCNN, fields: Tensor, class_index: int | Tensor, depth: int
 ) -> tuple[Tensor, Tensor]:
-    """Features (B, K, h, w) after ``depth`` parts of the trunk, and the derivative of Σ start · z by them."""
+    """Features (B, K, h, w) after ``depth`` parts of the trunk (0: the pixels), and the derivative of Σ start · z."""
     model.eval()
     pixels = fields.to(model.mean.device).float().detach().requires_grad_()  # for a model with frozen weights
-    kept: list[Tensor] = []
-    hook = model.trunk[depth - 1].register_forward_hook(lambda part, inputs, output: kept.append(output))
+    kept = [pixels]
+    hooks = [part.register_forward_hook(lambda part, x, y: kept.append(y)) for part in list(model.trunk)[:depth][-1:]]
     try:
         with torch.enable_grad():
             output = model(pixels)
+            start = start_signal(output, class_selector(pixels, class_index, pixels.device))
+            (gradient,) = torch.autograd.grad(output.scores, kept[-1], start)
     finally:
-        hook.remove()
-    start = start_signal(output, class_selector(pixels, class_index, pixels.device))
-    (gradient,) = torch.autograd.grad(output.scores, kept, start)
-    return kept[0].detach(), gradient
+        for hook in hooks:
+            hook.remove()
+    return kept[-1].detach(), gradient

@@ -28,11 +28,7 @@ def as_probability(maps: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def brightness(field: np.ndarray) -> np.ndarray:
-    """What is brighter than background in a field (C, H, W), (H, W) float32 ≥ 0.
-
-    Each channel less its background, in its standard deviations; summed over channels: neither gain nor
-    offset of a channel matters.
-    """
+    """Sum over channels of each channel minus its background, in standard deviations, (H, W) float32 ≥ 0."""
     values = field.reshape(len(field), -1).astype(np.float32)
     values -= np.percentile(values, BACKGROUND, axis=1, keepdims=True).astype(np.float32)
     spread = values.std(axis=1, keepdims=True)

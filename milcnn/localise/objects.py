@@ -18,19 +18,14 @@ PLANES = ["cells", "labelled"]  # of the label image of a field
 
 
 def object_table(
-    cells: np.ndarray,
-    labelled: np.ndarray,
-    maps: np.ndarray,
-    classes: Sequence[str],
-    key: Mapping[str, object],
+    cells: np.ndarray, labelled: np.ndarray, maps: np.ndarray, classes: Sequence[str], key: Mapping[str, object],
     pixel_size: float | None,
-) -> pd.DataFrame:
-    """One row a cell of ``cells`` (H, W); no rows, and the same columns, where there is none.
+) -> pd.DataFrame:  # fmt: skip
+    """One row a cell of ``cells`` (H, W).
 
-    The field (``Metadata_Plate``, ``_Well``, ``_Site`` of ``key``); ``object``, its number in ``cells``; its centre
-    ``y``, ``x`` in px; ``area_px``; ``area_um2`` (µm²; NaN where the study does not know its ``pixel_size`` in µm);
-    ``labelled``, is it in ``labelled`` (H, W), the cells of the class of the field; ``score_<class>``, the mean in the
-    cell of the class's map in ``maps`` (K, H, W); and ``predicted``, the class of the largest score.
+    Columns: plate, well and site of ``key``; ``object``, the number in ``cells``; the centre ``y``, ``x`` in px;
+    ``area_px``; ``area_um2`` (µm²; NaN without ``pixel_size`` in µm); ``labelled``, is it in ``labelled`` (H, W);
+    ``score_<class>``, the mean of the class's map in ``maps`` (K, H, W); ``predicted``, the class of the largest score.
     """
     shape = regionprops_table(cells, properties=("label", "area", "centroid"))
     scores = cell_means(cells, maps)
@@ -52,55 +47,49 @@ def object_table(
 def write_masks(path: Path, labels: np.ndarray, planes: Sequence[str], pixel_size: float | None) -> None:
     """Write label images (C, H, W), named by ``planes``, as one OME-TIFF ``path``, whole or not at all.
 
-    uint16, or uint32 above 65,535 objects. ``pixel_size`` in µm goes into PhysicalSizeX and Y, which Bio-Formats
-    and the readers of napari use, and into the resolution tags, which plain ImageJ uses; into neither when None.
-    The same masks give the same bytes. Raises ValueError where the suffix or the number of planes is wrong.
+    uint16, or uint32 above 65,535 objects. ``pixel_size`` in µm goes into PhysicalSizeX and Y (Bio-Formats, napari) and
+    the resolution tags (ImageJ). The same masks give the same bytes. Raises ValueError for a wrong suffix or number of
+    planes.
     """
     if not path.name.endswith((".ome.tif", ".ome.tiff")):
-        raise ValueError(f"{path}: readers know an OME-TIFF by its name; end it in .ome.tif or .ome.tiff.")
+        raise ValueError(f"{path}: the name of an OME-TIFF must end in .ome.tif or .ome.tiff.")
     if len(planes) != len(labels):
-        raise ValueError(f"{path}: {len(planes)} names for {len(labels)} planes.")
+        raise ValueError(f"{path}: {len(planes)} names for {len(labels)} planes; give one name a plane.")
     data = np.ascontiguousarray(labels, np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32)
-    metadata = {"axes": "CYX", "Channel": {"Name": list(planes)}, "UUID": str(content_uuid(data))}
-    tags = {}
+    metadata: dict[str, object] = {"axes": "CYX", "Channel": {"Name": list(planes)}, "UUID": str(content_uuid(data))}
     if pixel_size is not None:
         metadata |= {f"PhysicalSize{axis}": pixel_size for axis in "XY"}
         metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}
-        tags = {"resolution": (1e4 / pixel_size, 1e4 / pixel_size), "resolutionunit": "CENTIMETER"}
+    resolution = None if pixel_size is None else (1e4 / pixel_size, 1e4 / pixel_size)
     with written_whole(path) as temporary:
         tifffile.imwrite(
-            temporary, data, ome=True, photometric="minisblack", compression="zlib", metadata=metadata, **tags
-        )
+            temporary, data, ome=True, photometric="minisblack", compression="zlib", metadata=metadata,
+            resolution=resolution, resolutionunit=resolution and "CENTIMETER",
+        )  # fmt: skip
 
 
 def content_uuid(data: np.ndarray) -> uuid.UUID:
-    """The UUID that OME asks for, from the content: tifffile's own tells time and machine."""
+    """The UUID that OME requires, from the content: the default of tifffile differs from run to run."""
     return uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(data.tobytes()).hexdigest())
 
 
 def mask_path(folder: Path, key: Mapping[str, object]) -> Path:
-    """Where the label image of a field is, by its plate, well and site."""
+    """The path of the label image of a field, from its plate, well and site."""
     return folder / f"{'_'.join(str(key[column]) for column in FIELD_KEY)}.ome.tiff"
 
 
 def write_objects(
-    folder: Path,
-    rows: pd.DataFrame,
-    cells: np.ndarray,
-    labelled: np.ndarray,
-    maps: np.ndarray,
-    classes: Sequence[str],
-    pixel_size: float | None,
-) -> pd.DataFrame:
-    """The objects of the fields ``rows``; written to ``folder`` as ``objects.parquet`` and a label image a field.
+    folder: Path, rows: pd.DataFrame, cells: np.ndarray, labelled: np.ndarray, maps: np.ndarray,
+    classes: Sequence[str], pixel_size: float | None,
+) -> pd.DataFrame:  # fmt: skip
+    """Write a label image a field and ``objects.parquet``, see ``object_table``, to ``folder``; returns the table.
 
-    ``cells`` and ``labelled`` (B, H, W) are label images of the same numbers, ``maps`` (B, K, H, W) the
-    class maps. The table is written last; its rows are those of ``object_table``, field by field.
+    ``cells`` and ``labelled`` (B, H, W) are label images with the same numbers, ``maps`` (B, K, H, W) class maps.
     """
     tables = []
-    for key, *field in zip(rows[FIELD_KEY].to_dict("records"), cells, labelled, maps, strict=True):
-        write_masks(mask_path(folder, key), np.stack(field[:2]), PLANES, pixel_size)
-        tables.append(object_table(*field, classes, key, pixel_size))
+    for key, own, carry, class_maps in zip(rows[FIELD_KEY].to_dict("records"), cells, labelled, maps, strict=True):
+        write_masks(mask_path(folder, key), np.stack([own, carry]), PLANES, pixel_size)
+        tables.append(object_table(own, carry, class_maps, classes, key, pixel_size))
     table = pd.concat(tables, ignore_index=True)
     write_table(table, folder / "objects.parquet")
     return table

@@ -1,8 +1,8 @@
-"""Do the maps depend on what the network has learnt? The two checks of Adebayo 2018, arXiv 1810.03292.
+"""Do the maps depend on what the network has learned? The two checks of Adebayo 2018, arXiv 1810.03292.
 
-A map that still scores after the weights or the labels were made random shows where an image has
-edges, not what the network knows. Guided back-propagation is known for that: with random weights it shows
-the outlines of all cells, so that its floor is the share of cells that carry the label, not that of pixels.
+A map that still scores with random weights or shuffled labels shows the edges of the image, not what the network
+knows. Guided back-propagation does so: with random weights it shows the outlines of all cells. Its floor is therefore
+the share of cells that carry the label, not the share of pixels.
 """
 
 import copy
@@ -20,10 +20,9 @@ from milcnn.prepare.prepared import Prepared
 
 
 def layers_from_the_top(model: MILCNN) -> list[list[str]]:
-    """The names of the modules that have weights between pixels and instances, layer by layer, the last first.
+    """The names of the modules with weights from pixels to instances, layer by layer, the last first.
 
-    A layer is a convolution and the normalisation behind it. The layers behind the instances are
-    left out: they weigh whole fields, and no pixel against another.
+    A layer is a convolution and the normalisation after it. Layers after the instances do not compare pixels.
     """
     layers: list[list[str]] = []
     for name, module in model.trunk.named_modules(prefix="trunk"):
@@ -35,10 +34,7 @@ def layers_from_the_top(model: MILCNN) -> list[list[str]]:
 
 
 def cascade(model: MILCNN, seed: int = 0) -> Iterator[MILCNN]:
-    """Copies of ``model``: as it is, then with one layer more, from the top, as it is before training.
-
-    The weights are those that training with ``seed`` would start from.
-    """
+    """Copies of ``model``: unchanged, then with one more layer, from the top, at the start weights of ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = MILCNN(model.settings)
@@ -53,7 +49,7 @@ def cascade(model: MILCNN, seed: int = 0) -> Iterator[MILCNN]:
 def cascade_scores(
     model: MILCNN, prepared: Prepared, fields: SegmentedFields, mappings: dict[str, Mapping], seed: int = 0
 ) -> pd.DataFrame:
-    """The scores of the maps of every network of ``cascade``: ``random_layers`` (how many), then as ``score_maps``."""
+    """``score_maps`` of every network of ``cascade``, with the number of ``random_layers``."""
     tables = [
         score_maps(changed, prepared, fields, mappings).assign(random_layers=number)
         for number, changed in enumerate(cascade(model, seed))

@@ -1,7 +1,7 @@
-"""How much of the truth was found: pixels, objects and cells of a field, for maps, floors and the ceiling alike.
+"""How much of the truth is predicted: pixels, objects and cells of a field, for maps, floors and the supervised U-Net.
 
-Whatever localises says of a field of one label what ``Found`` holds, and is scored by the same functions.
-The truth is a label image and the numbers of those objects that carry the label of their field.
+Every method gives a ``Localised`` for a field of one label. The truth is a label image and the numbers of the
+objects that carry the label of their field.
 """
 
 from collections.abc import Iterable
@@ -35,22 +35,18 @@ SCORE_LEVELS = {
     "count_error": "object",
     "count_error_class": "object",
     "cell_average_precision": "cell",
-}  # of each score; what ends in _class knows only the cells of the label, the other objects all cells
+}  # level of each score; scores that end in _class compare the cells of the label, the other object scores all cells
 
 
 def pixel_average_precision(truth: np.ndarray, values: np.ndarray) -> float:
-    """Average precision of the pixels of a map (H, W) against a boolean truth (H, W).
-
-    NaN when no pixel is true. A map that knows nothing scores the share of true pixels.
-    """
+    """Average precision of a map (H, W) for a truth (H, W) bool; chance is the share of true pixels. NaN for none."""
     return float(average_precision_score(truth.ravel(), values.ravel())) if truth.any() else float("nan")
 
 
 def cell_average_precision(truth: np.ndarray, wanted: np.ndarray, values: np.ndarray) -> float:
     """Average precision of the true cells (label image (H, W)), ranked by the mean of a map (H, W) over each.
 
-    ``wanted`` are the numbers of the cells that carry the label. NaN when there is none. A map that
-    knows nothing scores their share of the cells.
+    ``wanted`` are the numbers of the cells that carry the label. NaN when there is none; chance is their share.
     """
     numbers = np.unique(truth[truth > 0])
     carries = np.isin(numbers, wanted)
@@ -59,33 +55,28 @@ def cell_average_precision(truth: np.ndarray, wanted: np.ndarray, values: np.nda
     return float(average_precision_score(carries, ndimage.mean(values, truth, numbers)))
 
 
-def score_field(truth: np.ndarray, wanted: np.ndarray, found: Localised) -> dict[str, float]:
-    """All scores of ``LEVELS`` for one field.
-
-    ``count_error`` is |found − true| in cells; ``f1_at_0.5`` and ``f1_class`` match objects at an IoU
-    above 0.5; the others are defined in ``agreement``.
-    """
+def score_field(truth: np.ndarray, wanted: np.ndarray, predicted: Localised) -> dict[str, float]:
+    """All scores of ``SCORE_LEVELS`` for one field, see ``agreement``; ``count_error`` is absolute, in cells."""
     labelled = np.where(np.isin(truth, wanted), truth, 0)
     return {
-        "average_precision": pixel_average_precision(labelled > 0, found.map),
-        "iou_foreground": iou(truth, found.cells),
-        "dice_foreground": dice(truth, found.cells),
-        "iou_class": iou(labelled, found.labelled),
-        "dice_class": dice(labelled, found.labelled),
-        "f1_at_0.5": object_f1(truth, found.cells),
-        "f1_class": object_f1(labelled, found.labelled),
-        "aggregated_jaccard": aggregated_jaccard(truth, found.cells),
-        "count_error": abs(count_error(truth, found.cells)),
-        "count_error_class": abs(count_error(labelled, found.labelled)),
-        "cell_average_precision": cell_average_precision(truth, wanted, found.map),
+        "average_precision": pixel_average_precision(labelled > 0, predicted.map),
+        "iou_foreground": iou(truth, predicted.cells),
+        "dice_foreground": dice(truth, predicted.cells),
+        "iou_class": iou(labelled, predicted.labelled),
+        "dice_class": dice(labelled, predicted.labelled),
+        "f1_at_0.5": object_f1(truth, predicted.cells),
+        "f1_class": object_f1(labelled, predicted.labelled),
+        "aggregated_jaccard": aggregated_jaccard(truth, predicted.cells),
+        "count_error": abs(count_error(truth, predicted.cells)),
+        "count_error_class": abs(count_error(labelled, predicted.labelled)),
+        "cell_average_precision": cell_average_precision(truth, wanted, predicted.map),
     }
 
 
 def scored_fields(prepared: Prepared, split: str, fields_per_class: int) -> pd.DataFrame:
     """The first fields of each class in ``split`` that are scored, as rows of ``Prepared.fields``.
 
-    Without those of negative controls, and of labels that no object carries: in them nothing is to be
-    found. Where the truth is not known, fields of every class.
+    Negative controls, and labels that no object carries, are left out. Without truth, fields of every class.
     """
     rows = prepared.of(split)
     if prepared.has_truth:
@@ -104,35 +95,27 @@ def wanted_objects(prepared: Prepared, rows: pd.DataFrame) -> list[np.ndarray]:
 
 
 def score_method(
-    prepared: Prepared, rows: pd.DataFrame, found: Iterable[Localised], method: str, seed: int = 0
+    prepared: Prepared, rows: pd.DataFrame, predictions: Iterable[Localised], method: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores of what ``method`` found in each of ``rows``: its key and label, ``method``, ``seed``, ``LEVELS``.
-
-    NaN where the truth is not known.
-    """
+    """One row for each of ``rows``: key, label, ``method``, ``seed`` and ``SCORE_LEVELS`` (NaN without truth)."""
     facts = rows[[*FIELD_KEY, LABEL]].reset_index(drop=True).assign(method=method, seed=seed)
     if not prepared.has_truth:
         return facts.reindex(columns=[*facts, *SCORE_LEVELS])
-    triples = zip(prepared.truth(rows), wanted_objects(prepared, rows), found, strict=True)
+    triples = zip(prepared.truth(rows), wanted_objects(prepared, rows), predictions, strict=True)
     return pd.concat([facts, pd.DataFrame([score_field(*triple) for triple in triples])], axis=1)
 
 
 def score_network(
     network: models.MILCNN, prepared: Prepared, fields: SegmentedFields, find: Finder, method: str, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores of what ``find`` makes of one network's maps of ``fields``, as ``score_method``."""
+    """``score_method`` of what ``find`` predicts from the maps of one network."""
     return score_method(prepared, fields.rows, find(network, fields), method, seed)
 
 
 def score_runs(
-    runs: Path,
-    prepared: Prepared,
-    fields: SegmentedFields,
-    find: Finder,
-    poolings: list[str],
-    seeds: list[int],
+    runs: Path, prepared: Prepared, fields: SegmentedFields, find: Finder, poolings: list[str], seeds: list[int],
     device: torch.device,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """``score_network`` of every network in ``runs``: one row a ``method`` (the pooling), ``seed`` and field."""
     tables = []
     for pooling, seed in tqdm(list(product(poolings, seeds)), desc="localise", unit="network"):
@@ -146,9 +129,8 @@ def score_maps(
 ) -> pd.DataFrame:
     """How well each kind of map of one network ranks pixels and cells; one row a ``map`` and field.
 
-    ``average_precision`` is that of the pixels of the map as it is, ``in_cells`` that of its mean over
-    each cell of the segmentation, ``cell_average_precision`` that of true cells; ``base_rate`` is the
-    share of pixels that are of objects with the label.
+    ``average_precision`` is of the pixels, ``in_cells`` of the pixels with the mean of their segmented cell,
+    ``cell_average_precision`` of true cells; ``base_rate`` is the share of pixels in objects with the label.
     """
     truth, wanted = prepared.labelled_mask(fields.rows), wanted_objects(prepared, fields.rows)
     cells = prepared.truth(fields.rows) if prepared.has_truth else truth

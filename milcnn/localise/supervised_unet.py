@@ -1,10 +1,10 @@
-"""The unet of localisation: a small U-Net that is trained with the mask and the class of every object.
+"""The supervised U-Net of localisation: small, and trained with the mask and the class of every object.
 
-It sees what the MIL-CNN never does, so it is no baseline: its distance to the maps is what a label on the whole
-field costs. It tells three things of each pixel: whether it is of an object, whether it lies in the core of its
-object, away from other objects, which parts objects that touch (after Caicedo 2019, doi 10.1002/cyto.a.23863), and
-the class of the object. Background breaks no core: a thin stroke, a ring, is one object as a disc is. The
-network is MONAI's ``BasicUNet`` (Falk 2019, doi 10.1038/s41592-018-0261-2).
+The MIL-CNN never sees these, so the U-Net is no baseline: its distance to the maps is the cost of having only labels of
+whole fields. For each pixel it predicts whether it is of an object, whether it is in the core of its object, away from
+other objects, which splits objects that touch (after Caicedo 2019, doi 10.1002/cyto.a.23863), and the class of the
+object. Background does not limit a core: a thin ring is one object. The network is MONAI's ``BasicUNet`` (Falk 2019,
+doi 10.1038/s41592-018-0261-2).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from milcnn.prepare.prepared import Prepared, first_label
 from milcnn.settings import Settings
 
 FEATURES = (16, 24, 32, 64, 128, 16)  # channels of the five levels, and of the last
-CORE = 5  # px, side of the window around a core pixel that must hold no other object
+CORE = 5  # px, side of the window around a core pixel, without another object in it
 
 
 class UNetSettings(Settings):
@@ -39,9 +39,9 @@ class UNetSettings(Settings):
     steps: int = Field(700, ge=1)
     batch_size: int = Field(4, ge=1)
     crop: int = Field(256, ge=32)  # px, side of a random crop; at most that of the field
-    downscale: int = Field(2, ge=1)  # blocks of this side are one pixel, four times as fast at 2; objects are larger
+    downscale: int = Field(2, ge=1)  # blocks of this side become one pixel; 2 is four times as fast as 1
     learning_rate: float = Field(4e-3, gt=0)
-    turned: bool = True  # False where a turned object is another: a 6 is a 9
+    turned: bool = True  # False where rotation changes the class: a 6 becomes a 9
     seed: int = Field(0, ge=0)
 
 
@@ -64,9 +64,10 @@ def train_unet(prepared: Prepared, settings: UNetSettings, device: torch.device)
     try:
         from monai.networks.nets import BasicUNet
     except ImportError:
-        raise ImportError("the unet needs MONAI; run 'pip install monai', or give 'unet: {}'.") from None
+        raise ImportError("the U-Net needs MONAI: run 'pip install monai', or set 'unet: {}'.") from None
     network = BasicUNet(2, len(mean), 2 + len(classes), features=FEATURES, norm="batch").to(device)
-    unet = TrainedUNet(network.to(memory_format=torch.channels_last), classes, mean, std, settings.downscale)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    unet = TrainedUNet(network, classes, mean, std, settings.downscale)
     weights = class_weights(prepared, classes).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate)
     schedule = OneCycleLR(optimiser, settings.learning_rate, settings.steps)
@@ -85,17 +86,17 @@ def train_unet(prepared: Prepared, settings: UNetSettings, device: torch.device)
 
 
 def class_weights(prepared: Prepared, classes: list[str]) -> Tensor:
-    """Weight of an object of each class, (classes,): the rarer in split ``train``, the larger; mean 1 an object."""
+    """Weight of each class, (classes,), inverse to its number of objects in split ``train``; mean 1 an object."""
     objects = prepared.objects.merge(prepared.of("train")[FIELD_KEY], on=FIELD_KEY)
     counts = objects["class"].value_counts().reindex(classes, fill_value=0).to_numpy()
     return torch.tensor(len(objects) / (len(classes) * counts.clip(1)), dtype=torch.float32)
 
 
 def mask_targets(prepared: Prepared, rows: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """What the U-Net learns of the fields of ``rows``: class and core of each pixel, (B, 2, H, W) uint8.
+    """Class and core of each pixel of the fields of ``rows``, (B, 2, H, W) uint8.
 
-    The class is 0 for background and k for the k-th of ``classes``; the core is 1 at pixels of an object in
-    whose window of ``CORE`` px there is no pixel of another.
+    The class is 0 for background and k for the k-th of ``classes``; the core is 1 where the window of ``CORE`` px has
+    pixels of one object only.
     """
     objects = prepared.objects.merge(rows[FIELD_KEY].assign(row=range(len(rows))), on=FIELD_KEY)
     truth = prepared.truth(rows)
@@ -118,8 +119,7 @@ def training_crops(
 ) -> tuple[Tensor, Tensor]:
     """Random crops of the fields of ``rows``: pixels (B, C, h, w) and targets (B, 3, h, w), downscaled float32.
 
-    Of each block: its mean pixel, the shares of it that are object and core, and the class of its object,
-    0 for none. All are of the whole block, so that the masks lie where the pixels do.
+    Each block has its mean pixel, the shares of it that are object and core, and the class of its object, 0 for none.
     """
     pixels = standardised_pixels(unet, prepared.pixels(rows))
     targets = torch.from_numpy(mask_targets(prepared, rows, unet.classes)).float()
@@ -132,7 +132,7 @@ def training_crops(
 
 
 def pixel_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of object or not, of core or not, and, on objects alone, of the class; mean over pixels each.
+    """Mean cross-entropies of object, of core, and, on objects only, of the class.
 
     ``outputs`` (B, 2 + classes, h, w) and ``targets`` (B, 3, h, w) of ``training_crops``.
     """
@@ -144,11 +144,10 @@ def pixel_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def localise_with_unet(unet: TrainedUNet, field: np.ndarray, class_name: str) -> Localised:
-    """What the U-Net finds of ``class_name`` in a field (C, H, W).
+    """What the U-Net predicts for ``class_name`` in a field (C, H, W).
 
-    The map is the probability of an object of the class, as its mean over each cell. Cells grow by
-    watershed from the cores, over all that is object; a cell is of the class that is most probable on
-    the mean over its pixels.
+    Cells grow by watershed from the cores, over the object pixels. The map is the mean over each cell of the
+    probability of an object of the class; a cell has the class with the largest mean probability.
     """
     device = next(unet.network.parameters()).device
     seen = F.avg_pool2d(standardised_pixels(unet, field[None]), unet.downscale).to(device)
@@ -165,7 +164,7 @@ def localise_with_unet(unet: TrainedUNet, field: np.ndarray, class_name: str) ->
 
 
 def score_unet(prepared: Prepared, rows: pd.DataFrame, settings: UNetSettings, device: torch.device) -> pd.DataFrame:
-    """Train the U-Net and score what it finds in ``rows``; as ``score_method``, its method is ``unet``."""
+    """Train the U-Net and score its predictions for ``rows``, as ``score_method`` with method ``unet``."""
     unet = train_unet(prepared, settings, device)
     pairs = zip(prepared.pixels(rows), first_label(rows), strict=True)
     return score_method(prepared, rows, [localise_with_unet(unet, *pair) for pair in pairs], "unet", settings.seed)
