@@ -49,7 +49,7 @@ def openvino_scorer(
         raise ValueError("precision: 'int8' needs calibration; give some training fields.")
     model = model.eval()
     hint = "bf16" if precision == "bfloat16" else "f32"
-    threads = torch.get_num_threads()
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled: dict[torch.Size, Callable] = {}
 
     @torch.no_grad()
@@ -59,8 +59,7 @@ def openvino_scorer(
             graph.reshape(list(fields.shape))
             if calibration is not None:
                 graph = quantised(graph, calibration)
-            settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-            compiled[fields.shape] = openvino.compile_model(graph, "CPU", settings)
+            compiled[fields.shape] = openvino.compile_model(graph, "CPU", options)
         features = torch.from_numpy(compiled[fields.shape](fields.float().numpy())[0])
         return model.pooled(features, model.scores(features))
 
