@@ -1,9 +1,12 @@
 """How the rooms of the package stand to each other."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
+
+from milcnn.paths import ROOT
 
 
 @pytest.mark.parametrize("room", ["evaluate", "figures", "prepare", "screens"])
@@ -18,3 +21,16 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_name_of_the_package_stands_for_one_thing():
+    """Known data sets may share names: ``draw_field`` means the same in each of them."""
+    homes: dict[str, set[str]] = {}
+    for path in (ROOT / "milcnn").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            if isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in names:
+                homes.setdefault(name, set()).add("sets" if path.parent.name == "sets" else path.name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

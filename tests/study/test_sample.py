@@ -8,7 +8,7 @@ from milcnn.study import sample
 
 def made(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["Metadata_Plate", SPLIT, "Metadata_Compound", LABEL])
-    names = [*sample.CALLED, *sample.TOLD, "p_a", "y_a", "P_a"]
+    names = [*sample.PREDICTED, *sample.DOSE_COLUMNS, "p_a", "y_a", "P_a"]
     return table.assign(**{name: 0.123456 for name in names if name not in table})
 
 
