@@ -33,8 +33,8 @@ stages:
 	dvc repro
 
 test: $(READY) lint ## set up, lint, unit tests, the committed outputs of the notebooks
-	pytest -q
-	pytest -q --nbval notebooks/
+	OMP_NUM_THREADS=1 pytest -q
+	OMP_NUM_THREADS=1 pytest -q --nbval notebooks/
 
 lab: $(READY) ## JupyterLab on the notebooks
 	jupyter lab notebooks
@@ -46,7 +46,7 @@ lint: $(READY) ## style, types, and that imports point down the list of rooms
 	mypy
 
 notebooks: $(READY) ## run the notebooks anew, so that their committed outputs are fresh
-	CUDA_VISIBLE_DEVICES= jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 	rm -rf data/sample

@@ -27,8 +27,12 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make")])
-def test_make_knows_the_target(command):
-    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_make_knows_the_target(command, tmp_path):
+    """Without its real work: a line that calls make itself runs even in a dry run, so dvc is one that does nothing."""
+    (tmp_path / "dvc").write_text("#!/bin/sh\n")
+    (tmp_path / "dvc").chmod(0o755)
+    words = [*shlex.split(command), "--dry-run", f"BIN={tmp_path}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -48,7 +52,6 @@ def test_every_other_command_is_tested_elsewhere():
 
 def test_the_python_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    code = f"from pathlib import Path\nimport torch\n{code}"
     code = code.replace("sharp_map(network", "shown = sharp_map(network") + "\nassert shown.shape == (9, 96, 96)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
