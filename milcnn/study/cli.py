@@ -77,7 +77,7 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def main() -> None:
-    from milcnn.study.stage import StageError
+    from milcnn.study.parameters import StageError
 
     arguments, rest = parser().parse_known_args()
     if rest and arguments.command != "run":

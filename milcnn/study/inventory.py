@@ -12,7 +12,7 @@ from milcnn.files import write_json
 from milcnn.paths import ROOT, in_root
 from milcnn.screens.manifest import ManifestSettings
 from milcnn.screens.sets.kinds import parse_settings
-from milcnn.study.stage import read_study
+from milcnn.study.parameters import read_study
 
 WHOLE = 50_000_000  # bytes: a file up to this size is known by its content
 

@@ -16,7 +16,7 @@ from milcnn.roles import is_control
 from milcnn.screens.checks import table_problems
 from milcnn.screens.manifest import ManifestSettings, first_header, manifest_screen
 from milcnn.screens.screen import Screen, ScreenError
-from milcnn.study.stage import StageError, check_name
+from milcnn.study.parameters import StageError, check_name
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600

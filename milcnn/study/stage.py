@@ -8,7 +8,6 @@ line. They are checked against the notebook's own parameters before anything run
 ``reports/executed/digits`` and, as HTML, to ``reports/html/digits``, both only once it has succeeded.
 """
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any, get_origin
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # as if it were not installed
 
 import papermill
-import yaml
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
@@ -27,8 +25,8 @@ from pydantic import create_model
 from milcnn.files import written_whole
 from milcnn.paths import ROOT
 from milcnn.settings import Settings, SettingsError
+from milcnn.study.parameters import StageError, read_study
 
-SECTIONS = ("prepare", "train", "baselines", "localise")  # what a study's parameter file may hold
 # what the name of a study decides, for each notebook that has a parameter of that name
 STUDY_VALUES = {
     "study": "{study}",
@@ -44,40 +42,11 @@ STUDY_VALUES = {
 }
 
 
-class StageError(Exception):
-    """One sentence for the user; the command ends with exit code 1."""
-
-
 def parameters_of(notebook: Path) -> type[Settings]:
     """The parameters cell of ``notebook`` as settings: its names, its types, nothing else."""
     declared = papermill.inspect_notebook(str(notebook))
     fields: dict[str, Any] = {name: (entry["inferred_type_name"], None) for name, entry in declared.items()}
     return create_model("parameters", __base__=Settings, **fields)
-
-
-def check_name(study: str) -> None:
-    """Raise StageError for a name that cannot be a folder's and a stage's name everywhere."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", study):
-        raise StageError(f"study '{study}': use letters, digits, '-' and '_' only; rename it.")
-
-
-def read_study(study: str) -> dict[str, dict[str, Any]]:
-    """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for a file that cannot be used."""
-    check_name(study)
-    path = ROOT / "params" / f"{study}.yaml"
-    if not path.exists():
-        raise StageError(
-            f"{path}: no such study; there are {', '.join(sorted(p.stem for p in path.parent.iterdir()))}."
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict) or not all(isinstance(section, dict | None) for section in content.values()):
-        raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
-    if unknown := sorted(set(content) - set(SECTIONS)):
-        raise StageError(f"{path}: no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
-    return {name: section or {} for name, section in content.items()}
 
 
 def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict[str, Any]:

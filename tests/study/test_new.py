@@ -9,8 +9,8 @@ import yaml
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study import inventory, new, stage
-from milcnn.study.stage import StageError
+from milcnn.study import inventory, new, parameters
+from milcnn.study.parameters import StageError
 
 SIDE = 40
 
@@ -19,7 +19,7 @@ SIDE = 40
 def root(tmp_path, monkeypatch):
     """A repository without studies."""
     root = tmp_path / "repository"
-    for module in (new, stage, inventory):
+    for module in (new, parameters, inventory):
         monkeypatch.setattr(module, "ROOT", root)
     (root / "params").mkdir(parents=True)
     (root / "params.yaml").write_text("# what runs\nstudies: [digits] # a list\nruns:\n  # poolings: [max]\n")
@@ -52,7 +52,7 @@ def test_a_study_says_what_it_found_and_has_settings_that_fit(root, capsys):
     assert "DMSO (6), drug (6)" in said
     assert "negative controls: DMSO (6 fields)" in said
     assert said.endswith("Next: dvc repro\n")
-    sections = stage.read_study("mine")
+    sections = parameters.read_study("mine")
     assert sections["prepare"]["split"] == {"kind": "plate", "folds": 3}
     assert "illumination" not in sections["prepare"]  # four fields a plate are too few
     assert sections["prepare"]["scaling"] == "control"
@@ -72,7 +72,7 @@ def test_params_yaml_gets_the_name_and_keeps_its_comments(root):
 
 def test_the_split_of_the_file_can_be_made(root):
     new.new_study("mine", write_screen(root.parent, plates=1, wells=10), "", "")
-    section = stage.read_study("mine")["prepare"]
+    section = parameters.read_study("mine")["prepare"]
     assert section["split"]["kind"] == "well"
     screen = open_screen(section["screen"], **section["screen_settings"])
     assert set(split_screen(screen, SplitSettings(**section["split"]))["Metadata_Split"]) == {
@@ -84,13 +84,13 @@ def test_the_split_of_the_file_can_be_made(root):
 
 def test_two_wells_a_class_are_split_by_field_and_it_says_so(root):
     new.new_study("mine", write_screen(root.parent, plates=1, wells=4, sites=4), "", "")
-    assert stage.read_study("mine")["prepare"]["split"]["kind"] == "field"
+    assert parameters.read_study("mine")["prepare"]["split"]["kind"] == "field"
     assert "fields of one well are trained and tested on" in (root / "params" / "mine.yaml").read_text()
 
 
 def test_large_fields_are_cropped(root):
     new.new_study("mine", write_screen(root.parent, plates=1, wells=10, side=600), "", "")
-    assert stage.read_study("mine")["train"]["crop"] == 384
+    assert parameters.read_study("mine")["train"]["crop"] == 384
 
 
 @pytest.mark.parametrize("name", ["my plate", "a/b", ""])

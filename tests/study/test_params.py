@@ -9,7 +9,8 @@ from milcnn.network import pooling
 from milcnn.paths import ROOT
 from milcnn.screens.sets.kinds import parse_settings
 from milcnn.study.clean import clean
-from milcnn.study.stage import SECTIONS, checked, read_study
+from milcnn.study.parameters import SECTIONS, read_study
+from milcnn.study.stage import checked
 
 STUDIES = sorted(path.stem for path in (ROOT / "params").iterdir())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())

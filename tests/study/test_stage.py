@@ -8,8 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from milcnn.study import stage
-from milcnn.study.stage import StageError, checked, parse_overrides
+from milcnn.study import parameters, stage
+from milcnn.study.parameters import StageError
+from milcnn.study.stage import checked, parse_overrides
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
@@ -17,15 +18,16 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A repository with one notebook and one study."""
-    monkeypatch.setattr(stage, "ROOT", tmp_path)
+    for module in (stage, parameters):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "build" / "notebooks").mkdir(parents=True)
     (tmp_path / "params").mkdir()
-    parameters = "study: str = ''\nseed: int = 0\nrate: float = 0.5\nseeds: list[int] = [0]"
-    cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), new_code_cell("print(study, seed, seeds)")]
+    source = "study: str = ''\nseed: int = 0\nrate: float = 0.5\nseeds: list[int] = [0]"
+    cells = [new_code_cell(source, metadata={"tags": ["parameters"]}), new_code_cell("print(study, seed, seeds)")]
     cells.append(new_code_cell("if seed == 13:\n    raise ValueError('fields.csv: no such\\ntable')"))
     nbformat.write(new_notebook(cells=cells, metadata=KERNEL), tmp_path / "build" / "notebooks" / "09_try.ipynb")
-    monkeypatch.setattr(stage, "SECTIONS", ("try",))
+    monkeypatch.setattr(parameters, "SECTIONS", ("try",))
     write(tmp_path, "seed: 3\nrate: 0.25")
     return tmp_path
 
