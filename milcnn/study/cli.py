@@ -3,8 +3,7 @@
 import argparse
 import sys
 
-from milcnn.screens.screen import ScreenError
-from milcnn.settings import SettingsError
+from milcnn.study.parameters import StageError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,12 +76,12 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def main() -> None:
-    from milcnn.study.parameters import StageError
-
-    arguments, rest = parser().parse_known_args()
+    top = parser()
+    arguments, rest = top.parse_known_args()
     if rest and arguments.command != "run":
-        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         run_command(arguments, rest)
-    except (StageError, ScreenError, SettingsError, FileNotFoundError) as error:
+    # what is wrong with settings, a screen or a split is a ValueError of one sentence
+    except (StageError, ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -57,7 +57,9 @@ def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict
     stage = notebook.stem.split("_", 1)[1]
     settings = parameters_of(notebook)
     by_name = {
-        key: value.format(study=study) if isinstance(value, str) else value for key, value in STUDY_VALUES.items()
+        key: value.format(study=study) if isinstance(value, str) else value
+        for key, value in STUDY_VALUES.items()
+        if key in settings.model_fields
     }
 
     def valid(origin: str, part: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,8 +72,7 @@ def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict
     lists = {key for key, field in settings.model_fields.items() if get_origin(field.annotation) is list}
     given = {key: words if key in lists else " ".join(words) for key, words in overrides.items()}
     from_file = valid(f"{ROOT / 'params' / study}.yaml: {stage}", read_study(study).get(stage, {}))
-    known = {key: value for key, value in by_name.items() if key in settings.model_fields}
-    return known | from_file | valid("command line", given)
+    return by_name | from_file | valid("command line", given)
 
 
 def notebook_of(stage: str) -> Path:

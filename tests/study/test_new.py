@@ -1,5 +1,7 @@
 """`milcnn new`: a table of fields becomes a study whose settings fit."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import yaml
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study import inventory, new, parameters
+from milcnn.study import cli, inventory, new, parameters
 from milcnn.study.parameters import StageError
 
 SIDE = 40
@@ -133,3 +135,14 @@ def test_the_inventory_changes_with_the_table_and_with_an_image_and_not_else(roo
 def test_a_drawn_study_has_no_inputs(root):
     (root / "params" / "dots.yaml").write_text("prepare: {screen: digits, screen_settings: {size: 96}}\n")
     assert inventory.inventory("dots") == {}
+
+
+def test_a_screen_that_cannot_be_split_ends_in_one_sentence(root, monkeypatch):
+    words = ["milcnn", "new", "mine", "--table", write_screen(root.parent, plates=1, wells=2)]
+    monkeypatch.setattr(sys, "argv", words)
+    table = pd.read_csv(words[-1])
+    pd.concat([table.assign(Metadata_Site=site) for site in range(2)]).to_csv(words[-1], index=False)
+    monkeypatch.setattr(new, "table_problems", lambda *_: [])  # two fields of one image are enough for this
+    with pytest.raises(SystemExit, match=r"^error: split by field: "):
+        cli.main()
+    assert not list((root / "params").iterdir())
