@@ -13,8 +13,8 @@ from milcnn.prepare.folds import SplitError
 from milcnn.prepare.preprocessing import FEWEST
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.roles import is_control
-from milcnn.screens.checks import table_problems
 from milcnn.screens.channels import first_header
+from milcnn.screens.checks import table_problems
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.screen import Screen, ScreenError
 from milcnn.study.parameters import StageError, check_name
