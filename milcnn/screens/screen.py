@@ -7,15 +7,7 @@ import numpy as np
 import pandas as pd
 
 from milcnn.screens.checks import file_problems, table_problems
-
-
-class ScreenError(ValueError):
-    """All problems of a screen: ``problems``, one sentence each, which names the file or field."""
-
-    def __init__(self, problems: list[str]):
-        self.problems = problems
-        count = f"{len(problems)} problems" if len(problems) > 1 else "one problem"
-        super().__init__("\n- ".join([f"The screen has {count}:", *problems]))
+from milcnn.screens.problems import Problem, ScreenError
 
 
 @dataclass(frozen=True)
@@ -55,14 +47,14 @@ class Screen:
     protocol: str = "field"
     planes: int | None = None
     skipped: pd.DataFrame | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem | str, ...] = ()
 
     def check(self) -> None:
         """Check the table and the header of every file; no pixels are read.
 
         Raises ScreenError, which lists all problems at once.
         """
-        problems = [*self.problems, *table_problems(self.fields, self.classes, self.multilabel)]
+        problems: list[Problem | str] = [*self.problems, *table_problems(self.fields, self.classes, self.multilabel)]
         problems += file_problems(self.fields, self.channels, self.planes)
         if problems:
             raise ScreenError(problems)

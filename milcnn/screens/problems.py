@@ -1,0 +1,54 @@
+"""What is wrong with a user's input: one sentence for each kind of problem, with its number and a few examples."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHOWN = 3  # examples of one kind
+KINDS = 8  # kinds in one message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem. Problems with the same ``what`` and ``advice`` are of one kind and become one sentence.
+
+    ``what`` is wrong, ``advice`` says what to do: both in words that fit every place. ``place`` is where it is: the
+    file, plate, well, site, column or row of the table. ``detail`` is what differs from place to place. For example
+    ``Problem("wrong number of pages", "correct the table or the file", "a.tif (plate P1, well A01)", "6, not 2")``.
+    """
+
+    what: str
+    advice: str
+    place: str
+    detail: str = ""
+
+
+class ScreenError(ValueError):
+    """All problems of a screen. ``problems`` has one text for each kind; a problem given as a sentence is a kind."""
+
+    def __init__(self, problems: Iterable[Problem | str]):
+        self.problems = by_kind(problems)
+        count = f"{len(self.problems)} problems" if len(self.problems) > 1 else "one problem"
+        more = [f"{len(self.problems) - KINDS} more kinds of problems"] if len(self.problems) > KINDS else []
+        super().__init__("\n- ".join([f"The screen has {count}:", *self.problems[:KINDS], *more]))
+
+
+def by_kind(problems: Iterable[Problem | str]) -> list[str]:
+    """One text for each kind of problem: the sentence with its count, then up to three places, one a line."""
+    kinds: dict[str | tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        if isinstance(problem, str):
+            kinds.setdefault(problem, [])
+        else:
+            kinds.setdefault((problem.what, problem.advice), []).append(problem)
+    return [kind if isinstance(kind, str) else kind_text(found) for kind, found in kinds.items()]
+
+
+def kind_text(problems: list[Problem]) -> str:
+    """The text of problems of one kind."""
+    first = problems[0]
+    if len(problems) == 1:
+        detail = f" ({first.detail})" if first.detail else ""
+        return f"{first.place}: {first.what}{detail}; {first.advice}."
+    places = [f"{problem.place}: {problem.detail}" if problem.detail else problem.place for problem in problems[:SHOWN]]
+    more = [f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return "\n    ".join([f"{first.what} ({len(problems)} times); {first.advice}:", *places, *more])
