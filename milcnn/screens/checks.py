@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 from tqdm.contrib.concurrent import thread_map
@@ -19,11 +20,12 @@ from milcnn.columns import (
     path_columns,
 )
 from milcnn.roles import is_control
-from milcnn.screens.images import Header, ImageError, read_header
+from milcnn.screens.images import Header, ImageError, read_header, split_zip
+from milcnn.screens.problems import Problem, first_few
 
 
-def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[str]:
-    """The problems of the table, one sentence each; see ``Screen`` for its columns."""
+def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[Problem | str]:
+    """The problems of the table; see ``Screen`` for its columns."""
     missing = [column for column in [*FIELD_KEY, LABEL] if column not in fields]
     if missing:
         return [f"table: has no column {', '.join(missing)}; add it."]
@@ -33,13 +35,13 @@ def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = 
     return [*problems, *unlabelled_wells(fields, multilabel), *class_problems(fields, classes, multilabel)]
 
 
-def repeated_fields(fields: pd.DataFrame) -> Iterator[str]:
+def repeated_fields(fields: pd.DataFrame) -> Iterator[Problem]:
     counts = fields.groupby(FIELD_KEY, sort=False, dropna=False).size()
-    for (plate, well, site), count in counts[counts > 1].items():
-        yield f"{field_name(plate, well, site)}: has {count} rows in the table; keep one."
+    for key, count in counts[counts > 1].items():
+        yield Problem("more than one row in the table", "keep one", field_name(*key), f"{count} rows")
 
 
-def repeated_files(fields: pd.DataFrame) -> Iterator[str]:
+def repeated_files(fields: pd.DataFrame) -> Iterator[Problem]:
     """Two fields must not share a plane: one may be in the training set and the other in the test set."""
     for column in [column for column in fields if column.startswith("Path_")]:
         page = page_column(column.removeprefix("Path_"))
@@ -48,49 +50,55 @@ def repeated_files(fields: pd.DataFrame) -> Iterator[str]:
         for _, rows in shared.groupby(plane, sort=False):
             keys = rows[FIELD_KEY].drop_duplicates()
             if len(keys) > 1:
-                names = "; ".join(field_name(*key) for key in keys.itertuples(index=False))
-                yield f"{rows[column].iloc[0]}: is in {column} of more than one field; correct the table: {names}."
+                names = first_few([field_name(*key) for key in keys.itertuples(index=False)])
+                what = f"one image in {column} of more than one field"
+                yield Problem(what, "correct the table", rows[column].iloc[0], names)
 
 
-def plate_names(fields: pd.DataFrame) -> Iterator[str]:
+def plate_names(fields: pd.DataFrame) -> Iterator[Problem]:
+    advice = 'it becomes the name of a file: do not leave it empty, and do not use / \\ : * ? " < > |'
     for plate in fields[PLATE].unique():
         if pd.isna(plate) or str(plate) in {"", ".", ".."} or set(str(plate)) & set('/\\:*?"<>|'):
-            yield f"plate '{plate}': its name becomes a file name; do not leave it empty or use / \\ : * ? \" < > |."
+            yield Problem("a name that cannot be used", advice, f"plate '{plate}'")
 
 
-def split_names(fields: pd.DataFrame) -> Iterator[str]:
+def split_names(fields: pd.DataFrame) -> Iterator[Problem]:
     """Fields outside the three sets may have any other name, but "Training" is probably a mistake."""
     for split in sorted(set(fields.get(SPLIT, pd.Series(dtype=str)).dropna().astype(str)) - {*SETS, ""}):
         if split.strip().casefold().startswith(("train", "val", "test")):
-            yield f"{SPLIT} '{split}': write {', '.join(SETS[:2])} or {SETS[2]}."
+            yield Problem("unknown set", f"write {', '.join(SETS[:2])} or {SETS[2]}", f"{SPLIT} '{split}'")
 
 
-def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[str]:
+def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[Problem]:
     unlabelled = fields[[not labels_of(label, multilabel) for label in fields[LABEL]]]
     for (plate, well), rows in unlabelled.groupby(FIELD_KEY[:2], sort=False, dropna=False):
-        yield f"plate {plate}, well {well}: no label in {len(rows)} of its fields; add the label or delete these rows."
+        place, advice = f"plate {plate}, well {well}", "add the label or delete these rows"
+        yield Problem("no label", advice, place, f"{len(rows)} of its fields")
 
 
-def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -> Iterator[str]:
+def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -> Iterator[Problem | str]:
     counts = Counter(name for label in fields[LABEL] for name in labels_of(label, multilabel))
     alike = defaultdict(list)
     for name in sorted(counts):
         alike["".join(name.split()).casefold()].append(name)
     for names in alike.values():
         if len(names) > 1:
-            yield f"labels {', '.join(map(repr, names))}: differ only in case or spaces; write them the same way."
+            labels = f"labels {', '.join(map(repr, names))}"
+            yield Problem("differ only in case or spaces", "write them the same way", labels)
     if len(classes) < 2:
         yield f"table: at least two classes are needed, but it has {classes}; check the labels."
     for name in classes:
         if counts[name] < 2:
-            yield f"class '{name}': at least two fields are needed, to train and to test, but it has {counts[name]}."
+            advice = "at least two are needed, to train and to test: add fields, or correct the label"
+            yield Problem("too few fields", advice, f"class '{name}'", f"{counts[name]}")
     controls = class_names(fields[is_control(fields)], multilabel)
     for name in sorted(set(counts) - {*classes, *controls}):
-        yield f"label '{name}': is not one of the classes {classes}; correct the label or add the class."
+        advice = f"correct the label, or add it to the classes: {first_few(classes)}"
+        yield Problem("not one of the classes", advice, f"label '{name}'")
 
 
-def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None = None) -> list[str]:
-    """The problems of the image files, one sentence each; see ``Screen`` for ``planes``.
+def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None = None) -> list[Problem | str]:
+    """The problems of the image files; see ``Screen`` for ``planes``.
 
     Reads the header of every file once, eight files at a time. All planes of a screen must have the same dtype
     and the same size.
@@ -101,23 +109,38 @@ def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None 
     lacking = [path_column(channel) for channel in channels if path_column(channel) not in columns]
     if lacking:
         return [f"table: has no column {', '.join(lacking)}; add it, or remove the channel."]
-    paths = [path for path in pd.unique(fields[columns].to_numpy().ravel()) if isinstance(path, str)]
-    results = thread_map(header_or_problem, paths, max_workers=8, desc="check", unit="file", leave=False)
-    headers = {path: header for path, header in zip(paths, results, strict=True) if isinstance(header, Header)}
-    problems = [problem for problem in results if isinstance(problem, str)]
-    return [*problems, *plane_counts(fields, channels, headers, planes), *odd_planes(fields, channels, headers)]
+    places = file_places(fields, columns)
+    read = partial(header_or_problem, places)
+    results = thread_map(read, places, max_workers=8, desc="check", unit="file", leave=False)
+    headers = {path: header for path, header in zip(places, results, strict=True) if isinstance(header, Header)}
+    problems = [problem for problem in results if isinstance(problem, Problem)]
+    counts = plane_counts(fields, channels, headers, planes, places)
+    return [*problems, *counts, *odd_planes(fields, channels, headers, places)]
 
 
-def header_or_problem(path: str) -> Header | str:
+def file_places(fields: pd.DataFrame, columns: list[str]) -> dict[str, str]:
+    """Each file with the first field that it belongs to, as in 'a.tif (plate P1, well A01, site 1)'."""
+    places: dict[str, str] = {}
+    for column in columns:
+        for path, *key in fields.reindex(columns=[column, *FIELD_KEY]).itertuples(index=False):
+            if isinstance(path, str) and path not in places:
+                places[path] = f"{path} ({field_name(*key)})"
+    return places
+
+
+def header_or_problem(places: dict[str, str], path: str) -> Header | Problem:
     try:
         return read_header(path)
-    except ImageError as error:
-        return str(error)
+    except ImageError as error:  # "path: what (detail); advice."
+        sentence = str(error).removeprefix(f"{path}: ").removeprefix(f"{split_zip(path)[0]}: ").rstrip(".")
+        what, _, advice = sentence.rpartition("; ")
+        what, _, detail = what.partition(" (")
+        return Problem(what, advice, places[path], detail.removesuffix(")"))
 
 
 def plane_counts(
-    fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], planes: int | None
-) -> Iterator[str]:
+    fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], planes: int | None, places: dict[str, str]
+) -> Iterator[Problem]:
     """Files with fewer planes than the table needs, or with another number than ``planes``."""
     needed: dict[str, int] = defaultdict(int)
     for path, page in planes_of(fields, channels):
@@ -125,10 +148,13 @@ def plane_counts(
     for path, header in headers.items():
         has, expected = len(header.planes), max(planes or 0, needed[path])
         if has < needed[path] or (planes and has != planes):
-            yield f"{path}: wrong number of pages, {has} where {expected} are expected; correct the table or the file."
+            detail = f"{has}, not {expected}"
+            yield Problem("wrong number of pages", "correct the table or the file", places[path], detail)
 
 
-def odd_planes(fields: pd.DataFrame, channels: list[str], headers: dict[str, Header]) -> Iterator[str]:
+def odd_planes(
+    fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], places: dict[str, str]
+) -> Iterator[Problem]:
     """Files with planes of another dtype or size than most planes of the screen."""
     facts = {
         (path, page): headers[path].planes[page]
@@ -141,12 +167,10 @@ def odd_planes(fields: pd.DataFrame, channels: list[str], headers: dict[str, Hea
     size = Counter((height, width) for height, width, _ in facts.values()).most_common(1)[0][0]
     planes = [(path, plane) for (path, _), plane in facts.items()]
     for path, odd in dict.fromkeys((path, odd) for path, (_, _, odd) in planes if odd != dtype):
-        yield f"{path}: is {odd}, but most files are {dtype}; convert it or delete the rows of its field."
+        yield Problem(f"not {dtype} like most files", "convert it or delete the rows of its field", places[path], odd)
     for path, height, width in dict.fromkeys((path, *plane[:2]) for path, plane in planes if plane[:2] != size):
-        yield (
-            f"{path}: is {height} × {width} px, but most files are {size[0]} × {size[1]} px; "
-            "all fields and channels need the same size."
-        )
+        what, advice = f"not {size[0]} × {size[1]} px like most files", "all fields and channels need the same size"
+        yield Problem(what, advice, places[path], f"{height} × {width} px")
 
 
 def planes_of(fields: pd.DataFrame, channels: list[str]) -> Iterator[tuple[str, int]]:

@@ -1,6 +1,6 @@
 """What is wrong with a user's input: one sentence for each kind of problem, with its number and a few examples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SHOWN = 3  # examples of one kind
@@ -11,9 +11,10 @@ KINDS = 8  # kinds in one message
 class Problem:
     """One problem. Problems with the same ``what`` and ``advice`` are of one kind and become one sentence.
 
-    ``what`` is wrong, ``advice`` says what to do: both in words that fit every place. ``place`` is where it is: the
-    file, plate, well, site, column or row of the table. ``detail`` is what differs from place to place. For example
-    ``Problem("wrong number of pages", "correct the table or the file", "a.tif (plate P1, well A01)", "6, not 2")``.
+    ``what`` is wrong, a noun with no name or number that differs from place to place; ``advice`` says what to do.
+    ``place`` is where it is: the file, plate, well, site, column or row of the table. ``detail`` is what differs. So
+    ``Problem("wrong number of pages", "correct the table or the file", "a.tif (plate P1, well A01)", "6, not 2")``
+    reads "a.tif (plate P1, well A01): wrong number of pages (6, not 2); correct the table or the file."
     """
 
     what: str
@@ -51,4 +52,10 @@ def kind_text(problems: list[Problem]) -> str:
         return f"{first.place}: {first.what}{detail}; {first.advice}."
     places = [f"{problem.place}: {problem.detail}" if problem.detail else problem.place for problem in problems[:SHOWN]]
     more = [f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return "\n    ".join([f"{first.what} ({len(problems)} times); {first.advice}:", *places, *more])
+    return "\n    ".join([f"{len(problems)} times: {first.what}; {first.advice}:", *places, *more])
+
+
+def first_few(names: Sequence[object]) -> str:
+    """The first three names and how many more there are: 'a, b and c', 'a, b, c and 4 more'."""
+    shown = [*map(str, names[:SHOWN]), *([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)

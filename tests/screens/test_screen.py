@@ -1,5 +1,7 @@
 """All problems of a table and its files are reported before any work starts."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,22 +68,28 @@ def test_a_simulated_screen_passes():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda f: pd.concat([f, f.iloc[[2]]]), ["plate P1, well A02, site 1: has 2 rows in the table; keep one."]),
-        (at(1, "Metadata_Label", ""), ["plate P1, well A01: no label in 1 of its fields"]),
-        (at([0, 1], "Metadata_Label", None), ["plate P1, well A01: no label in 2 of its fields"]),
+        (
+            lambda f: pd.concat([f, f.iloc[[2]]]),
+            ["plate P1, well A02, site 1: more than one row in the table (2 rows); keep one."],
+        ),
+        (at(1, "Metadata_Label", ""), ["plate P1, well A01: no label (1 of its fields);"]),
+        (at([0, 1], "Metadata_Label", None), ["plate P1, well A01: no label (2 of its fields);"]),
         (at([4, 5], "Metadata_Label", "dmso "), ["labels 'DMSO', 'dmso ': differ only in case or spaces"]),
         (lambda f: f.assign(Metadata_Label="taxol"), ["table: at least two classes are needed, but it has ['taxol'];"]),
         (
             at(0, "Metadata_Label", "rare"),
-            ["class 'rare': at least two fields are needed,"],
+            ["class 'rare': too few fields (1); at least two"],
         ),
         (lambda f: f.drop(columns="Metadata_Site"), ["table: has no column Metadata_Site"]),
         (lambda f: f.drop(columns="Path_Actin"), ["table: has no column Path_Actin"]),
         (
             lambda f: f.assign(Metadata_Plate="a/b", Metadata_Site=range(8)),
-            ["plate 'a/b': its name becomes"],
+            ["plate 'a/b': a name that cannot be used; it becomes"],
         ),
-        (lambda f: f.assign(Metadata_Split="Test"), ["Metadata_Split 'Test': write train, validation or test."]),
+        (
+            lambda f: f.assign(Metadata_Split="Test"),
+            ["Metadata_Split 'Test': unknown set; write train, validation or test."],
+        ),
     ],
 )
 def test_a_problem_of_the_table_is_one_sentence(tmp_path, change, expected):
@@ -93,8 +101,8 @@ def test_a_file_in_two_fields_is_named(tmp_path):
     change = lambda f: f.assign(Path_DAPI=[f["Path_DAPI"][6], *f["Path_DAPI"][1:]])  # noqa: E731
     (problem,) = problems_of(screen_in(tmp_path, change))
     assert problem.endswith(
-        "P2_A02_1_DAPI.tif: is in Path_DAPI of more than one field; correct the table: "
-        "plate P1, well A01, site 1; plate P2, well A02, site 1."
+        "P2_A02_1_DAPI.tif: one image in Path_DAPI of more than one field "
+        "(plate P1, well A01, site 1 and plate P2, well A02, site 1); correct the table."
     )
 
 
@@ -120,7 +128,7 @@ def test_controls_may_have_a_label_that_is_not_a_class(tmp_path):
         return fields.assign(Metadata_Control=fields["Metadata_Label"] == "DMSO")
 
     screen_in(tmp_path, change, classes=["a", "b"]).check()
-    assert "label 'DMSO': is not one of the classes ['a', 'b']; correct the label or add the class." in problems_of(
+    assert "label 'DMSO': not one of the classes; correct the label, or add it to the classes: a and b." in problems_of(
         screen_in(tmp_path, lambda f: change(f).assign(Metadata_Control=False), classes=["a", "b"])
     )
 
@@ -134,10 +142,10 @@ def write(path, image):
     [
         (
             np.zeros((3, 4), np.uint8),
-            "is uint8, but most files are uint16; convert it",
+            "not uint16 like most files (uint8); convert it",
         ),
-        (np.zeros((2, 3, 4), np.uint16), "wrong number of pages, 2 where 1 are expected;"),
-        (np.zeros((3, 5), np.uint16), "is 3 × 5 px, but most files are 3 × 4 px;"),
+        (np.zeros((2, 3, 4), np.uint16), "wrong number of pages (2, not 1);"),
+        (np.zeros((3, 5), np.uint16), "not 3 × 4 px like most files (3 × 5 px);"),
         (b"", "is empty (0 bytes)"),
         (b"not a TIFF", "truncated or not an image"),
         (None, "no such file; copy it there or correct the table."),
@@ -153,15 +161,19 @@ def test_a_bad_file_is_named(tmp_path, image, expected):
     else:
         path.write_bytes(image)
     (problem,) = problems_of(screen)
-    assert problem.startswith(f"{path}: {expected}")
+    assert problem.startswith(f"{path} (plate P1, well A02, site 1): {expected}")
 
 
 def test_too_few_pages_are_reported(tmp_path):
     screen = screen_in(tmp_path, lambda f: f.assign(Page_Actin=1), planes=None)
-    (first, *_) = problems = problems_of(screen)
-    assert len(problems) == 8
-    assert "P1_A01_1_Actin.tif: wrong number of pages, 1 where 2 are expected" in first
-    assert first.endswith("correct the table or the file.")
+    (problem,) = problems_of(screen)
+    first, *files, last = problem.split("\n    ")
+    assert first == "8 times: wrong number of pages; correct the table or the file:"
+    assert [Path(file).name for file in files] == [
+        f"P1_A0{well}_{site}_Actin.tif (plate P1, well A0{well}, site {site}): 1, not 2"
+        for well, site in ((1, 1), (1, 2), (2, 1))
+    ]
+    assert last == "… and 5 more"
 
 
 def test_all_problems_are_reported_at_once(tmp_path):

@@ -16,7 +16,8 @@ from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, class_names, join_labels,
 from milcnn.paths import in_root
 from milcnn.screens.images import TIFF, read_field
 from milcnn.screens.manifest import text_table, well_name
-from milcnn.screens.screen import Screen, ScreenError
+from milcnn.screens.problems import Problem, ScreenError
+from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
 PLATE, WELL, SITE = FIELD_KEY
@@ -51,7 +52,7 @@ def yeast_screen(settings: YeastSettings) -> Screen:
     reasons[wells["path"].isna()] = "no file"
     reasons[wells[LABEL] == ""] = "the strain has no localisation"
     problems = [
-        f"{folder}: no file for plate {row[PLATE]}, well {row[WELL]}; copy it, or set 'missing: skip'."
+        Problem(f"no file in {folder}", "copy it, or set 'missing: skip'", f"plate {row[PLATE]}, well {row[WELL]}")
         for _, row in wells[reasons == "no file"].iterrows()
         if settings.missing == "error"
     ]
