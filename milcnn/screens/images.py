@@ -28,7 +28,7 @@ _OPENING = Lock()
 
 
 class ImageError(ValueError):
-    """One sentence about a file that cannot be read."""
+    """One sentence about a file that cannot be read: "file: what is wrong (what differs from file to file); advice."."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
             return
         archive = open_zip(container)
         if member not in archive.NameToInfo:
-            raise ImageError(f"{container}: has no file '{member}'; correct the path in the table.")
+            raise ImageError(f"{container}: has no such file ('{member}'); correct the path in the table.")
         with archive.open(member) as handle:
             yield handle, archive.getinfo(member).file_size
     except ImageError:
@@ -137,7 +137,7 @@ def tiff_header(path: str, handle: IO[bytes], size: int) -> Header:
         planes = [(page.imagelength, page.imagewidth, str(page.dtype)) for page in colours]
         end = max(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) for page in pages)
         if end > size:
-            raise ImageError(f"{path}: truncated, it has {size} of {end} bytes; copy it again.")
+            raise ImageError(f"{path}: truncated ({size} of {end} bytes); copy it again.")
         return Header(planes, *ome_facts(tif))
 
 

@@ -74,7 +74,7 @@ def test_a_file_in_a_zip_is_read_in_place(tmp_path):
     path = f"{tmp_path}/plate.zip/plate/a.tif"
     assert read_header(path).planes == [(20, 30, "uint16")]
     np.testing.assert_array_equal(read_plane(path), STACK[0])
-    with pytest.raises(ImageError, match=r"plate\.zip: has no file 'plate/b\.tif'"):
+    with pytest.raises(ImageError, match=r"plate\.zip: has no such file \('plate/b\.tif'\)"):
         read_plane(path.replace("a.tif", "b.tif"))
     assert not (tmp_path / "plate").exists()
 
