@@ -1,10 +1,17 @@
 """The channels of a screen: their names, and which plane of which file holds each."""
 
+from collections import Counter
+from collections.abc import Iterator
+
 import pandas as pd
 
 from milcnn.columns import page_column, path_column
-from milcnn.screens.images import Header, ImageError, read_header
-from milcnn.screens.screen import ScreenError
+from milcnn.screens.images import Header, as_page, plane_number, read_header
+from milcnn.screens.metadata import Fault
+from milcnn.screens.opening import ImageError
+from milcnn.screens.problems import Problem, ScreenError, first_few
+
+ALIKE = 0.01  # pixel sizes that differ by this share are those of one objective
 
 
 def image_columns(table: pd.DataFrame) -> list[str]:
@@ -14,27 +21,47 @@ def image_columns(table: pd.DataFrame) -> list[str]:
 def with_channels(
     table: pd.DataFrame, wanted: list[str], name: str
 ) -> tuple[pd.DataFrame, list[str], int | None, float | None]:
-    """``table`` with a path (and page) for each channel, the channels, the planes of a file, the pixel size in µm."""
+    """``table`` with a path (and page) for each channel, the channels, the planes of a file, the pixel size in µm.
+
+    In a column ``Path``, the planes are found by the names in the metadata of each file; where the first file has
+    none, ``wanted`` names them by their position. Raises ScreenError if that does not tell the channels.
+    """
+    if repeated := [channel for channel, count in Counter(wanted).items() if count > 1]:
+        raise ScreenError([f"channels: has {first_few(repeated)} more than once; name each channel once."])
     files = [path for column in image_columns(table) for path in table[column] if isinstance(path, str)]
     header = first_header(files)
     pixel_size = header.pixel_size if header else None
     if "Path" in table:
-        channels = wanted or (header.channels if header else [])
-        if not channels:
-            raise ScreenError([f"{name}: its images have no channel names; set 'channels', as in [DAPI, Actin]."])
-        pages = {page_column(channel): page for page, channel in enumerate(channels)}
-        paged = table.assign(**{path_column(channel): table["Path"] for channel in channels}, **pages)
-        return paged.drop(columns="Path"), channels, len(channels), pixel_size
+        table, channels, planes = paged(table, wanted, header, name)
+        return table, channels, planes, pixel_size
     named = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
-    unknown = [channel for channel in wanted if channel not in named]
-    if unknown:
-        missing = f"{name}: has no images of channel {', '.join(unknown)}, only of {', '.join(named)}"
+    if unknown := [channel for channel in wanted if channel not in named]:
+        missing = f"{name}: has no images of channel {first_few(unknown)}, only of {', '.join(named)}"
         raise ScreenError([f"{missing}; correct 'channels'."])
     channels = wanted or named
     others = [column(channel) for channel in named if channel not in channels for column in (path_column, page_column)]
-    table = table.drop(columns=[column for column in others if column in table])
-    paged = any(page_column(channel) in table for channel in channels)
-    return table, channels, None if paged else 1, pixel_size
+    return table.drop(columns=[column for column in others if column in table]), channels, None, pixel_size
+
+
+def paged(
+    table: pd.DataFrame, wanted: list[str], header: Header | None, name: str
+) -> tuple[pd.DataFrame, list[str], int | None]:
+    """``table`` with a path and a page for each channel of the files in ``Path``; the channels; the planes of a file.
+
+    ``Page_<channel>`` becomes the name of the channel, or its number where the files have no names.
+    """
+    names = list(dict.fromkeys(header.channels)) if header and all(header.channels) else []
+    numbered = [column.removeprefix("Page_") for column in table if column.startswith("Page_")]
+    channels = wanted or numbered or names
+    if not channels:
+        raise ScreenError([f"{name}: its images have no channel names; set 'channels', as in [DAPI, Actin]."])
+    new: dict[str, object] = {path_column(channel): table["Path"] for channel in channels}
+    for position, channel in enumerate(channels):
+        if channel not in numbered and (names or len(channels) > 1):  # the only plane needs no page
+            new[page_column(channel)] = channel if names else position
+    planes = len(channels) if not numbered and len(channels) > 1 and not (names and wanted) else None
+    others = [page_column(channel) for channel in numbered if channel not in channels]
+    return table.assign(**new).drop(columns=["Path", *others]), channels, planes
 
 
 def first_header(paths: list[str]) -> Header | None:
@@ -45,3 +72,80 @@ def first_header(paths: list[str]) -> Header | None:
         except ImageError:
             continue
     return None
+
+
+def plane_problems(
+    fields: pd.DataFrame,
+    channels: list[str],
+    headers: dict[str, Header],
+    count: int | None,
+    places: dict[str, str],
+) -> Iterator[Problem]:
+    """What is wrong with the planes of the channels; ``count`` as in ``plane_number``, ``places`` names a file.
+
+    A plane must not stand for two channels, nor have the name of another channel. All must have one dtype and size.
+    """
+    taken: dict[tuple[str, int | None], str] = {}
+    for path, page, channel in planes_of(fields, channels):
+        if path not in headers:
+            continue
+        header = headers[path]
+        try:
+            number = plane_number(header, page, channel, count)
+        except Fault as fault:
+            yield as_problem(str(fault), places[path])
+            continue
+        told = header.channels[number or 0] if header.channels else ""
+        if taken.setdefault((path, number), channel) != channel:
+            what = f"one image stands for two channels ({taken[path, number]} and {channel})"
+            yield as_problem(f"{what}; correct the table.", places[path])
+        elif told != channel and told in channels:
+            what = f"a plane of another channel ({told} in the file, {channel} in the table)"
+            yield as_problem(f"{what}; correct the table or 'channels'.", places[path])
+    facts = [(path, headers[path].planes[number or 0]) for path, number in taken]
+    yield from odd_planes(dict.fromkeys(facts), places)
+
+
+def planes_of(fields: pd.DataFrame, channels: list[str]) -> dict[tuple[str, int | str | None, str], None]:
+    """Path, page and channel of every plane in the table, each once; the page is None where the table has none."""
+    planes: dict[tuple[str, int | str | None, str], None] = {}
+    for channel in channels:
+        pages = fields.get(page_column(channel), pd.Series(None, index=fields.index, dtype=object))
+        for path, page in zip(fields[path_column(channel)], pages, strict=True):
+            if isinstance(path, str):
+                planes[path, as_page(page), channel] = None
+    return planes
+
+
+def odd_planes(facts: dict[tuple[str, tuple[int, int, str]], None], places: dict[str, str]) -> Iterator[Problem]:
+    """Files with planes of another dtype or size than most planes of the screen."""
+    if not facts:
+        return
+    dtype = Counter(plane[2] for _, plane in facts).most_common(1)[0][0]
+    size = Counter(plane[:2] for _, plane in facts).most_common(1)[0][0]
+    for path, (height, width, own) in facts:
+        if own != dtype:
+            advice = "convert it or delete the rows of its field"
+            yield Problem(f"not {dtype} like most files", advice, places[path], own)
+        if (height, width) != size:
+            what, advice = f"not {size[0]} × {size[1]} px like most files", "all fields and channels need the same size"
+            yield Problem(what, advice, places[path], f"{height} × {width} px")
+
+
+def odd_pixel_sizes(headers: dict[str, Header], places: dict[str, str]) -> Iterator[Problem]:
+    """Files with another pixel size than most files that have one."""
+    sizes = {path: header.pixel_size for path, header in headers.items() if header.pixel_size}
+    if not sizes:
+        return
+    usual = Counter(sizes.values()).most_common(1)[0][0]
+    for path, size in sizes.items():
+        if abs(size / usual - 1) > ALIKE:
+            advice = "delete the rows of one of the two, or set 'pixel_size' if the files are wrong"
+            yield Problem(f"not {usual:g} µm a pixel like most files", advice, places[path], f"{size:g} µm")
+
+
+def as_problem(sentence: str, place: str) -> Problem:
+    """The sentence of a fault, 'what (detail); advice.', as a Problem."""
+    what, _, advice = sentence.rstrip(".").rpartition("; ")
+    what, _, detail = what.partition(" (")
+    return Problem(what, advice, place, detail.removesuffix(")"))

@@ -20,7 +20,9 @@ from milcnn.columns import (
     path_columns,
 )
 from milcnn.roles import is_control
-from milcnn.screens.images import Header, ImageError, read_header, split_zip
+from milcnn.screens.channels import as_problem, odd_pixel_sizes, plane_problems
+from milcnn.screens.images import Header, read_header
+from milcnn.screens.opening import ImageError, split_zip
 from milcnn.screens.problems import Problem, first_few
 
 
@@ -32,7 +34,7 @@ def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = 
     if fields.empty:
         return ["table: has no rows; add one row for each field."]
     problems = [*repeated_fields(fields), *repeated_files(fields), *plate_names(fields), *split_names(fields)]
-    return [*problems, *unlabelled_wells(fields, multilabel), *class_problems(fields, classes, multilabel)]
+    return [*problems, *class_problems(fields, classes, multilabel)]
 
 
 def repeated_fields(fields: pd.DataFrame) -> Iterator[Problem]:
@@ -69,15 +71,11 @@ def split_names(fields: pd.DataFrame) -> Iterator[Problem]:
             yield Problem("unknown set", f"write {', '.join(SETS[:2])} or {SETS[2]}", f"{SPLIT} '{split}'")
 
 
-def unlabelled_wells(fields: pd.DataFrame, multilabel: bool) -> Iterator[Problem]:
-    unlabelled = fields[[not labels_of(label, multilabel) for label in fields[LABEL]]]
-    for (plate, well), rows in unlabelled.groupby(FIELD_KEY[:2], sort=False, dropna=False):
-        place, advice = f"plate {plate}, well {well}", "add the label or delete these rows"
-        yield Problem("no label", advice, place, f"{len(rows)} of its fields")
-
-
 def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -> Iterator[Problem | str]:
     counts = Counter(name for label in fields[LABEL] for name in labels_of(label, multilabel))
+    if not counts:
+        yield f"table: no field has a label; fill in {LABEL}, in the table or in a platemap."
+        return
     alike = defaultdict(list)
     for name in sorted(counts):
         alike["".join(name.split()).casefold()].append(name)
@@ -97,11 +95,13 @@ def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -
         yield Problem("not one of the classes", advice, f"label '{name}'")
 
 
-def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None = None) -> list[Problem | str]:
+def file_problems(
+    fields: pd.DataFrame, channels: list[str], planes: int | None = None, one_pixel_size: bool = True
+) -> list[Problem | str]:
     """The problems of the image files; see ``Screen`` for ``planes``.
 
     Reads the header of every file once, eight files at a time. All planes of a screen must have the same dtype
-    and the same size.
+    and the same size, and with ``one_pixel_size`` that of their pixels must be the same.
     """
     columns = path_columns(fields, channels)
     if not columns:
@@ -114,8 +114,9 @@ def file_problems(fields: pd.DataFrame, channels: list[str], planes: int | None 
     results = thread_map(read, places, max_workers=8, desc="check", unit="file", leave=False)
     headers = {path: header for path, header in zip(places, results, strict=True) if isinstance(header, Header)}
     problems = [problem for problem in results if isinstance(problem, Problem)]
-    counts = plane_counts(fields, channels, headers, planes, places)
-    return [*problems, *counts, *odd_planes(fields, channels, headers, places)]
+    of_planes = plane_problems(fields, channels, headers, planes, places)
+    problems += {(problem.what, problem.place): problem for problem in of_planes}.values()  # each file once
+    return [*problems, *(odd_pixel_sizes(headers, places) if one_pixel_size else [])]
 
 
 def file_places(fields: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -131,55 +132,9 @@ def file_places(fields: pd.DataFrame, columns: list[str]) -> dict[str, str]:
 def header_or_problem(places: dict[str, str], path: str) -> Header | Problem:
     try:
         return read_header(path)
-    except ImageError as error:  # "path: what (detail); advice."
-        sentence = str(error).removeprefix(f"{path}: ").removeprefix(f"{split_zip(path)[0]}: ").rstrip(".")
-        what, _, advice = sentence.rpartition("; ")
-        what, _, detail = what.partition(" (")
-        return Problem(what, advice, places[path], detail.removesuffix(")"))
-
-
-def plane_counts(
-    fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], planes: int | None, places: dict[str, str]
-) -> Iterator[Problem]:
-    """Files with fewer planes than the table needs, or with another number than ``planes``."""
-    needed: dict[str, int] = defaultdict(int)
-    for path, page in planes_of(fields, channels):
-        needed[path] = max(needed[path], page + 1)
-    for path, header in headers.items():
-        has, expected = len(header.planes), max(planes or 0, needed[path])
-        if has < needed[path] or (planes and has != planes):
-            detail = f"{has}, not {expected}"
-            yield Problem("wrong number of pages", "correct the table or the file", places[path], detail)
-
-
-def odd_planes(
-    fields: pd.DataFrame, channels: list[str], headers: dict[str, Header], places: dict[str, str]
-) -> Iterator[Problem]:
-    """Files with planes of another dtype or size than most planes of the screen."""
-    facts = {
-        (path, page): headers[path].planes[page]
-        for path, page in planes_of(fields, channels)
-        if path in headers and page < len(headers[path].planes)
-    }
-    if not facts:
-        return
-    dtype = Counter(dtype for _, _, dtype in facts.values()).most_common(1)[0][0]
-    size = Counter((height, width) for height, width, _ in facts.values()).most_common(1)[0][0]
-    planes = [(path, plane) for (path, _), plane in facts.items()]
-    for path, odd in dict.fromkeys((path, odd) for path, (_, _, odd) in planes if odd != dtype):
-        yield Problem(f"not {dtype} like most files", "convert it or delete the rows of its field", places[path], odd)
-    for path, height, width in dict.fromkeys((path, *plane[:2]) for path, plane in planes if plane[:2] != size):
-        what, advice = f"not {size[0]} × {size[1]} px like most files", "all fields and channels need the same size"
-        yield Problem(what, advice, places[path], f"{height} × {width} px")
-
-
-def planes_of(fields: pd.DataFrame, channels: list[str]) -> Iterator[tuple[str, int]]:
-    """Path and page number of every plane in the table."""
-    for channel in channels:
-        pages = fields.get(page_column(channel), pd.Series(0, index=fields.index))
-        for path, page in zip(fields[path_column(channel)], pages, strict=True):
-            if isinstance(path, str):
-                yield path, int(page)
+    except ImageError as error:
+        sentence = str(error).removeprefix(f"{path}: ").removeprefix(f"{split_zip(path)[0]}: ")
+        return as_problem(sentence, places[path])
 
 
 def field_name(plate: object, well: object, site: object) -> str:

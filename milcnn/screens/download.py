@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from milcnn.files import write_json
 from milcnn.paths import ROOT
-from milcnn.screens.images import open_zip
+from milcnn.screens.opening import open_zip
 
 MIRROR = "MILCNN_MIRROR"
 

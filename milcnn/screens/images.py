@@ -1,68 +1,100 @@
 """Reads microscope images: TIFF, OME-TIFF, Opera .flex and PNG, on disk or inside a zip.
 
-A *plane* is one 2-D grey image: a page of a TIFF, or a colour of an RGB image. Planes are numbered from 0.
-The path of a file inside a zip is the path of the zip, a slash and the name in the zip.
+A *plane* is one 2-D grey image: a page of a TIFF, or a colour of an RGB image. Planes are numbered from 0. Reduced
+copies of a page and alpha are no planes.
 """
 
 import os
 import struct
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from threading import Lock
+from pathlib import PurePosixPath
 from typing import IO
 
+import imagecodecs
 import numpy as np
 import pandas as pd
 import tifffile
-from skimage.io import imread
 
 from milcnn.columns import page_column, path_column
+from milcnn.screens.metadata import Fault, Metadata, Place, imagej_metadata, metadata_file, of_file, ome_places
+from milcnn.screens.opening import ImageError, opened, split_zip
+from milcnn.screens.tiff import Plane, tiff_planes
 
 TIFF = {".tif", ".tiff", ".flex"}
 PNG_TAIL = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"  # the last chunk of every whole PNG
-_OPENING = Lock()
-
-
-class ImageError(ValueError):
-    """One sentence about a file that cannot be read: "file: what is wrong (what differs from file to file); advice."."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Height, width and dtype of each plane of a file, its channel names and its pixel size in µm.
+    """Height, width and dtype of each plane of a file, and what its metadata say.
 
-    Channel names and pixel size come from the OME metadata; without it, ``channels`` is empty and
-    ``pixel_size`` is None.
+    ``channels`` are the names of the planes, '' where one has none, an empty list where all have none. ``pixel_size``
+    is in µm, None if unknown. ``stack`` tells in words that a channel has several planes. ``colours`` is True if the
+    planes are the colours of one image.
     """
 
     planes: list[tuple[int, int, str]]
     channels: list[str]
-    pixel_size: float | None
+    pixel_size: float | None = None
+    stack: str = ""
+    colours: bool = False
 
 
 def read_header(path: str) -> Header:
     """Read the header of an image file, not its pixels. Raises ImageError, which names the file."""
     with opened(path) as (handle, size):
-        if size == 0:
-            raise ImageError(f"{path}: is empty (0 bytes); copy or export it again.")
-        return tiff_header(path, handle, size) if is_tiff(path) else png_header(path, handle)
+        if not is_tiff(path):
+            return png_header(handle)
+        with tifffile.TiffFile(handle, size=size) as tif:
+            return tiff_header(path, tif, tiff_planes(tif, size))
 
 
-def read_plane(path: str, plane: int = 0) -> np.ndarray:
-    """Plane ``plane`` of a file, (H, W) in the file's dtype.
+def read_plane(path: str, page: int | str | None = None, channel: str = "") -> np.ndarray:
+    """A plane of a file, (H, W) in the file's dtype; see ``plane_number`` for which.
 
-    Raises ImageError, which names the file, if it cannot be read or if a pixel is NaN or infinite.
+    Raises ImageError, which names the file, if it cannot be read, if a pixel is NaN or infinite, or if an image in
+    colours is needed as grey and its colours differ.
     """
     with opened(path) as (handle, size):
-        image = tiff_plane(handle, size, plane) if is_tiff(path) else png_plane(handle, plane)
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        bad = np.count_nonzero(~np.isfinite(image))
-        raise ImageError(f"{path}: {bad} pixels of plane {plane} are NaN or infinite; export the raw counts.")
-    return image
+        if is_tiff(path):
+            with tifffile.TiffFile(handle, size=size) as tif:
+                planes = tiff_planes(tif, size)
+                number = plane_number(tiff_header(path, tif, planes), page, channel)
+                images = [plane.pixels() for plane in (planes if number is None else [planes[number]])]
+        else:
+            number = plane_number(png_header(handle), page, channel)
+            images = png_planes(handle) if number is None else [png_planes(handle)[number]]
+        if any((image != images[0]).any() for image in images[1:]):
+            raise Fault("colours that differ; save it as grey, or number a colour, 0 to 2, in Page_<channel>.")
+        if images[0].dtype.kind == "f" and (bad := np.count_nonzero(~np.isfinite(images[0]))):
+            raise Fault(f"pixels that are NaN or infinite ({bad}); export the raw counts.")
+        return images[0]
+
+
+def plane_number(header: Header, page: int | str | None, channel: str, count: int | None = None) -> int | None:
+    """The number of a channel's plane in a file; None: the grey image that was saved in colours.
+
+    ``page`` is the number of the plane, or its name in the metadata. None is the only plane of the file, else the one
+    that has the name of the channel. ``count`` is the number of planes that the file must have, None for any. Raises
+    Fault if there is no such plane.
+    """
+    has, names = len(header.planes), header.channels
+    if header.stack and (count or not isinstance(page, int)):
+        advice = "save one plane a channel, such as the maximum, or number the planes in Page_<channel>"
+        raise Fault(f"several planes of a channel ({header.stack}); {advice}.")
+    if isinstance(page, str) or (page is None and channel in names and has > 1):
+        name = page or channel
+        if names.count(name) != 1:
+            what = f"more than one plane named {name}" if name in names else f"no plane named {name}"
+            raise Fault(f"{what} ({', '.join(names) or 'no names'}); choose others in 'channels', or correct the file.")
+        page = names.index(name)
+    expected = count or (1 if page is None else page + 1)
+    if page is None and header.colours and expected == 1:
+        return None
+    if has < expected or (has != expected and (count or page is None)):
+        raise Fault(f"wrong number of pages ({has}, not {expected}); correct the table or the file.")
+    return page or 0
 
 
 def is_tiff(path: str) -> bool:
@@ -73,122 +105,75 @@ def is_tiff(path: str) -> bool:
     return suffix in TIFF
 
 
-@contextmanager
-def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file on disk or in a zip; gives the open file and its size in bytes.
-
-    Any error while it is read becomes one ImageError that names the file.
-    """
-    container, member = split_zip(path)
-    try:
-        if member is None:
-            with open(path, "rb") as handle:
-                yield handle, os.fstat(handle.fileno()).st_size
-            return
-        archive = open_zip(container)
-        if member not in archive.NameToInfo:
-            raise ImageError(f"{container}: has no such file ('{member}'); correct the path in the table.")
-        with archive.open(member) as handle:
-            yield handle, archive.getinfo(member).file_size
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; copy it there or correct the table.") from None
-    except Exception as error:  # a broken file can make a decoder raise any error
-        detail = " ".join(str(error).split())[:120]
-        raise ImageError(f"{path}: truncated or not an image ({detail}); copy or export it again.") from error
+def tiff_header(path: str, tif: tifffile.TiffFile, planes: list[Plane]) -> Header:
+    """The header of an open TIFF with these planes."""
+    facts = tiff_metadata(path, tif)
+    shapes = [(plane.page.imagelength, plane.page.imagewidth, plane.dtype) for plane in planes]
+    pages = [plane.page.index for plane in planes]
+    names = [facts.names[page] for page in pages] if facts.names and len(set(pages)) == len(pages) else []
+    return Header(shapes, names, facts.pixel_size, facts.stack, len(pages) == 3 and len(set(pages)) == 1)
 
 
-def split_zip(path: str) -> tuple[str, str | None]:
-    """The path of the zip and the name in it; for a file outside a zip, ``path`` and None."""
-    at = path.lower().find(".zip/")
-    return (path, None) if at < 0 else (path[: at + 4], path[at + 5 :])
+def tiff_metadata(path: str, tif: tifffile.TiffFile) -> Metadata:
+    """What the OME-XML of a file, that of the file it points to, or ImageJ say of its pages."""
+    pages = len(tif.pages)
+    if tif.ome_metadata is not None:
+        places = ome_places(tif.ome_metadata)
+        if other := metadata_file(tif.ome_metadata):
+            other = PurePosixPath(path).with_name(other).as_posix()
+            container, _ = split_zip(other)
+            places = companion(other, os.stat(container).st_mtime_ns) if os.path.exists(container) else {}
+        return of_file(places, PurePosixPath(path).name, pages)
+    if tif.imagej_metadata is not None:
+        return imagej_metadata(tif.imagej_metadata, tif.pages.first.tags.valueof("XResolution", (0, 1)), pages)
+    return Metadata([])
 
 
-def open_zip(path: str | Path) -> zipfile.ZipFile:
-    """A zip, opened once in each process. Its files are read in place, never unpacked to disk.
-
-    Raises ImageError if the zip is incomplete or if a name in it points outside its folder.
-    """
-    status = os.stat(path)
-    with _OPENING:  # all threads share one handle
-        return _open_zip(str(path), status.st_size, status.st_mtime_ns, os.getpid())
-
-
-# each process needs its own handle: a forked process would move the file position of its parent
-@lru_cache(maxsize=128)
-def _open_zip(path: str, size: int, modified: int, process: int) -> zipfile.ZipFile:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        raise ImageError(f"{path}: not a whole zip, perhaps a broken download; delete and download it again.") from None
-    for name in archive.namelist():
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in name:
-            archive.close()
-            raise ImageError(f"{path}: its file '{name}' points outside the zip's folder; do not use this zip.")
-    return archive
+@lru_cache(maxsize=64)  # one file tells of all files of a plate
+def companion(path: str, modified: int) -> dict[str, list[Place]]:
+    """What another file, OME-XML or OME-TIFF, tells of the files beside it."""
+    with opened(path) as (handle, size):
+        if PurePosixPath(path).suffix.lower() in TIFF:
+            with tifffile.TiffFile(handle, size=size) as tif:
+                places = ome_places(tif.ome_metadata or "<OME/>")
+        else:
+            places = ome_places(handle.read())
+    return {file: found for file, found in places.items() if file}
 
 
-def tiff_header(path: str, handle: IO[bytes], size: int) -> Header:
-    with tifffile.TiffFile(handle, size=size) as tif:
-        pages = [page.aspage() for page in tif.pages]
-        colours = [page for page in pages for _ in range(page.samplesperpixel)]  # one for grey, three for RGB
-        planes = [(page.imagelength, page.imagewidth, str(page.dtype)) for page in colours]
-        end = max(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) for page in pages)
-        if end > size:
-            raise ImageError(f"{path}: truncated ({size} of {end} bytes); copy it again.")
-        return Header(planes, *ome_facts(tif))
-
-
-def tiff_plane(handle: IO[bytes], size: int, plane: int) -> np.ndarray:
-    with tifffile.TiffFile(handle, size=size) as tif:
-        colours = tif.pages.first.samplesperpixel
-        page = tif.pages[plane // colours].aspage()
-        image = page.asarray()
-        if colours > 1:
-            return np.take(image, plane % colours, axis=page.axes.index("S"))
-        return image.reshape(page.imagelength, page.imagewidth)
-
-
-def ome_facts(tif: tifffile.TiffFile) -> tuple[list[str], float | None]:
-    """Channel names and pixel size (µm) from the OME metadata; an empty list and None without it."""
-    if tif.ome_metadata is None:
-        return [], None
-    image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
-    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-    channels = pixels.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    scale = {"µm": 1, "nm": 1e-3, "mm": 1e3}.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    size = pixels.get("PhysicalSizeX")
-    names = [str(channel["Name"]) for channel in channels if "Name" in channel]
-    return names, float(size) * scale if size and scale else None
-
-
-def png_header(path: str, handle: IO[bytes]) -> Header:
+def png_header(handle: IO[bytes]) -> Header:
     head = handle.read(26)
     width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
     handle.seek(-len(PNG_TAIL), os.SEEK_END)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or handle.read() != PNG_TAIL:
-        raise ImageError(f"{path}: truncated or not a PNG; copy or export it again.")
-    if (colour, depth) not in {(0, 8), (0, 16), (2, 8)}:
-        raise ImageError(f"{path}: not a grey PNG of 8 or 16 bits or an RGB PNG of 8 bits; save it as one of these.")
-    return Header([(height, width, f"uint{depth}")] * (3 if colour else 1), [], None)
+        raise Fault("truncated or not a PNG; copy or export it again.")
+    if colour == 3 or depth not in (8, 16):
+        kind = "palette" if colour == 3 else f"{depth} bit"
+        raise Fault(f"not a grey or RGB PNG of 8 or 16 bits ({kind}); save it as one of these.")
+    colours = bool(colour & 2)
+    return Header([(height, width, f"uint{depth}")] * (3 if colours else 1), [], colours=colours)
 
 
-def png_plane(handle: IO[bytes], plane: int) -> np.ndarray:
-    image = imread(handle)
-    return np.take(image, plane, axis=2) if image.ndim == 3 else image
+def png_planes(handle: IO[bytes]) -> list[np.ndarray]:
+    """The planes of a PNG, each (H, W); alpha is none."""
+    handle.seek(0)
+    image = np.atleast_3d(imagecodecs.png_decode(handle.read()))
+    return list(np.moveaxis(image, 2, 0)[: 3 if image.shape[2] > 2 else 1])
 
 
 def read_field(row: pd.Series, channels: list[str]) -> np.ndarray:
-    """One field (C, H, W) from ``Path_<channel>`` and ``Page_<channel>`` (0 without this column) of its row.
+    """One field (C, H, W) from ``Path_<channel>`` and ``Page_<channel>``, if there is one, of its row.
 
     Raises ImageError if a file cannot be read, or if the channels differ in size or dtype.
     """
-    planes = [read_plane(row[path_column(name)], int(row.get(page_column(name), 0))) for name in channels]
+    planes = [read_plane(row[path_column(name)], as_page(row.get(page_column(name))), name) for name in channels]
     if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
         kinds = ", ".join(f"{name} {plane.shape} {plane.dtype}" for name, plane in zip(channels, planes, strict=True))
         file = row[path_column(channels[0])]
         raise ImageError(f"{file}: the channels of this field differ ({kinds}); export them with one size and dtype.")
     return np.stack(planes)
+
+
+def as_page(cell: float | str | None) -> int | str | None:
+    """A cell of ``Page_<channel>``; None if it is empty."""
+    return cell if cell is None or isinstance(cell, str) else None if np.isnan(cell) else int(cell)

@@ -19,11 +19,12 @@ class Screen:
     ``Metadata_Concentration`` (µM), ``Metadata_Replicate``, ``Metadata_Control`` (True for the negative control)
     and ``Metadata_Split``, if the screen defines its own sets (train, validation or test; any other value is in
     none of them). Fields in files have a ``Path_<channel>`` for each channel and, if a file has more than one
-    plane, a ``Page_<channel>``, counted from 0; see ``milcnn.screens.images``.
+    plane, a ``Page_<channel>``: the number of the plane, from 0, or its name in the file's metadata.
 
     ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several
     labels, sorted and joined by ``|``. A control whose label is not in ``classes`` is used to scale its plate, but
-    never for training. ``pixel_size`` is in µm. ``planes`` is the number of planes in each file, None if unknown.
+    never for training. ``planes`` is the number of planes in each file, None if unknown. ``pixel_size`` is in µm; if it
+    is a ``given_pixel_size``, that in the files does not matter.
 
     If the true objects are known, ``truth(row)`` gives a mask, (H, W) uint16: 0 for background, k for object k.
     ``objects`` has one row for each object: the three key columns, ``object`` (k) and ``class``, which need not be
@@ -41,6 +42,7 @@ class Screen:
     classes: list[str]
     read: Callable[[pd.Series], np.ndarray]
     pixel_size: float | None = None
+    given_pixel_size: bool = False
     truth: Callable[[pd.Series], np.ndarray] | None = None
     objects: pd.DataFrame | None = None
     multilabel: bool = False
@@ -55,6 +57,6 @@ class Screen:
         Raises ScreenError, which lists all problems at once.
         """
         problems: list[Problem | str] = [*self.problems, *table_problems(self.fields, self.classes, self.multilabel)]
-        problems += file_problems(self.fields, self.channels, self.planes)
+        problems += file_problems(self.fields, self.channels, self.planes, not self.given_pixel_size)
         if problems:
             raise ScreenError(problems)
