@@ -3,6 +3,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# files are UTF-8 and notebooks run in .venv, whatever the locale is and whatever kernels the machine has
+export PYTHONUTF8 := 1
+export JUPYTER_PREFER_ENV_PATH := 1
 
 .PHONY: help study stages test lab lint notebooks sample readme lock
 .DEFAULT_GOAL := help
@@ -34,7 +37,7 @@ stages:
 
 test: $(READY) lint ## set up, lint, unit tests, the committed outputs of the notebooks
 	OMP_NUM_THREADS=1 pytest -q
-	OMP_NUM_THREADS=1 pytest -q --nbval notebooks/
+	JUPYTER_PATH= OMP_NUM_THREADS=1 pytest -q --nbval notebooks/
 
 lab: $(READY) ## JupyterLab on the notebooks
 	jupyter lab notebooks
@@ -46,7 +49,7 @@ lint: $(READY) ## style, types, and that imports point down the list of rooms
 	mypy
 
 notebooks: $(READY) ## run the notebooks anew, so that their committed outputs are fresh
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	CUDA_VISIBLE_DEVICES= JUPYTER_PATH= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 	rm -rf data/sample

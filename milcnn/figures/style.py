@@ -15,7 +15,8 @@ N_COLOURS = 10  # colours of the style; then they repeat
 
 
 def use_style() -> None:
-    plt.style.use(Path(__file__).with_name("milcnn.mplstyle"))
+    """Draw in the study's style, whatever the user's own matplotlibrc says; the backend stays."""
+    plt.style.use(["default", Path(__file__).with_name("milcnn.mplstyle")])
 
 
 def panels(n: int, columns: int, width: float, height: float, **options: Any) -> tuple[plt.Figure, np.ndarray]:

@@ -1,8 +1,11 @@
 """The command ``milcnn``: what DVC, make and a user call."""
 
 import argparse
+import os
 import sys
+import traceback
 
+from milcnn.paths import ROOT
 from milcnn.study.parameters import StageError
 
 
@@ -16,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--images", default="", help="folder that the table's paths start from; else the table's own")
     new.add_argument("--platemap", default="", help="CSV or Parquet: compound, concentration and label by well")
 
+    commands.add_parser("example", help="download the plate of docs/own-screen.md to data/raw/bbbc016")
     run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")
     run.add_argument("stage", help="prepare, train, baselines, compare, localise, figures, explore, dose or degrade")
     run.add_argument("study", help="a file of params/, without .yaml")
@@ -49,6 +53,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.new import new_study
 
             new_study(arguments.study, arguments.table, arguments.images, arguments.platemap)
+        case "example":
+            from milcnn.screens.sets.bbbc016 import fetch_plate
+
+            print(f"The images are in {fetch_plate()}.")
         case "inventory":
             from milcnn.study.inventory import write_inventory
 
@@ -75,13 +83,31 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             write_sample()
 
 
+def sentence(error: Exception) -> str:
+    """What the user reads of ``error``. An error of the system names its file; any other is a fault of milcnn."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, (StageError, ValueError, OSError, ImportError, FloatingPointError)):
+        return str(error)
+    details = ROOT / "build" / "failed" / "traceback.txt"
+    details.parent.mkdir(parents=True, exist_ok=True)
+    details.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{what}. This is a fault of milcnn; please report it with {details}."
+
+
 def main() -> None:
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts, whatever the locale
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # µ on a terminal without it is "?"
     top = parser()
     arguments, rest = top.parse_known_args()
     if rest and arguments.command != "run":
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         run_command(arguments, rest)
-    # what is wrong with settings, a screen or a split is a ValueError of one sentence
-    except (StageError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: stopped by Ctrl-C; what was not finished was not written.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(f"error: {sentence(error)}")

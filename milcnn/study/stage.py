@@ -18,6 +18,8 @@ from typing import Any, get_origin
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # as if it were not installed
 
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
@@ -40,6 +42,16 @@ STUDY_VALUES = {
     "device": "auto",
     "workers": 0,
 }
+# errors whose message is a sentence of ours: the name of their class adds nothing
+SENTENCES = {"ScreenError", "SplitError", "SettingsError", "ImageError", "ValueError", "FileNotFoundError"}
+LONGEST = 5000  # characters of a message: a page and a half
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts the interpreter that runs milcnn, whatever kernels called python3 there are on the machine."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **settings)
 
 
 def parameters_of(notebook: Path) -> type[Settings]:
@@ -67,7 +79,7 @@ def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict
             # only what was given is passed on: the notebook's own defaults fill the rest
             return settings(**part).model_dump(exclude_unset=True)
         except SettingsError as error:
-            raise StageError(f"{origin}: {error}") from None
+            raise StageError(f"{origin}: {str(error).removeprefix('parameters: ')}") from None
 
     lists = {key for key, field in settings.model_fields.items() if get_origin(field.annotation) is list}
     given = {key: words if key in lists else " ".join(words) for key, words in overrides.items()}
@@ -94,20 +106,32 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
     label = "-".join([notebook.stem, *(str(values[key]) for key in overrides if not isinstance(values[key], list))])
     executed = ROOT / "reports" / "executed" / study / f"{label}.ipynb"
     failed = ROOT / "build" / "failed" / study / f"{label}.ipynb"
+    own = ROOT / "build" / "ipython"  # not the user's start-up files and history, whose folder may be read-only
+    own.mkdir(parents=True, exist_ok=True)
     with written_whole(executed) as temporary:
         try:
             papermill.execute_notebook(
                 notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
-                extra_arguments=["--log-level=ERROR"],  # a local kernel over TCP is no news
+                kernel_manager_class=OwnKernel,
+                extra_arguments=["--log-level=ERROR", f"--ipython-dir={own}"],  # a local kernel over TCP is no news
             )  # fmt: skip
-        except PapermillExecutionError as error:
+        except (PapermillExecutionError, RuntimeError) as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(failed)
-            reason = " ".join(f"{error.evalue}".split())
-            raise StageError(f"params/{study}.yaml: {label}: {error.ename}: {reason} (see {failed})") from None
+            temporary.replace(failed)
+            raise StageError(f"params/{study}.yaml: {label}: {reason_of(error)}\n(see {failed})") from None
         page, _ = HTMLExporter().from_filename(str(temporary))
     with written_whole(ROOT / "reports" / "html" / study / f"{label}.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def reason_of(error: PapermillExecutionError | RuntimeError) -> str:
+    """Why a notebook stopped. Messages that list several problems keep their lines."""
+    if isinstance(error, RuntimeError):
+        return f"the notebook's kernel ended ({error}); if the memory was full, set fewer workers or smaller fields."
+    reason = str(error.evalue).strip()[:LONGEST]
+    if error.ename == "KeyboardInterrupt":
+        raise KeyboardInterrupt
+    return reason if reason and error.ename in SENTENCES else f"{error.ename} in cell {error.exec_count}: {reason}"
 
 
 def parse_overrides(words: list[str]) -> dict[str, list[str]]:

@@ -229,7 +229,7 @@ def test_a_masked_instance_is_not_in_the_profile_either():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"wide": 1}, "ModelSettings: 'wide' = 1: Extra inputs are not permitted"),
+        ({"wide": 1}, "ModelSettings: 'wide' is unknown; perhaps 'width' is meant"),
         ({"normalisation": "layer"}, "'normalisation' = 'layer': Input should be 'none', 'batch' or 'group'"),
         ({"classes": ["one"]}, "'classes' = .* at least 2 items"),
         ({"pooling": "median"}, "pooling: 'median' is not one of noisy_and"),

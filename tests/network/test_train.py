@@ -423,7 +423,7 @@ def test_a_nan_validation_loss_stops_the_run(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rat": 0.1}, "TrainSettings: 'learning_rat' = 0.1: Extra inputs"),
+        ({"learning_rat": 0.1}, "TrainSettings: 'learning_rat' is unknown; perhaps 'learning_rate' is meant"),
         ({"epochs": 0}, "'epochs' = 0: Input should be greater"),
         ({"schedule": "warm"}, "'schedule' = 'warm': Input should be 'one_cycle', 'cosine' or 'constant'"),
         ({"ema": 1}, "'ema' = 1: Input should be less than 1"),

@@ -72,7 +72,7 @@ def test_a_seed_always_gives_the_same_field_and_another_seed_another_field(scree
 def test_an_unknown_screen_or_setting_is_named():
     with pytest.raises(ValueError, match="screen: 'digit' is not one of digits"):
         open_screen("digit")
-    with pytest.raises(SettingsError, match="'siz' = 3: Extra inputs are not permitted"):
+    with pytest.raises(SettingsError, match="'siz' is unknown; perhaps 'size' is meant"):
         open_screen("digits", siz=3)
     with pytest.raises(SettingsError, match="'size' = 3: Input should be greater than or equal to 64"):
         open_screen("digits", size=3)
