@@ -17,6 +17,7 @@ SPLIT = "Metadata_Split"
 FIELD_KEY = [PLATE, WELL, SITE]
 METADATA = [*FIELD_KEY, BATCH, COMPOUND, CONCENTRATION, LABEL, REPLICATE, CONTROL, SPLIT]
 SETS = ["train", "validation", "test"]  # the values of ``Metadata_Split`` that a study uses
+UNLABELLED = "unlabelled"  # that of fields without a label: prepared and predicted, never trained on or judged
 LABEL_MARK = "|"  # separates the labels of a field that has several
 
 

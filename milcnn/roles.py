@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import CONTROL, PLATE, SETS, SPLIT
+from milcnn.columns import CONTROL, PLATE, SETS, SPLIT, UNLABELLED
 
 
 def is_control(fields: pd.DataFrame) -> np.ndarray:
@@ -47,9 +47,9 @@ def fields_to_predict(fields: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out(predictions: pd.DataFrame, splits: list[str]) -> pd.DataFrame:
-    """All fields, also those of weak doses, of each plate that has a field in one of ``splits``.
+    """All fields with a label, also those of weak doses, of each plate that has a field in one of ``splits``.
 
     Weak doses (split ``dose``) on training plates are left out: their neighbours on the plate are training fields.
     """
     plates = predictions.loc[predictions[SPLIT].isin(splits), PLATE].unique()
-    return predictions[predictions[PLATE].isin(plates)].reset_index(drop=True)
+    return predictions[predictions[PLATE].isin(plates) & (predictions[SPLIT] != UNLABELLED)].reset_index(drop=True)

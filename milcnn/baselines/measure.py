@@ -23,7 +23,7 @@ from skimage.util import dtype_limits
 from tqdm.auto import tqdm
 
 from milcnn.baselines.segment import SegmentSettings, segment
-from milcnn.columns import FIELD_KEY, PLATE, SITE
+from milcnn.columns import FIELD_KEY, PLATE, SITE, SPLIT
 from milcnn.files import write_table
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
@@ -151,8 +151,11 @@ def cp_features(group: str, options: dict, *arrays: np.ndarray, **named: np.ndar
 
 
 def white_values(prepared: Prepared) -> np.ndarray:
-    """The grey value (C,) that 1 in 1,000 pixels of a training field exceeds: the mean over up to 64 fields; ≥ 1."""
-    rows = prepared.of("train")
+    """The grey value (C,) that 1 in 1,000 pixels of a training field exceeds: the mean over up to 64 fields; ≥ 1.
+
+    A table without training fields, such as new fields to measure, uses all of its fields.
+    """
+    rows = prepared.of("train") if (prepared.fields[SPLIT] == "train").any() else prepared.fields
     step = -(-len(rows) // WHITE_FIELDS)
     fields = (prepared.pixels(rows.iloc[[place]])[0] for place in range(0, len(rows), step))
     return np.mean([np.quantile(field, WHITE_QUANTILE, axis=(1, 2)) for field in fields], axis=0).clip(min=1)

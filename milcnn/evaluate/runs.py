@@ -70,14 +70,20 @@ def read_profiles(folder: Path, predictions: pd.DataFrame, baselines: Names = ()
     return profiles
 
 
-def label_matrix(labels: pd.Series, classes: list[str]) -> np.ndarray:
-    """Which of ``classes`` each label names, (n, C) of 0 and 1; several labels are written ``A|B``."""
-    return labels.fillna("").str.get_dummies(LABEL_MARK).reindex(columns=classes, fill_value=0).to_numpy()
+def parts_of(label: str, known: Names) -> list[str]:
+    """The classes that ``label`` names: a ``known`` class is one, also with a ``|``; others are several, ``A|B``."""
+    return [label] if label in set(known) else label.split(LABEL_MARK)
 
 
-def classes_in(labels: pd.Series) -> list[str]:
-    """The classes that occur in ``labels``, sorted."""
-    return sorted(labels.str.split(LABEL_MARK, regex=False).explode().unique())
+def label_matrix(labels: pd.Series, classes: Names) -> np.ndarray:
+    """Which of ``classes`` each label names, (n, C) of 0 and 1; see ``parts_of``."""
+    rows = {label: [int(name in parts_of(label, classes)) for name in classes] for label in labels.fillna("").unique()}
+    return np.array([rows[label] for label in labels.fillna("")], np.int64).reshape(len(labels), len(classes))
+
+
+def classes_in(labels: pd.Series, known: Names = ()) -> list[str]:
+    """The classes that occur in ``labels``, sorted; see ``parts_of``."""
+    return sorted({part for label in labels.unique() for part in parts_of(label, known)})
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from milcnn.localise.agreement import aggregated_jaccard, count_error, dice, iou
 from milcnn.localise.found import Finder, Localised, SegmentedFields, in_cells, maps_of
 from milcnn.localise.maps import Mapping
 from milcnn.network import model as models
-from milcnn.prepare.prepared import Prepared, first_label
+from milcnn.prepare.prepared import Prepared
 
 SCORE_LEVELS = {
     "average_precision": "pixel",
@@ -80,7 +80,7 @@ def scored_fields(prepared: Prepared, split: str, fields_per_class: int) -> pd.D
     """
     rows = prepared.of(split)
     if prepared.has_truth:
-        carried = first_label(rows).isin(prepared.objects["class"].unique())
+        carried = prepared.first_label(rows).isin(prepared.objects["class"].unique())
         control = rows[CONTROL].astype(bool) if CONTROL in rows else False
         rows = rows[carried & ~control]
     return rows.groupby(LABEL).head(fields_per_class).reset_index(drop=True)

@@ -26,7 +26,7 @@ from milcnn.localise.found import Localised, in_cells
 from milcnn.localise.scores import score_method
 from milcnn.network.batches import augmented
 from milcnn.network.train import set_determinism
-from milcnn.prepare.prepared import Prepared, first_label
+from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
 
 FEATURES = (16, 24, 32, 64, 128, 16)  # channels of the five levels, and of the last
@@ -166,5 +166,5 @@ def localise_with_unet(unet: TrainedUNet, field: np.ndarray, class_name: str) ->
 def score_unet(prepared: Prepared, rows: pd.DataFrame, settings: UNetSettings, device: torch.device) -> pd.DataFrame:
     """Train the U-Net and score its predictions for ``rows``, as ``score_method`` with method ``unet``."""
     unet = train_unet(prepared, settings, device)
-    pairs = zip(prepared.pixels(rows), first_label(rows), strict=True)
+    pairs = zip(prepared.pixels(rows), prepared.first_label(rows), strict=True)
     return score_method(prepared, rows, [localise_with_unet(unet, *pair) for pair in pairs], "unet", settings.seed)

@@ -1,5 +1,6 @@
 """Prepare a screen: read and correct every field, and write the folder that ``prepared`` opens."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from milcnn.columns import FIELD_KEY, PLATE, SPLIT
+from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, PLATE, SPLIT
 from milcnn.files import write_json, write_table
 from milcnn.prepare import plates, quality, splits
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings
+from milcnn.roles import is_control
+from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen
 
 
@@ -29,9 +32,11 @@ def prepare(
     All is written to ``.<folder>.part`` beside ``folder``, and moved once it is complete; until then the previous study
     stays. The next call continues after an interruption: it keeps finished plates whose fingerprint is the same, see
     ``plates.plate_fingerprint``. ``origin`` says how the screen was made, such as its kind and settings. A new split
-    changes the tables only. Raises SplitError, OSError if the disk is full, and whatever ``Screen.read`` raises.
+    changes the tables only. Raises ValueError for scaling without controls, SplitError, OSError if the disk is full,
+    and whatever ``Screen.read`` raises.
     """
     settings, split_settings = settings or PrepareSettings(), split_settings or splits.SplitSettings()
+    check_controls(screen.fields, settings)
     fields = splits.split_screen(screen, split_settings)
     fields = fields.assign(index=fields.groupby(PLATE).cumcount())
     part = folder.with_name(f".{folder.name}.part")
@@ -59,6 +64,19 @@ def prepare(
         write_json({key: value for key, value in vars(ready).items() if key != "folder"}, part / "prepared.json")
     move_in(part, folder, list(records))
     return load_prepared(folder, study)
+
+
+def check_controls(fields: pd.DataFrame, settings: PrepareSettings) -> None:
+    """Raise ValueError if plates are scaled to controls but no field is one; print which plates have none."""
+    if settings.scaling != "control":
+        return
+    if not is_control(fields).any():
+        names = fields[COMPOUND if COMPOUND in fields else LABEL].replace("", np.nan).value_counts().index
+        likely = [name for name in names if re.search("dmso|control|vehicle|untreated|mock|neg", name, re.IGNORECASE)]
+        there = first_few(list(dict.fromkeys([*likely, *names])))
+        raise ValueError(f"scaling: control needs negative controls, but no field is one; set 'controls' to {there}.")
+    if without := sorted(set(fields[PLATE]) - set(fields.loc[is_control(fields), PLATE])):
+        print(f"scaling: no negative control on plate {first_few(without)}: all its fields set its scale.")
 
 
 def write_plates(

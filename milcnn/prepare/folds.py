@@ -68,6 +68,11 @@ def fewest_absent(candidates: Iterable[tuple[tuple[int, int], np.ndarray]]) -> n
     return best
 
 
+def rarest_labels(members: np.ndarray) -> np.ndarray:
+    """The class of each field, (N,) int; of several the rarest, because frequent classes spread by themselves."""
+    return np.where(members, members.sum(axis=0), np.iinfo(np.int64).max).argmin(axis=1)
+
+
 def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, seed: int) -> Iterator[np.ndarray]:
     """Ways to assign the groups to ``folds`` parts with classes as equal as possible, (N,) int each.
 
@@ -77,8 +82,7 @@ def shuffles(fields: pd.DataFrame, members: np.ndarray, kind: str, folds: int, s
     if len(names) < folds:
         what = "batches" if kind == "compound_batch" else f"groups ({kind})"
         raise SplitError(f"split by {kind}: {len(names)} {what} are too few for folds = {folds}; lower folds.")
-    # of several labels the rarest: frequent labels spread by themselves
-    rarest = np.where(members, members.sum(axis=0), np.iinfo(np.int64).max).argmin(axis=1)
+    rarest = rarest_labels(members)
     if np.bincount(rarest).max() < folds:
         raise SplitError(f"split by {kind}: every class has fewer fields than folds = {folds}; lower folds.")
     of_group = np.zeros(len(names), int)

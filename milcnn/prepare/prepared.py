@@ -83,11 +83,15 @@ class Prepared:
         if not self.has_truth:
             fields = self.pixels(rows)
             return np.zeros((len(fields), *fields.shape[2:]), bool)
-        objects = self.objects.merge(rows[FIELD_KEY].assign(label=first_label(rows)), on=FIELD_KEY)
+        objects = self.objects.merge(rows[FIELD_KEY].assign(label=self.first_label(rows)), on=FIELD_KEY)
         labelled = objects[objects["class"] == objects["label"]].groupby(FIELD_KEY)["object"].apply(list)
         keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
         pairs = zip(self.truth(rows), keys, strict=True)
         return np.stack([np.isin(truth, labelled.get(key, [])) for truth, key in pairs])
+
+    def first_label(self, rows: pd.DataFrame) -> pd.Series:
+        """The label of each of ``rows``; in a study of several labels the first."""
+        return rows[LABEL].str.split(LABEL_MARK, regex=False).str[0] if self.multilabel else rows[LABEL]
 
     def label_share(self) -> pd.Series:
         """The share of objects in each field that have its label. Empty if the truth is not known."""
@@ -97,17 +101,12 @@ class Prepared:
         return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
-        """The class index of each of ``rows``, (B,) int64. If a field has several labels, the first counts."""
-        return pd.Categorical(first_label(rows), categories=self.classes).codes.astype(np.int64)
+        """The class index of each of ``rows``, (B,) int64, −1 without a label. Of several labels the first counts."""
+        return pd.Index(self.classes).get_indexer(self.first_label(rows)).astype(np.int64)
 
     def _stack(self, kind: str, rows: pd.DataFrame) -> np.ndarray:
         plates = {name: np.load(array_path(self.folder, kind, name), mmap_mode="r") for name in rows[PLATE].unique()}
         return np.stack([plates[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
-
-
-def first_label(rows: pd.DataFrame) -> pd.Series:
-    """The label of each field; the first if a field has several."""
-    return rows[LABEL].str.split(LABEL_MARK, regex=False).str[0]
 
 
 def load_prepared(folder: Path, study: str | None = None) -> Prepared:
@@ -118,7 +117,7 @@ def load_prepared(folder: Path, study: str | None = None) -> Prepared:
     path = folder / "prepared.json"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no prepared fields here; run the prepare stage first.")
-    prepared = Prepared(folder=folder, **json.loads(path.read_text()))
+    prepared = Prepared(folder=folder, **json.loads(path.read_text(encoding="utf-8")))
     if study is not None and prepared.study != study:
         raise ValueError(f"{path}: this is study '{prepared.study}', not '{study}'; check the folder.")
     return prepared

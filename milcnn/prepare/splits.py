@@ -11,7 +11,8 @@
 
 Negative controls (``Metadata_Control``) are not a treatment: with kind compound they are split by well. With
 compound_batch whole batches are assigned; treated fields of other batches are ``unused`` if their compound is tested.
-Fields that the screen keeps out of all sets, and fields whose label is not a class, are in no set.
+Fields that the screen keeps out of all sets, and fields whose label is not a class, are in no set. Fields without a
+label are ``unlabelled``.
 """
 
 from typing import Literal, Self
@@ -20,13 +21,24 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from milcnn.columns import COMPOUND, LABEL, SETS, SPLIT, labels_of
-from milcnn.prepare.folds import GROUPS, SplitError, absent, fewest_absent, groups_of, leaks, shuffles, sides
+from milcnn.columns import COMPOUND, LABEL, SETS, SPLIT, UNLABELLED, labels_of
+from milcnn.prepare.folds import (
+    GROUPS,
+    SplitError,
+    absent,
+    fewest_absent,
+    groups_of,
+    leaks,
+    rarest_labels,
+    shuffles,
+    sides,
+)
 from milcnn.roles import is_control, kept_out
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
 UNUSED = "unused"
+MORE = 1.5  # times the wished share of validation: then a word tells it
 
 
 class SplitSettings(Settings):
@@ -69,9 +81,15 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
         sets[np.isin(sets, SETS) & members[:, ~trained].any(axis=1)] = UNUSED
+    sets[[not own for own in labels] & (sets == UNUSED)] = UNLABELLED
     table = fields.assign(**{SPLIT: sets})
     refuse_leaks(table, settings)
     refuse_missing(sets, members, names, settings)
+    share = np.count_nonzero(sets == "validation") / np.count_nonzero(np.isin(sets, SETS[:2]))
+    if settings.kind != "given" and share > MORE * settings.validation:
+        print(
+            f"validation: {share:.0%} of the fields that do not test, not {settings.validation:.0%}: classes are small."
+        )
     return table
 
 
@@ -99,10 +117,11 @@ def validation_and_train(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Validation and training fields, (N,) bool each. Each class keeps a training field if possible."""
     kind = settings.kind if settings.validate_by == "kind" else settings.validate_by
-    folds = min(max(2, round(1 / settings.validation)), len(np.unique(groups_of(fields, kind))))
-    if folds < 2:
+    most = min(len(np.unique(groups_of(fields, kind))), np.bincount(rarest_labels(members)).max())
+    if most < 2:
         advice = "lower folds, or set validate_by to well or field"
-        raise SplitError(f"split by {settings.kind}: one {kind} is left for training and validation; {advice}.")
+        raise SplitError(f"split by {settings.kind}: too few fields are left for training and validation; {advice}.")
+    folds = min(max(2, round(1 / settings.validation)), most)
     candidates = (
         ((absent(members, train), absent(members, validation)), validation)
         for count in range(folds, 1, -1)  # fewer, larger parts if a class has too few groups to be in each

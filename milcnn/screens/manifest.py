@@ -1,11 +1,12 @@
 """Your own screen: a table of fields, a folder of images and, optionally, a platemap.
 
-The table is CSV or Parquet and has one of these forms:
+The table, see ``milcnn.screens.table``, has one of these forms:
 
 - milcnn's own: ``Path_<channel>`` if each channel has its own file; ``Path`` if a file has all channels as pages
   (TIFF, OME-TIFF) or colours (PNG). ``Page_<channel>``, counted from 0, selects a plane.
 - CellProfiler's image table: ``Image_FileName_<channel>``, ``Image_PathName_<channel>``, ``Image_Metadata_…``.
-- CellProfiler's ``LoadData``: ``FileName_<channel>``, ``PathName_<channel>``, ``Frame_<channel>``, ``Metadata_…``.
+- CellProfiler's ``LoadData``, as in JUMP: ``FileName_<channel>`` and ``PathName_<channel>``, or ``URL_<channel>``;
+  ``Frame_<channel>``, ``Metadata_…``. Columns of outlines and of illumination functions (``Illum…``) are left out.
 
 The metadata columns are those of ``Screen``. The table or the platemap must give plate, well, site and label.
 """
@@ -13,13 +14,15 @@ The metadata columns are those of ``Screen``. The table or the platemap must giv
 import os
 import re
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from milcnn.columns import (
+    BATCH,
     COMPOUND,
     CONCENTRATION,
     CONTROL,
@@ -30,28 +33,31 @@ from milcnn.columns import (
     PLATE,
     REPLICATE,
     SITE,
-    WELL,
     class_names,
     join_labels,
     path_column,
 )
-from milcnn.files import read_table
 from milcnn.paths import in_root
 from milcnn.screens.channels import image_columns, with_channels
 from milcnn.screens.images import read_field
-from milcnn.screens.screen import Screen, ScreenError
+from milcnn.screens.names import refuse_spellings, tidy_names, with_platemap
+from milcnn.screens.problems import Problem, ScreenError, first_few
+from milcnn.screens.screen import Screen
+from milcnn.screens.table import text_table
 from milcnn.settings import Settings
+
+CELLPROFILER = "FileName_|PathName_|URL_|Frame_|Series_"  # starts of its columns of images
 
 
 class ManifestSettings(Settings):
     """Where the table and the images are, and what the table's columns mean."""
 
-    table: str  # CSV or Parquet, one row for each field
+    table: str  # CSV, Excel or Parquet, one row for each field
     images: str = ""  # folder in which the paths of the table start; empty: the folder of the table
     strip: str = ""  # start of the paths in the table to replace by `images`, for example /home/me/screen
-    platemap: str = ""  # CSV or Parquet: compound, concentration, label of each well (and plate, if plates differ)
+    platemap: str = ""  # such a table: compound, concentration, label of each well (and plate, if plates differ)
     columns: dict[str, str] = Field({})  # milcnn's column: the table's column, for example Metadata_Label: moa
-    channels: list[str] = Field([])  # empty: all channels of the table or of the OME metadata
+    channels: list[str] = Field([])  # by name, in this order; empty: all of the table, or of the files' metadata
     multilabel: bool = False  # a field may have several labels, joined by |
     controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
     control_class: bool = True  # the negative control is also a class to learn
@@ -65,10 +71,13 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
     if settings.platemap:
         table = with_platemap(table, text_table(in_root(settings.platemap)), settings.platemap)
     refuse_unknown(table, str(path))
+    table = tidy_names(table, str(path))
+    for column in {PLATE, BATCH, COMPOUND} & set(table):
+        refuse_spellings(table[column], column, str(path))
     folder = in_root(settings.images) if settings.images else path.parent
-    table, problems = with_paths(table, folder, settings.strip)
-    table, channels, planes, pixel_size = with_channels(table, settings.channels, str(path))
-    fields = typed(table, settings.multilabel, settings.controls, str(path))
+    table, problems = with_paths(table, settings.channels, folder, settings.strip)
+    table = typed(table, settings.multilabel, settings.controls, str(path))
+    fields, channels, planes, pixel_size = with_channels(table, settings.channels, str(path))
     order = [column for column in METADATA if column in fields]
     fields = fields[order + [column for column in fields if column not in order]]
     return Screen(
@@ -77,18 +86,11 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
         classes=class_names(fields, settings.multilabel, settings.control_class),
         read=lambda row: read_field(row, channels),
         pixel_size=settings.pixel_size or pixel_size,
+        given_pixel_size=settings.pixel_size is not None,
         multilabel=settings.multilabel,
         planes=planes,
         problems=tuple(problems),
     )
-
-
-def text_table(path: Path) -> pd.DataFrame:
-    """A table with text in every cell, '' where empty: plate 007 stays 007, and a compound may have the name NA."""
-    if path.suffix != ".parquet" and path.exists():
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = read_table(path, "correct 'table' or 'platemap'; a relative path starts in the repository's folder")
-    return table.map(lambda cell: "" if pd.isna(cell) else f"{cell:.12g}" if isinstance(cell, float) else str(cell))
 
 
 def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
@@ -98,40 +100,44 @@ def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> p
         raise ScreenError([f"{name}: has no column {', '.join(unknown)}, only {', '.join(table)}; correct 'columns'."])
     table = table.drop(columns=[ours for ours in columns if ours in table and ours not in columns.values()])
     table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
-    table = table.rename(columns=lambda column: re.sub(r"^Image_(?=Metadata_|FileName_|PathName_|Frame_)", "", column))
-    for file in [column for column in table if column.startswith("FileName_")]:
-        channel = file.removeprefix("FileName_")
-        if channel.startswith("Illum") or path_column(channel) in table:
-            continue  # CellProfiler lists its illumination functions like images
-        parent = table.get(f"PathName_{channel}", pd.Series("", index=table.index))
-        table[path_column(channel)] = [f"{a}/{b}" if a else b for a, b in zip(parent, table[file], strict=True)]
-    theirs = [column for column in table if column.startswith(("FileName_", "PathName_"))]
-    return table.drop(columns=theirs).rename(columns=lambda column: re.sub("^Frame_", "Page_", column))
+    table = table.rename(columns=lambda column: re.sub(rf"^Image_(?=Metadata_|{CELLPROFILER})", "", column))
+    theirs = [column for column in table if re.match(CELLPROFILER, column)]
+    named = dict.fromkeys(column.split("_", 1)[1] for column in theirs if column.startswith(("FileName_", "URL_")))
+    left_out = [channel for channel in named if re.match("Illum", channel) or "outline" in channel.lower()]
+    if left_out:
+        print(f"{name}: {first_few(left_out)} are left out: illumination functions and outlines are not channels.")
+    for channel in named:
+        if channel not in left_out and path_column(channel) not in table:
+            table[path_column(channel)] = cellprofiler_paths(table, channel)
+    refuse_series(table, name)
+    others = [column for column in theirs if not column.startswith("Frame_") or column[6:] in left_out]
+    return table.drop(columns=others).rename(columns=lambda column: re.sub("^Frame_", "Page_", column))
 
 
-def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
-    """``table`` with the platemap's columns, joined by well, and also by plate if the platemap has plates."""
-    ours = {column.removeprefix("Metadata_").lower(): column for column in METADATA}
-    platemap = platemap.rename(columns=lambda column: ours.get(column.removeprefix("Metadata_").lower(), column))
-    key = [column for column in (PLATE, WELL) if column in platemap]
-    lacking = [column for column in {WELL, *key} if column not in platemap or column not in table]
-    if lacking:
-        raise ScreenError([f"{name}: the platemap and the table need {', '.join(sorted(lacking))}; add this column."])
-    in_both = sorted(set(platemap) & set(table) - set(key))
-    if in_both:
-        raise ScreenError([f"{name}: {', '.join(in_both)} is also in the table; delete it in one of them."])
-    table, platemap = (part.assign(**{WELL: part[WELL].map(well_name)}) for part in (table, platemap))
-    repeated = platemap[platemap.duplicated(key)]
-    if len(repeated):
-        wells = ", ".join(" ".join(row) for row in repeated[key].itertuples(index=False))
-        raise ScreenError([f"{name}: has more than one row for {wells}; keep one."])
-    return table.merge(platemap, on=key, how="left", validate="many_to_one").fillna("")
+def cellprofiler_paths(table: pd.DataFrame, channel: str) -> list[str]:
+    """The paths of a channel from ``FileName_`` and ``PathName_``, else from ``URL_``."""
+    if f"FileName_{channel}" not in table:
+        return [path_of_url(url) for url in table[f"URL_{channel}"]]
+    files = table[f"FileName_{channel}"]
+    folders = table.get(f"PathName_{channel}", pd.Series("", index=table.index))
+    return [
+        f"{path_of_url(folder)}/{file}" if folder and file else file
+        for folder, file in zip(folders, files, strict=True)
+    ]
 
 
-def well_name(well: str) -> str:
-    """A01 for a1, A1 and A-01; other names stay as they are."""
-    match = re.fullmatch(r"([A-Za-z]{1,2})[-_ ]?0*(\d{1,2})", well.strip())
-    return f"{match[1].upper()}{int(match[2]):02d}" if match else well.strip()
+def path_of_url(url: str) -> str:
+    """The path in a URL such as file:///C:/screen/a%20b.tif; what is not of a file stays as it is."""
+    match = re.fullmatch(r"file:(?://(?:localhost)?(?=/))?(.*)", url, re.IGNORECASE)
+    return re.sub(r"^/+(?=[A-Za-z]:)", "", unquote(match[1])) if match else url
+
+
+def refuse_series(table: pd.DataFrame, name: str) -> None:
+    """Raise ScreenError for files with several series: which planes belong to a series is not known here."""
+    for column in [column for column in table if column.startswith("Series_")]:
+        if other := sorted(set(table[column]) - {"", "0", "0.0"}):
+            advice = "save each field as a file of its own"
+            raise ScreenError([f"{name}: {column} is {first_few(other)}: files of several series; {advice}."])
 
 
 def refuse_unknown(table: pd.DataFrame, name: str) -> None:
@@ -149,49 +155,78 @@ def refuse_unknown(table: pd.DataFrame, name: str) -> None:
         raise ScreenError(problems)
 
 
-def with_paths(table: pd.DataFrame, folder: Path, strip: str) -> tuple[pd.DataFrame, list[str]]:
-    """``table`` with absolute paths, and the problems. A path outside ``folder`` becomes None and is never opened."""
-    problems = []
+def with_paths(
+    table: pd.DataFrame, channels: list[str], folder: Path, strip: str
+) -> tuple[pd.DataFrame, list[Problem | str]]:
+    """``table`` with absolute paths, and the problems. A path outside ``folder`` becomes None and is never opened.
 
-    def absolute(column: str, path: str) -> str | None:
+    With ``channels``, the paths of other channels are left out.
+    """
+    wanted, problems = {"Path", *map(path_column, channels)}, []
+    if channels and ("Path" in table or wanted - {"Path"} <= set(table)):
+        table = table.drop(columns=[column for column in image_columns(table) if column not in wanted])
+
+    def absolute(path: str, column: str, key: tuple) -> str | None:
         inside = path.replace("\\", "/").removeprefix(strip.replace("\\", "/"))
         full = os.path.normpath(folder / (inside.lstrip("/") if strip else inside))  # resolve() would refuse links
-        if path and Path(full).is_relative_to(os.path.normpath(folder)):
+        place = f"plate {key[0]}, well {key[1]}, site {key[2]}"
+        if not path:
+            place += f", channel {column.removeprefix('Path_')}" if column != "Path" else ""
+            problems.append(Problem("the path of an image is empty", "fill it in, or delete the row", place))
+        elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", inside):
+            advice = "download it, and set 'images' and 'strip'"
+            problems.append(Problem("an image that is not on this computer", advice, place, f"'{path}'"))
+        elif not Path(full).is_relative_to(os.path.normpath(folder)):
+            problems.append(Problem(f"an image outside {folder}", "set 'images' or 'strip'", place, f"'{path}'"))
+        else:
             return Path(full).as_posix()
-        outside = f"'{path}': is outside {folder}; set 'images' or 'strip'."
-        problems.append(outside if path else f"{column}: a path is empty; fill it in, or delete the row.")
         return None
 
-    paths = {column: table[column].map(partial(absolute, column)) for column in image_columns(table)}
-    return table.assign(**paths), problems
+    keys = list(table[FIELD_KEY].itertuples(index=False, name=None))
+    for column in image_columns(table):
+        paths = [absolute(path, column, key) for path, key in zip(table[column], keys, strict=True)]
+        table = table.assign(**{column: pd.Series(paths, index=table.index, dtype=object)})
+    return table, problems
 
 
 def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str) -> pd.DataFrame:
     """``table`` with numbers in the number columns, sorted labels, and ``Metadata_Control``."""
     in_numbers = [column for column in table if column in {CONCENTRATION, REPLICATE} or column.startswith("Page_")]
-    numbers = {column: as_numbers(table, column, name) for column in in_numbers}
-    table = table.assign(**numbers, **{WELL: table[WELL].map(well_name)})
+    table = table.assign(**{column: as_numbers(table[column], name) for column in in_numbers})
     if table[SITE].str.fullmatch(r"\d+").all():
         table[SITE] = table[SITE].astype(int)
     if multilabel:
-        table[LABEL] = table[LABEL].map(lambda label: join_labels([part for part in label.split(LABEL_MARK) if part]))
+        parts = [[part.strip() for part in label.split(LABEL_MARK)] for label in table[LABEL]]
+        table[LABEL] = [join_labels([part for part in own if part]) for own in parts]
     if CONTROL in table:
         table[CONTROL] = table[CONTROL].str.lower().isin({"true", "1", "1.0", "yes"})
     else:
-        names = {control.casefold() for control in controls}
+        names = {control.strip().casefold() for control in controls}
         table[CONTROL] = False
         for column in {COMPOUND, LABEL} & set(table):
-            table[CONTROL] |= table[column].str.strip().str.casefold().isin(names)
+            table[CONTROL] |= table[column].str.casefold().isin(names)
     if COMPOUND in table:  # platemaps often give controls no label: use the name of the compound
         table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
     return table
 
 
-def as_numbers(table: pd.DataFrame, column: str, name: str) -> pd.Series:
-    """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty."""
-    values = pd.to_numeric(table[column].astype(str).replace("", None), errors="coerce")
-    wrong = table[column][values.isna() & (table[column] != "")]
+def as_numbers(texts: pd.Series, name: str) -> pd.Series:
+    """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty.
+
+    A comma is a decimal one if no cell has a point and some cell cannot mean thousands, as 0,3 or 1,25.
+    """
+    written = texts.astype(str)
+    comma = written.str.fullmatch(r"[+-]?\d+,\d+")
+    if (comma & ~written.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}")).any() and not written.str.contains(r"\.").any():
+        written = written.str.replace(",", ".")
+    values = pd.to_numeric(written.replace("", None), errors="coerce")
+    wrong = texts[values.isna() & (texts != "")]
     if len(wrong):
-        row, value = wrong.index[0] + 2, wrong.iloc[0]
-        raise ScreenError([f"{name}: {column} '{value}' in row {row} is not a number; write it without a unit."])
-    return values if column == CONCENTRATION or values.isna().any() else values.astype(int)
+        advice = "write it without a unit, with a decimal point"
+        raise ScreenError(
+            [f"{name}: {texts.name} is not a number in {len(wrong)} rows, as '{wrong.iloc[0]}'; {advice}."]
+        )
+    if texts.name != CONCENTRATION and len(odd := texts[(values < 0) | (values % 1 > 0) | np.isinf(values)]):
+        rows = f"in {len(odd)} rows, as '{odd.iloc[0]}'"
+        raise ScreenError([f"{name}: {texts.name} is not a whole number {rows}; write 0, 1, 2 and so on."])
+    return values if texts.name == CONCENTRATION or values.isna().any() else values.astype(int)

@@ -45,11 +45,15 @@ FIELDS_IN_MEMORY = 4  # at once: fields of a real screen have a million pixels a
 
 
 def with_scores(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """``predictions`` with ``score``, the probability y of the label (the least of several), and ``correct``."""
+    """``predictions`` with ``score``, the probability y of the label (the least of several), and ``correct``.
+
+    Without a label, the score is that of the predicted class, and ``Metadata_Label`` is ''.
+    """
     is_label = label_matrix(predictions[LABEL], classes).astype(bool)
     y = predictions[[f"y_{name}" for name in classes]].to_numpy()
-    table = with_errors(predictions).assign(score=np.where(is_label, y, np.inf).min(axis=1))
-    return table.assign(predicted=table["predicted"].fillna("none"))  # with several labels a field, none may be likely
+    score = np.where(is_label.any(axis=1), np.where(is_label, y, np.inf).min(axis=1), y.max(axis=1))
+    names = {LABEL: predictions[LABEL].fillna(""), "predicted": predictions["predicted"].fillna("none")}
+    return with_errors(predictions).assign(score=score, **names)  # of several labels, none may be likely
 
 
 def ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -230,6 +234,7 @@ def write_gallery(
     path = folder / "index.html"
     page = environment.get_template("gallery_page.html.j2").render(
         study=prepared.study,
+        multilabel=prepared.multilabel,
         classes=[(name, class_colour(index)) for index, name in enumerate(prepared.classes)],
         fields=table.to_dict("records"),
         cells=[cells[cells["class"] == name].to_dict("records") for name in prepared.classes],

@@ -6,8 +6,8 @@ import pytest
 import tifffile
 from skimage.io import imsave
 
-from milcnn.screens.manifest import well_name
-from milcnn.screens.screen import ScreenError
+from milcnn.screens.names import well_name
+from milcnn.screens.problems import ScreenError
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.settings import SettingsError
 
@@ -142,12 +142,14 @@ def test_a_platemap_gives_compounds_and_labels(folder, by_plate):
     assert screen.fields["Metadata_Concentration"].tolist() == [0, 0, 0.3, 0.3]
 
 
-def test_a_platemap_without_a_well_or_with_a_repeated_well_is_refused(folder):
+def test_a_platemap_may_lack_a_well_but_not_repeat_one(folder, capsys):
     platemap = pd.DataFrame({"well": ["A01", "C03"], "label": ["a", "b"]})
     platemap.to_csv(folder / "platemap.csv", index=False)
     screen = opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
-    with pytest.raises(ScreenError, match="plate 007, well B02: no label in 2 of its fields"):
-        screen.check()
+    assert screen.fields["Metadata_Label"].tolist() == ["a", "a", "", ""]
+    said = capsys.readouterr().out
+    assert "1 wells of the table are not in it, as B02." in said
+    assert "1 of its wells are not in the table, as C03." in said
     platemap.assign(well=["A1", "A01"]).to_csv(folder / "platemap.csv", index=False)
     with pytest.raises(ScreenError, match=r"platemap\.csv: has more than one row for A01"):
         opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
@@ -179,14 +181,14 @@ def test_a_path_outside_the_folder_is_refused_and_never_opened(folder, path):
     tifffile.imwrite(folder / "secret.tif", IMAGES[0, 0])
     paths = {"Path_DAPI": [path, *names(".tif", "DAPI")[1:]], "Path_Actin": names(".tif", "Actin")}
     screen = opened(folder, {**OURS, **paths})
-    with pytest.raises(ScreenError, match=f"'{path}': is outside .*images; set 'images' or 'strip'"):
+    with pytest.raises(ScreenError, match=rf"site 1: an image outside .*images \('{path}'\); set 'images' or 'strip'"):
         screen.check()
     assert screen.fields["Path_DAPI"].isna().tolist() == [True, False, False, False]
 
 
 def test_an_empty_path_is_named_by_its_column(folder):
     paths = {"Path_DAPI": names(".tif", "DAPI"), "Path_Actin": ["", *names(".tif", "Actin")[1:]]}
-    with pytest.raises(ScreenError, match="Path_Actin: a path is empty; fill it in, or delete the row"):
+    with pytest.raises(ScreenError, match="plate 007, well A01, site 1, channel Actin: the path of an image is empty"):
         opened(folder, {**OURS, **paths}).check()
 
 
@@ -201,12 +203,12 @@ def test_an_unknown_or_missing_column_is_named(folder):
         opened(folder, OURS)
     with pytest.raises(ScreenError, match="has no images of channel Tubulin, only of DAPI, Actin"):
         opened(folder, {**OURS, **PATHS}, channels=["Tubulin"])
-    with pytest.raises(SettingsError, match="'plate_map' = 'x': Extra inputs"):
+    with pytest.raises(SettingsError, match="'plate_map' is unknown; perhaps 'platemap' is meant"):
         opened(folder, {**OURS, **PATHS}, plate_map="x")
 
 
-def test_a_concentration_that_is_not_a_number_is_named_with_its_row(folder):
-    with pytest.raises(ScreenError, match="Metadata_Concentration '1 uM' in row 4 is not a number; write it without"):
+def test_a_concentration_that_is_not_a_number_is_named(folder):
+    with pytest.raises(ScreenError, match="Metadata_Concentration is not a number in 1 rows, as '1 uM'; write it"):
         opened(folder, {**OURS, "Metadata_Concentration": ["", "0.1", "1 uM", "3"], **PATHS})
 
 

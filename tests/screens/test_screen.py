@@ -61,6 +61,11 @@ def test_fields_outside_the_three_sets_pass(tmp_path):
     screen_in(tmp_path, lambda f: f.assign(Metadata_Split=["train", "test", "dose", "unused"] * 2)).check()
 
 
+@pytest.mark.parametrize("nothing", ["", None])
+def test_fields_without_a_label_pass(tmp_path, nothing):
+    screen_in(tmp_path, at([0, 1], "Metadata_Label", nothing)).check()
+
+
 def test_a_simulated_screen_passes():
     open_screen("digits", size=64, fields_per_class={"train": 2, "validation": 1, "test": 1}).check()
 
@@ -72,8 +77,7 @@ def test_a_simulated_screen_passes():
             lambda f: pd.concat([f, f.iloc[[2]]]),
             ["plate P1, well A02, site 1: more than one row in the table (2 rows); keep one."],
         ),
-        (at(1, "Metadata_Label", ""), ["plate P1, well A01: no label (1 of its fields);"]),
-        (at([0, 1], "Metadata_Label", None), ["plate P1, well A01: no label (2 of its fields);"]),
+        (lambda f: f.assign(Metadata_Label=""), ["table: no field has a label; fill in Metadata_Label,"]),
         (at([4, 5], "Metadata_Label", "dmso "), ["labels 'DMSO', 'dmso ': differ only in case or spaces"]),
         (lambda f: f.assign(Metadata_Label="taxol"), ["table: at least two classes are needed, but it has ['taxol'];"]),
         (
@@ -177,14 +181,14 @@ def test_too_few_pages_are_reported(tmp_path):
 
 
 def test_all_problems_are_reported_at_once(tmp_path):
-    screen = screen_in(tmp_path, at(1, "Metadata_Label", ""), problems=("table: something else.",))
+    screen = screen_in(tmp_path, at(1, "Metadata_Label", "rare"), problems=("table: something else.",))
     (tmp_path / "P1_A01_1_DAPI.tif").write_bytes(b"")
     (tmp_path / "P2_A02_2_Actin.tif").unlink()
     write(tmp_path / "P2_A01_1_Actin.tif", np.zeros((3, 4), np.uint8))
     assert len(problems_of(screen)) == 5
     with pytest.raises(ScreenError, match="The screen has 5 problems:\n- table: something else") as caught:
         screen.check()
-    for name in ["A01: no label", "P1_A01_1_DAPI.tif", "P2_A02_2_Actin.tif", "P2_A01_1_Actin.tif"]:
+    for name in ["class 'rare'", "P1_A01_1_DAPI.tif", "P2_A02_2_Actin.tif", "P2_A01_1_Actin.tif"]:
         assert name in str(caught.value)
 
 

@@ -15,9 +15,10 @@ from pydantic import Field
 from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, class_names, join_labels, labels_of, page_column, path_column
 from milcnn.paths import in_root
 from milcnn.screens.images import TIFF, read_field
-from milcnn.screens.manifest import text_table, well_name
+from milcnn.screens.names import well_name
 from milcnn.screens.problems import Problem, ScreenError
 from milcnn.screens.screen import Screen
+from milcnn.screens.table import text_table
 from milcnn.settings import Settings
 
 PLATE, WELL, SITE = FIELD_KEY

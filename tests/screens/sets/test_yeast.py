@@ -85,8 +85,8 @@ def test_unsuitable_tables_are_reported(folder):
     pd.DataFrame({"strain": ["a", "a"], "localisations": ["ER", "ER"]}).to_csv(folder / "strains.csv", index=False)
     with pytest.raises(ScreenError, match=r"strains\.csv: has more than one row for a"):
         opened(folder)
-    pd.DataFrame({"orf": ["a"]}).to_csv(folder / "strains.csv", index=False)
-    with pytest.raises(ScreenError, match=r"strains\.csv: has no column strain, localisations, only orf"):
+    pd.DataFrame({"orf": ["a"], "gene": ["b"]}).to_csv(folder / "strains.csv", index=False)
+    with pytest.raises(ScreenError, match=r"strains\.csv: has no column strain, localisations, only orf, gene"):
         opened(folder)
     with pytest.raises(ScreenError, match=r"none: has no <plate>/<well>\.flex"):
         opened(folder / "none")

@@ -1,0 +1,124 @@
+"""A table of text as people save it: CSV in any common encoding and with any common separator, Excel, Parquet."""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from milcnn.screens.problems import ScreenError, first_few
+
+SEPARATORS = ",;\t|"
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+WHOLE_FLOAT32, WHOLE_FLOAT64 = 2**24, 2**53  # up to here each whole number has a float of its own
+
+
+def text_table(path: Path) -> pd.DataFrame:
+    """A table with text in every cell, '' where empty: plate 007 stays 007, and a compound may have the name NA.
+
+    Blanks around a cell, rows without a cell and columns without a name are left out. Of a workbook the first sheet
+    is read. Raises FileNotFoundError for a missing file, ScreenError for one that is not a table.
+    """
+    if not path.is_file():
+        what = "is a folder, not a table" if path.is_dir() else "no such table"
+        advice = "correct 'table' or 'platemap'; a relative path starts in the repository's folder"
+        raise FileNotFoundError(f"{path}: {what}; {advice}.")
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    if not content.strip():
+        raise not_a_table(path, "is empty")
+    if content.startswith(b"PAR1"):
+        table = pd.read_parquet(io.BytesIO(content))
+        columns = [table[name].to_numpy() for name in table]  # their cells keep their type, such as float32
+        return framed(path, [list(table), *zip(*columns, strict=True)])
+    if content.startswith((b"PK", b"\xd0\xcf\x11\xe0")):
+        return framed(path, sheet_rows(path, content))
+    return framed(path, csv_rows(path, decoded(path, content)))
+
+
+def not_a_table(path: Path, why: str) -> ScreenError:
+    return ScreenError([f"{path}: {why}; save the table as CSV (UTF-8), Excel (.xlsx) or Parquet."])
+
+
+def sheet_rows(path: Path, content: bytes) -> list[tuple]:
+    """The rows of the first sheet of an Excel workbook."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of styles and extensions
+            sheet = pd.read_excel(io.BytesIO(content), header=None, dtype=object, na_filter=False, engine="openpyxl")
+    except Exception as error:  # the libraries raise many kinds for a zip that is not a workbook
+        raise not_a_table(path, "is not a workbook of Excel 2007 or later") from error
+    return list(sheet.itertuples(index=False, name=None))
+
+
+def decoded(path: Path, content: bytes) -> str:
+    """The text of a file in UTF-8 or UTF-16; else it is read as Windows-1252, which contains Latin-1, with a word."""
+    marked = [encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)]
+    zeros = [
+        encoding for place, encoding in enumerate(("utf-16-be", "utf-16-le")) if content[place : place + 1] == b"\0"
+    ]
+    for encoding in marked or zeros or ["utf-8", "cp1252"]:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if re.search(r"[\x00-\x08\x0e-\x1f]", text):
+            break
+        if encoding == "cp1252":
+            print(f"{path}: is not in UTF-8; it is read as Windows-1252. Check letters such as µ and é.")
+        return text
+    raise not_a_table(path, "is not text in UTF-8, UTF-16 or Windows-1252")
+
+
+def csv_rows(path: Path, text: str) -> list[list[str]]:
+    """The rows of a CSV table. A first line ``sep=;`` tells the separator, else the one that makes most columns."""
+    if text.lstrip()[:1] in ("<", "{", "["):
+        raise not_a_table(path, "is a web page, XML or JSON, not a table")
+    told = re.match(r'\s*"?sep=(.)"?[;,\s]*?[\r\n]+', text, re.IGNORECASE)
+    text = text[told.end() :] if told else text
+    header = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
+    separator = (
+        told[1] if told else max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise not_a_table(path, f"has a cell in line {reader.line_num} whose quotes do not match") from error
+
+
+def framed(path: Path, rows: Iterable[Iterable]) -> pd.DataFrame:
+    """``rows`` as a table, the first as header. Raises ScreenError if cells have no column, or if a name repeats."""
+    texts = [(number, list(map(cell_text, row))) for number, row in enumerate(rows, 1)]
+    (_, header), *body = [(number, row) for number, row in texts if any(row)] or [(1, [])]
+    if sum(map(bool, header)) < 2:
+        raise not_a_table(path, "has fewer than two columns with a name, separated by comma, semicolon or tab")
+    if repeated := sorted(name for name, count in Counter(filter(None, header)).items() if count > 1):
+        raise ScreenError([f"{path}: has more than one column {', '.join(repeated)}; keep one of each name."])
+    if longer := [f"row {number}" for number, row in body if any(row[len(header) :])]:
+        advice = "give the column a name, or put a cell that holds the separator in quotes"
+        raise ScreenError([f"{path}: has more cells than names of columns in {first_few(longer)}; {advice}."])
+    if not body:
+        raise ScreenError([f"{path}: has a header but no rows; add one row for each field or well."])
+    cells = [(row + [""] * len(header))[: len(header)] for _, row in body]  # Excel leaves out empty cells at the end
+    table = pd.DataFrame(cells, columns=header, dtype=object)
+    return table.loc[:, [bool(name) for name in header]]
+
+
+def cell_text(cell: object) -> str:
+    """A cell as text. A whole number keeps all its digits, also as a float; '' for a missing value."""
+    if isinstance(cell, str):
+        return cell.strip()
+    if pd.isna(cell):
+        return ""
+    limit = WHOLE_FLOAT32 if isinstance(cell, np.float32) else WHOLE_FLOAT64
+    if isinstance(cell, (float, np.floating)) and cell.is_integer() and abs(cell) < limit:
+        return str(int(cell))
+    return str(cell)
