@@ -48,4 +48,4 @@ def read_table(path: Path, hint: str = "run the stage that makes it") -> pd.Data
 
 def write_json(content: object, path: Path) -> None:
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

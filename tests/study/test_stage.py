@@ -106,7 +106,7 @@ def test_the_name_of_a_study_is_plain(root, name):
 
 @pytest.mark.parametrize(
     ("seed", "message"),
-    [(13, "two problems:\n- one\n- two"), (14, "KeyError in cell 4: 'wells'")],
+    [(13, "two problems:\n- one\n- two"), (14, "KeyError in cell 5: 'wells'")],
 )
 def test_a_failing_notebook_leaves_no_result_and_says_why(root, seed, message):
     old = root / "reports/executed/small/09_try.ipynb"
