@@ -1,7 +1,7 @@
 """Make grey values comparable: correct the uneven illumination and the scale of each plate.
 
 Both are estimated from a sample of the plate's fields. Both are linear in the grey value, so a channel of a plate
-becomes ``(raw / illumination) · gain + offset``.
+becomes ``((raw − zero) / illumination + zero) · gain + offset``, see ``no_light`` for ``zero``.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ class Correction:
     """The correction of one plate; None means no such correction."""
 
     illumination: np.ndarray | None = None  # (C, H, W) float32 with mean 1 in each channel
+    zero: float = 0.0  # grey value of no light
     gain: np.ndarray | None = None  # (C,) float32
     offset: np.ndarray | None = None
 
@@ -29,11 +30,22 @@ class Correction:
         """``field`` (C, H, W) corrected, not rounded: float32, or float64 if the raw dtype has more than 16 bits."""
         values: np.ndarray = field.astype(np.float32 if field.dtype.itemsize <= 2 else np.float64)
         if self.illumination is not None:
+            values -= self.zero
             values /= self.illumination
+            values += self.zero
         if self.gain is not None and self.offset is not None:
             values *= self.gain[:, None, None]
             values += self.offset[:, None, None]
         return values
+
+
+def no_light(dtype: np.dtype, lowest: float) -> float:
+    """The grey value of no light in a plate whose lowest value is ``lowest``: 0, or −32,768 in some files of int16.
+
+    Olympus Scan^R writes unsigned counts less 32,768 as int16. Ordinary signed data, from which a background was
+    subtracted, are never below −16,384.
+    """
+    return -(2.0**15) if dtype == np.int16 and lowest < -(2**14) else 0.0
 
 
 def block_mean(field: np.ndarray, side: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def finished(folder: Path, plate: str, fingerprint: str, with_truth: bool) -> di
     kinds = ["plates", "truth"] if with_truth else ["plates"]
     if not all(file.exists() for file in (path, *(array_path(folder, kind, plate) for kind in kinds))):
         return None
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     return record if record["fingerprint"] == fingerprint else None
 
 
@@ -72,7 +72,7 @@ def write_plate(
     """
     plate = str(rows[PLATE].iloc[0])
     first = read_raw(screen, rows.iloc[0])
-    correction, thresholds = preprocessing.plate_statistics(screen, rows, settings, first)
+    correction, thresholds, full = preprocessing.plate_statistics(screen, rows, settings, first)
     example, _ = stored(cropped(first, settings), correction, settings.downscale)
     examples = {"plates": example}
     if screen.truth is not None:
@@ -88,7 +88,7 @@ def write_plate(
             raw = cropped(read_raw(screen, row, first), settings)
             pixels, clipped = stored(raw, correction, settings.downscale)
             write["plates"](row["index"], pixels)
-            measures = quality.measure_quality(raw, thresholds, screen.channels, settings.saturated_at)
+            measures = quality.measure_quality(raw, thresholds, screen.channels, full)
             entry = {"quality": measures | {"Quality_Clipped": clipped}} | channel_sums(pixels)
             if screen.truth is not None:
                 labels = prepared_truth(screen.truth(row), settings, examples["truth"].dtype)

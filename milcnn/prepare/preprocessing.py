@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from milcnn.columns import FIELD_KEY, PLATE
 from milcnn.prepare import illumination
 from milcnn.prepare.illumination import Correction, Illumination, block_mean, pixel_grid
-from milcnn.prepare.quality import foreground_thresholds
+from milcnn.prepare.quality import foreground_thresholds, peaks, saturation
 from milcnn.roles import is_control
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
@@ -32,7 +32,7 @@ class PrepareSettings(Settings):
     sampled: int = Field(default=64, ge=1)  # fields per plate, at most, for each of the two estimates
     crop: list[Annotated[int, Field(gt=0)]] = Field(default=[])  # px, height and width of the centre; empty keeps all
     downscale: int = Field(default=1, ge=1, le=16)  # blocks of this side, in px, become one pixel
-    saturated_at: int = Field(default=0, ge=0)  # grey value of a saturated camera; 0 is the largest of the dtype
+    saturated_at: int = 0  # grey value of a saturated camera; 0: found from the pixels of each plate
     workers: int = Field(default=0, ge=0)  # fields read at once; 0 is one per core
 
     @model_validator(mode="after")
@@ -85,38 +85,61 @@ def read_raw(screen: Screen, row: pd.Series, like: np.ndarray | None = None) -> 
 
 def plate_statistics(
     screen: Screen, rows: pd.DataFrame, settings: PrepareSettings, first: np.ndarray
-) -> tuple[Correction, np.ndarray]:
-    """Correction and foreground thresholds (C,) of a plate, from a sample of its fields that are like ``first``."""
+) -> tuple[Correction, np.ndarray, np.ndarray]:
+    """Correction, foreground thresholds (C,) and the grey values of saturation (C,) of a plate.
+
+    They come from a sample of its fields, which must be like ``first``.
+    """
     height, width = cropped(first, settings).shape[1:]
 
-    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    def look(row: pd.Series) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]:
         field = cropped(read_raw(screen, row, first), settings)
         side = max(1, min(height, width) // illumination.GRID)
         # a reduced field of 1024 px has 1/64 of its pixels, so the sample fits in memory
         reduced = block_mean(field, side) if settings.illumination != "none" else None
-        return reduced, pixel_grid(field).copy(), foreground_thresholds(pixel_grid(field))
+        grid = pixel_grid(field).copy()
+        return reduced, grid, foreground_thresholds(grid), peaks(field)
 
     def sample(rows: pd.DataFrame) -> Iterator[tuple]:
         evenly_spaced = np.linspace(0, len(rows) - 1, min(settings.sampled, len(rows))).round().astype(int)
         return zip(*parallel(look, rows.iloc[np.unique(evenly_spaced)], settings.workers), strict=True)
 
-    reduced, grids, thresholds = sample(rows)
+    reduced, grids, thresholds, found = sample(rows)
+    zero = illumination.no_light(first.dtype, min(grid.min() for grid in grids))
     light = gain = offset = None
     if settings.illumination != "none":
-        if len(rows) < FEWEST:
-            few = f"plate {rows[PLATE].iloc[0]}: {len(rows)} fields are too few to separate uneven light from cells"
-            raise ValueError(f"{few}; illumination needs {FEWEST}, else set illumination to none.")
-        average, smoothing = settings.illumination, settings.smoothing
-        light = illumination.illumination_function(np.stack(reduced), average, smoothing, (height, width))
+        light = plate_light(rows, screen.channels, np.stack(reduced) - zero, settings, (height, width))
     if settings.scaling != "none":
         controls = rows[is_control(rows)]
         if settings.scaling == "control" and 0 < len(controls) < len(rows):
-            _, grids, _ = sample(controls)
-        even = Correction(None if light is None else pixel_grid(light))
+            _, grids, _, _ = sample(controls)
+        even = Correction(None if light is None else pixel_grid(light), zero)
         pixels = [even.apply(grid).reshape(len(grid), -1) for grid in grids]
         gain, offset = illumination.plate_scale(np.concatenate(pixels, axis=1))
+    full = saturation(np.stack(found), first.dtype, zero)
+    if settings.saturated_at:
+        full = np.full(len(first), float(settings.saturated_at))
     # the median: one glowing field does not make the others empty
-    return Correction(light, gain, offset), np.median(thresholds, axis=0)
+    return Correction(light, zero, gain, offset), np.median(thresholds, axis=0), full
+
+
+def plate_light(
+    rows: pd.DataFrame, channels: list[str], reduced: np.ndarray, settings: PrepareSettings, shape: tuple[int, int]
+) -> np.ndarray:
+    """The uneven illumination (C, H, W) of a plate, from its ``reduced`` fields (N, C, h, w) in which 0 is no light.
+
+    Raises ValueError for too few fields, and for a channel that is mostly below 0.
+    """
+    plate = f"plate {rows[PLATE].iloc[0]}"
+    if len(rows) < FEWEST:
+        few = f"{len(rows)} fields are too few to separate uneven light from cells"
+        raise ValueError(f"{plate}: {few}; illumination needs {FEWEST}, else set illumination to none.")
+    for channel, values in zip(channels, reduced.swapaxes(0, 1), strict=True):
+        if values.mean() + values.std() < 0:
+            what = f"channel {channel} is below 0 (mean {values.mean():.0f}), so its light is not known"
+            raise ValueError(f"{plate}: {what}; export the raw counts, or set illumination to none.")
+    average: Literal["mean", "median"] = "median" if settings.illumination == "median" else "mean"
+    return illumination.illumination_function(reduced, average, settings.smoothing, shape)
 
 
 def stored(raw: np.ndarray, correction: Correction, downscale: int) -> tuple[np.ndarray, float]:

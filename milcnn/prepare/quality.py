@@ -4,7 +4,7 @@ The measures follow Bray et al. 2012, doi 10.1177/1087057111420292, and CellProf
 Columns of ``fields.csv``, where ``<c>`` is a channel:
 
 - ``Quality_Focus_<c>``: slope of the log power spectrum, see ``power_slope``. Lower is more blurred.
-- ``Quality_Saturation_<c>``: share of pixels at the largest value of the dtype, or at ``saturated_at``.
+- ``Quality_Saturation_<c>``: share of pixels at the grey value of a saturated camera, see ``saturation``.
 - ``Quality_Foreground_<c>``: share of pixels above the median ``foreground_thresholds`` of a sample of the plate.
 - ``Quality_Clipped``: share of stored pixels, over all channels, that the correction moved out of the dtype's range.
 - ``Flag_blurred``, ``Flag_saturated``, ``Flag_empty``: True if any channel has the defect, see ``flags``.
@@ -21,6 +21,7 @@ from milcnn.columns import PLATE, of_channels
 from milcnn.settings import Settings
 
 MEASURES = ["Focus", "Saturation", "Foreground"]  # of each channel, in the order of the table
+BELOW = 16  # grey values below a peak that its pixels are compared with
 BLOCK = 64  # rows of a field at once, so that they fit in the cache of a core
 
 
@@ -63,18 +64,52 @@ def foreground_thresholds(grid: np.ndarray) -> np.ndarray:
     return np.array([threshold_li(values) if np.ptp(values) > 0 else values.flat[0] for values in grid])
 
 
+def peaks(field: np.ndarray) -> np.ndarray:
+    """The largest value of each channel of a field (C, H, W), the number of pixels at it and just below it, (C, 3)."""
+    found = []
+    for image in field:
+        top = float(image.max())
+        near = image[image >= top - BELOW]
+        found.append((top, np.count_nonzero(near == top), np.count_nonzero(near < top)))
+    return np.array(found)
+
+
+def saturation(found: np.ndarray, dtype: np.dtype, zero: float) -> np.ndarray:
+    """The grey value of a saturated camera in each channel of a plate, (C,); infinite for float.
+
+    ``found`` (N, C, 3) are the ``peaks`` of N fields. It is the largest of the dtype, or what a camera of fewer bits
+    gives: the largest value of all, counted from ``zero``, if it is one of ``all_ones``, and if at least 10 pixels have
+    it, more than the values just below.
+    """
+    if dtype.kind not in "ui":
+        return np.full(found.shape[1], np.inf)
+    full = np.full(found.shape[1], float(np.iinfo(dtype).max))
+    for channel, own in enumerate(found.transpose(1, 0, 2)):
+        top = own[:, 0].max()
+        _, at_top, below = own[own[:, 0] == top].sum(axis=0)
+        if at_top >= 10 and at_top > below and all_ones(int(top - zero)):
+            full[channel] = top
+    return full
+
+
+def all_ones(value: int) -> bool:
+    """True for 2^k − 1 of 8 bits or more, as 4,095, also if it is shifted to fill 16 bits, as 65,520."""
+    bits = f"{max(value, 0):b}"
+    ones = bits.rstrip("0") if len(bits) == 16 else bits
+    return len(ones) >= 8 and "0" not in ones
+
+
 def measure_quality(
-    field: np.ndarray, thresholds: np.ndarray, channels: list[str], saturated_at: float
+    field: np.ndarray, thresholds: np.ndarray, channels: list[str], full: np.ndarray
 ) -> dict[str, float | None]:
     """Focus, saturation and foreground of a raw field (C, H, W), by column.
 
-    ``saturated_at`` is the grey value of a saturated camera; 0 is the largest of an integer dtype, none of a float one.
+    ``thresholds`` and ``full``, the grey value of a saturated camera, are those of each channel of the plate, (C,).
     """
-    full = saturated_at or (np.iinfo(field.dtype).max if field.dtype.kind in "ui" else np.inf)
     row: dict[str, float | None] = {}
-    for name, image, threshold in zip(channels, field, thresholds, strict=True):
+    for name, image, threshold, top in zip(channels, field, thresholds, full, strict=True):
         row[f"Quality_Focus_{name}"] = power_slope(image)
-        row[f"Quality_Saturation_{name}"] = np.count_nonzero(image >= full) / image.size
+        row[f"Quality_Saturation_{name}"] = np.count_nonzero(image >= top) / image.size
         row[f"Quality_Foreground_{name}"] = np.count_nonzero(image > threshold) / image.size
     return row
 

@@ -342,12 +342,12 @@ def test_a_twelve_bit_camera_saturates_at_4095(tmp_path):
         return np.minimum(pixels_of(row) * 5.0, 4095).astype(np.uint16)
 
     screen = screen_of(field_table(1), read)
-    plain = prepare(screen, "mine", tmp_path / "a").fields["Quality_Saturation_DNA"]
-    bounded = prepare(screen, "mine", tmp_path / "b", PrepareSettings(saturated_at=4095))
-    assert plain.max() == 0
-    assert bounded.fields["Quality_Saturation_DNA"][0] == pytest.approx(
-        (read(screen.fields.iloc[0])[0] == 4095).mean(), rel=1e-5
-    )
+    for found_or_told, limit in ((0, 4095), (4095, 4095), (3000, 3000)):
+        share = (read(screen.fields.iloc[0])[0] >= limit).mean()
+        ready = prepare(screen, "mine", tmp_path / str(found_or_told), PrepareSettings(saturated_at=found_or_told))
+        assert ready.fields["Quality_Saturation_DNA"][0] == pytest.approx(share, rel=1e-5)
+    plain = prepare(screen_of(field_table(1), lambda row: read(row) - np.uint16(1)), "mine", tmp_path / "plain").fields
+    assert plain["Quality_Saturation_DNA"].max() == 0  # 4094 is no limit of a camera
 
 
 # nothing is lost
