@@ -33,12 +33,23 @@ def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = 
         return [f"table: has no column {', '.join(missing)}; add it."]
     if fields.empty:
         return ["table: has no rows; add one row for each field."]
-    problems = [*repeated_fields(fields), *repeated_files(fields), *plate_names(fields), *split_names(fields)]
-    return [*problems, *class_problems(fields, classes, multilabel)]
+    problems = [*empty_names(fields), *repeated_fields(fields), *repeated_files(fields)]
+    return [*problems, *plate_names(fields), *split_names(fields), *class_problems(fields, classes, multilabel)]
+
+
+def empty_names(fields: pd.DataFrame) -> Iterator[Problem]:
+    for column in FIELD_KEY:
+        for key in fields.loc[no_name(fields[column]), FIELD_KEY].drop_duplicates().itertuples(index=False):
+            yield Problem(f"{column} is empty", "fill it in, or delete the row", field_name(*key))
+
+
+def no_name(names: pd.Series) -> pd.Series:
+    return names.isna() | (names.astype(str).str.strip() == "")
 
 
 def repeated_fields(fields: pd.DataFrame) -> Iterator[Problem]:
-    counts = fields.groupby(FIELD_KEY, sort=False, dropna=False).size()
+    named = ~fields[FIELD_KEY].apply(no_name).any(axis=1)
+    counts = fields[named].groupby(FIELD_KEY, sort=False).size()
     for key, count in counts[counts > 1].items():
         yield Problem("more than one row in the table", "keep one", field_name(*key), f"{count} rows")
 
@@ -52,15 +63,15 @@ def repeated_files(fields: pd.DataFrame) -> Iterator[Problem]:
         for _, rows in shared.groupby(plane, sort=False):
             keys = rows[FIELD_KEY].drop_duplicates()
             if len(keys) > 1:
-                names = first_few([field_name(*key) for key in keys.itertuples(index=False)])
+                names = first_few([field_name(*key) for key in keys.itertuples(index=False)], "; ")
                 what = f"one image in {column} of more than one field"
                 yield Problem(what, "correct the table", rows[column].iloc[0], names)
 
 
 def plate_names(fields: pd.DataFrame) -> Iterator[Problem]:
-    advice = 'it becomes the name of a file: do not leave it empty, and do not use / \\ : * ? " < > |'
-    for plate in fields[PLATE].unique():
-        if pd.isna(plate) or str(plate) in {"", ".", ".."} or set(str(plate)) & set('/\\:*?"<>|'):
+    advice = 'it becomes the name of a file: use none of / \\ : * ? " < > |'
+    for plate in fields.loc[~no_name(fields[PLATE]), PLATE].unique():
+        if str(plate) in {".", ".."} or set(str(plate)) & set('/\\:*?"<>|'):
             yield Problem("a name that cannot be used", advice, f"plate '{plate}'")
 
 

@@ -142,13 +142,18 @@ def refuse_series(table: pd.DataFrame, name: str) -> None:
 
 def refuse_unknown(table: pd.DataFrame, name: str) -> None:
     """Raise ScreenError if a required column is missing, or if a column name looks like a spelling mistake."""
-    problems = []
-    for column in METADATA:
-        near = [] if column in table else get_close_matches(column, set(table) - set(METADATA), 1, cutoff=0.9)
+    problems, missing = [], []
+    others = {column.casefold(): column for column in table if column not in METADATA}
+    for column in [column for column in METADATA if column not in table]:
+        near = get_close_matches(column.casefold(), others, 1, cutoff=0.9)
         if near:
-            problems.append(f"{name}: unknown column '{near[0]}'; if it is {column}, rename it or set 'columns'.")
-        elif column in [*FIELD_KEY, LABEL] and column not in table:
-            problems.append(f"{name}: has no column {column}, only {', '.join(table)}; add it or set 'columns'.")
+            advice = f"if it is {column}, rename it or set 'columns'"
+            problems.append(f"{name}: unknown column '{others[near[0]]}'; {advice}.")
+        elif column in [*FIELD_KEY, LABEL]:
+            missing.append(column)
+    if missing:
+        advice = "add it or set 'columns'"
+        problems.append(f"{name}: has no column {', '.join(missing)}, only {', '.join(table)}; {advice}.")
     if not image_columns(table):
         problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel>; add it to name the images.")
     if problems:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 SHOWN = 3  # examples of one kind
 KINDS = 8  # kinds in one message
+LONGEST = 400  # characters of a line
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,15 @@ class ScreenError(ValueError):
 
     def __init__(self, problems: Iterable[Problem | str]):
         self.problems = by_kind(problems)
-        count = f"{len(self.problems)} problems" if len(self.problems) > 1 else "one problem"
         more = [f"{len(self.problems) - KINDS} more kinds of problems"] if len(self.problems) > KINDS else []
-        super().__init__("\n- ".join([f"The screen has {count}:", *self.problems[:KINDS], *more]))
+        texts = ["\n".join(map(shortened, text.splitlines())) for text in self.problems[:KINDS]]
+        head = [f"The screen has {len(self.problems)} problems:"] if len(self.problems) > 1 else []
+        super().__init__("\n- ".join([*head, *texts, *more]))
+
+
+def shortened(line: str) -> str:
+    """A line without its middle where it is too long; its end says what to do."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 103]} … {line[-100:]}"
 
 
 def by_kind(problems: Iterable[Problem | str]) -> list[str]:
@@ -55,7 +62,7 @@ def kind_text(problems: list[Problem]) -> str:
     return "\n    ".join([f"{len(problems)} times: {first.what}; {first.advice}:", *places, *more])
 
 
-def first_few(names: Sequence[object]) -> str:
+def first_few(names: Sequence[object], mark: str = ", ") -> str:
     """The first three names and how many more there are: 'a, b and c', 'a, b, c and 4 more'."""
     shown = [*map(str, names[:SHOWN]), *([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+    return " and ".join([mark.join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
