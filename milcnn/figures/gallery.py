@@ -50,7 +50,7 @@ def add_scale_bar(ax: plt.Axes, shape: Sequence[int], pixel_size: float | None) 
     length, text = scale_bar(width, pixel_size)
     right, low = 0.95 * width, 0.95 * height
     ax.plot([right - length, right], [low, low], color="w", lw=1.5, solid_capstyle="butt")
-    ax.text(right - length / 2, low - 0.02 * height, text, color="w", fontsize=5, ha="center", va="bottom")
+    ax.text(right, low - 0.02 * height, text, color="w", fontsize=5, ha="right", va="bottom")  # stays inside
 
 
 def show_outlined(ax: plt.Axes, rgb: np.ndarray, masks: Mapping, pixel_size: float | None, title: str) -> None:

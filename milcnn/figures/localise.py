@@ -18,6 +18,7 @@ from milcnn.figures.style import OVERLAY, TRUTH, error_bars, panels
 
 FLOORS = ["random_map", "all_foreground", "otsu", "classical", "random_weights", "shuffled_labels"]
 UNET = "unet"
+CLOSE = 256  # px, the side of what the panel shows of a field: cells and what is in them can be seen
 FLOOR_COLOUR, UNET_COLOUR = "0.65", "#009E73"
 Maps = list[tuple[str, np.ndarray, float]]  # title, values (H, W), the value to show at full brightness
 
@@ -35,7 +36,7 @@ def show_localised(
     ``field`` (C, H, W); ``truth`` and ``mask`` (H, W) bool; ``pixel_size`` in µm, for the scale bar.
     """
     first, *middle, last = axes
-    show_field(first, field, "field, truth in blue")
+    show_field(first, field, "field, truth in blue" if truth.any() else "field")
     outline(first, truth, TRUTH)
     add_scale_bar(first, field.shape[1:], pixel_size)
     for ax, (title, values, high) in zip(middle, maps, strict=True):
@@ -75,12 +76,23 @@ def localisation_panel(
     truth: np.ndarray,
     pixel_size: float | None = None,
 ) -> plt.Figure:
-    """One field as ``show_localised`` draws it, with the maps (K, H, W) of all ``classes`` and with ``maps``."""
-    shown: Maps = [(f"p of {name}", values, 1) for name, values in zip(classes, class_maps, strict=True)]
-    shown += [(title, values, np.quantile(values, 0.998)) for title, values in maps.items()]
-    fig, axes = panels(len(shown) + 2, 6, 6.9, 1.3)
-    show_localised(axes.flat[: len(shown) + 2], field, truth, mask, shown, pixel_size)
+    """One field as ``show_localised`` draws it, with the maps (K, H, W) of all ``classes`` and with ``maps``.
+
+    Of a field larger than ``CLOSE`` px only its middle is shown, and up to six panels are drawn larger.
+    """
+    shown: Maps = [(f"p of {name}", middle(values), 1) for name, values in zip(classes, class_maps, strict=True)]
+    shown += [(title, middle(values), np.quantile(values, 0.998)) for title, values in maps.items()]
+    number = len(shown) + 2
+    columns, height = (6, 1.3) if number > 6 else (3, 2.4)
+    fig, axes = panels(number, columns, 6.9, height)
+    show_localised(axes.flat[:number], middle(field), middle(truth), middle(mask), shown, pixel_size)
     return fig
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """The middle of ``image`` (…, H, W), at most ``CLOSE`` px high and wide."""
+    rows, columns = (slice(max(0, (side - CLOSE) // 2), (side + CLOSE) // 2) for side in image.shape[-2:])
+    return image[..., rows, columns]
 
 
 def floors_and_unet(table: pd.DataFrame, metrics: Sequence[str], width: float = 6.9) -> plt.Figure:

@@ -7,6 +7,7 @@ import pytest
 
 from milcnn.figures.compare import confusion, error_curves
 from milcnn.figures.labels import label
+from milcnn.figures.localise import localisation_panel
 from milcnn.figures.style import save_figure
 from milcnn.figures.training import pooling_curves
 from milcnn.network.pooling import POOLINGS
@@ -67,3 +68,17 @@ def test_a_figure_is_saved_with_the_same_bytes_twice(tmp_path):
 
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     assert len(list((tmp_path / "a").iterdir())) == 2  # no temporary files
+
+
+def test_the_panel_shows_the_middle_of_a_large_field_and_speaks_of_truth_only_where_there_is_some():
+    rows, columns = np.mgrid[:300, :257]
+    place = (1000 * rows + columns).astype(float)  # a pixel's value says where it is
+    mask, truth = np.zeros((2, 300, 257), bool)
+    figure = localisation_panel(place[None], place[None], ["a"], {"sharp map": place}, mask, truth)
+    field, p, sharp, last = figure.axes[:4]
+    assert [ax.get_title() for ax in (field, p, sharp, last)] == ["field", "p of a", "sharp map", "mask"]
+    for ax in (p, sharp):
+        assert np.array_equal(ax.images[0].get_array(), place[22:278, 0:256])
+    small = localisation_panel(place[None, :9, :9], place[None, :9, :9], ["a"], {}, mask[:9, :9], ~mask[:9, :9])
+    assert small.axes[0].get_title() == "field, truth in blue"
+    assert np.array_equal(small.axes[1].images[0].get_array(), place[:9, :9])
