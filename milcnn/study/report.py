@@ -1,19 +1,19 @@
 """The report (one HTML page) and the numbers of README.md and docs/results.md: all from summary.csv."""
 
 import base64
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
-import yaml
+from PIL import Image
 
 from milcnn.evaluate.runs import SUMMARY, merged_summary
 from milcnn.figures.labels import label
 from milcnn.files import read_table, write_table, written_whole
 from milcnn.paths import ROOT
+from milcnn.study.parameters import StageError, listed_studies
 
 Metric = tuple[str, str]  # metric and level of a row of the summary
 # a reader's question, and the metrics that answer it, with their titles: the tables of a study
@@ -60,6 +60,13 @@ SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
     "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
     "classes differ in the number of cells and in how much of a field is black, so any method separates them."
+}
+# a picture of the last run, in reports/, and its copy in docs/
+PICTURES = {
+    "figures/digits/1_error_by_fraction.png": "figure_1.png",
+    "galleries/simulated/dose/dose_response.png": "figure_2.png",
+    "galleries/bbbc016/localisation_panel.png": "puncta_maps.png",
+    "galleries/bbbc016/cells.png": "puncta_cells.png",
 }
 MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 RESULTS = """# Results
@@ -180,8 +187,10 @@ def between_marks(text: str, numbers: str) -> str:
 
 def report() -> None:
     """Merge the scores of this run's studies into summary.csv, and write the page from it."""
-    studies = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["studies"]
+    studies = listed_studies()
     tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).rglob("*scores.csv")]
+    if not tables:
+        raise StageError(f"report: no scores of {', '.join(studies)} in {REPORTS / 'tables'}; run 'dvc repro' first.")
     old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
     summary = merged_summary(old, pd.concat(tables))
     write_table(summary, SUMMARY_TABLE)
@@ -190,7 +199,7 @@ def report() -> None:
 
 
 def readme() -> None:
-    """Bring README.md, its two figures and docs/results.md up to the last run."""
+    """Bring README.md, docs/results.md and the pictures of docs/ up to the last run; others stay as they are."""
     summary = read_table(SUMMARY_TABLE)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pages = {
@@ -200,8 +209,8 @@ def readme() -> None:
     for name, page in pages.items():
         with written_whole(ROOT / name) as temporary:
             temporary.write_text(page, encoding="utf-8")
-    for number, name in enumerate(
-        ["figures/digits/1_error_by_fraction.png", "galleries/simulated/dose/dose_response.png"], 1
-    ):
-        with written_whole(ROOT / "docs" / f"figure_{number}.png") as temporary:
-            shutil.copyfile(REPORTS / name, temporary)
+    for name, copy in PICTURES.items():
+        if (REPORTS / name).exists():
+            with written_whole(ROOT / "docs" / copy) as temporary, Image.open(REPORTS / name) as picture:
+                picture.thumbnail((1200, 1200))  # px: a page shows 900
+                picture.convert("RGB").save(temporary, optimize=True)
