@@ -108,7 +108,7 @@ def lettered(numbers: pd.Series, known: set[str], name: str) -> pd.Series:
     for size, columns in SIZES.items():
         if wells.between(1, size).all():
             way = tuple(in_letters(*divmod(well - 1, columns)) for well in wells)
-            ways[way] = (len(known & set(way)), size)
+            ways.setdefault(way, (len(known & set(way)), size))
     best = max((count for count, _ in ways.values()), default=0)
     fitting = [(way, size) for way, (count, size) in ways.items() if count == best]
     if len(fitting) != 1:

@@ -31,31 +31,32 @@ def text_table(path: Path) -> pd.DataFrame:
         advice = "correct 'table' or 'platemap'; a relative path starts in the repository's folder"
         raise FileNotFoundError(f"{path}: {what}; {advice}.")
     content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
+    try:
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        rows = binary_rows(content)
+    except Exception as error:  # the libraries raise many kinds for a broken file
+        why = "is neither a whole CSV or Parquet file nor a workbook of Excel 2007 or later"
+        raise not_a_table(path, why) from error
     if not content.strip():
         raise not_a_table(path, "is empty")
-    if content.startswith(b"PAR1"):
-        table = pd.read_parquet(io.BytesIO(content))
-        columns = [table[name].to_numpy() for name in table]  # their cells keep their type, such as float32
-        return framed(path, [list(table), *zip(*columns, strict=True)])
-    if content.startswith((b"PK", b"\xd0\xcf\x11\xe0")):
-        return framed(path, sheet_rows(path, content))
-    return framed(path, csv_rows(path, decoded(path, content)))
+    return framed(path, csv_rows(path, decoded(path, content)) if rows is None else rows)
 
 
 def not_a_table(path: Path, why: str) -> ScreenError:
     return ScreenError([f"{path}: {why}; save the table as CSV (UTF-8), Excel (.xlsx) or Parquet."])
 
 
-def sheet_rows(path: Path, content: bytes) -> list[tuple]:
-    """The rows of the first sheet of an Excel workbook."""
-    try:
+def binary_rows(content: bytes) -> list | None:
+    """The rows of a Parquet file, or of the first sheet of a workbook; None if the first bytes are of neither."""
+    if content.startswith(b"PAR1"):
+        table = pd.read_parquet(io.BytesIO(content))
+        columns = [table[name].to_numpy() for name in table]  # their cells keep their type, such as float32
+        return [list(table), *zip(*columns, strict=True)]
+    if content.startswith((b"PK", b"\xd0\xcf\x11\xe0")):  # a zip, as .xlsx and .ods are; an .xls
         with warnings.catch_warnings(action="ignore"):  # of styles and extensions
             sheet = pd.read_excel(io.BytesIO(content), header=None, dtype=object, na_filter=False, engine="openpyxl")
-    except Exception as error:  # the libraries raise many kinds for a zip that is not a workbook
-        raise not_a_table(path, "is not a workbook of Excel 2007 or later") from error
-    return list(sheet.itertuples(index=False, name=None))
+        return list(sheet.itertuples(index=False, name=None))
+    return None
 
 
 def decoded(path: Path, content: bytes) -> str:

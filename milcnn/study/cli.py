@@ -15,9 +15,9 @@ def parser() -> argparse.ArgumentParser:
 
     new = commands.add_parser("new", help="set up a study of your own screen from its table")
     new.add_argument("study", metavar="NAME", help="letters, digits, - and _")
-    new.add_argument("--table", required=True, help="CSV or Parquet, one row a field")
+    new.add_argument("--table", required=True, help="CSV, Excel or Parquet, one row a field")
     new.add_argument("--images", default="", help="folder that the table's paths start from; else the table's own")
-    new.add_argument("--platemap", default="", help="CSV or Parquet: compound, concentration and label by well")
+    new.add_argument("--platemap", default="", help="such a table: compound, concentration and label by well")
 
     commands.add_parser("example", help="download the plate of docs/own-screen.md to data/raw/bbbc016")
     run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")

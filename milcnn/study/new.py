@@ -14,10 +14,10 @@ from milcnn.prepare.preprocessing import FEWEST
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.roles import is_control
 from milcnn.screens.channels import first_header
-from milcnn.screens.checks import table_problems
+from milcnn.screens.checks import file_problems, table_problems
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.screen import Screen, ScreenError
-from milcnn.study.parameters import StageError, check_name
+from milcnn.study.parameters import StageError, check_name, listed_studies
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600
@@ -34,13 +34,14 @@ def new_study(study: str, table: str, images: str, platemap: str) -> None:
     path = ROOT / "params" / f"{study}.yaml"
     if path.exists():
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
+    listed_studies()  # params.yaml must be able to take one more
     files = {"table": from_root(table), "images": from_root(images), "platemap": from_root(platemap)}
     screen = manifest_screen(ManifestSettings.model_validate(files))
     if problems := [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]:
         raise ScreenError(problems)
     header = first_header([name for column in screen.fields.filter(like="Path_") for name in screen.fields[column]])
     if header is None:
-        raise ScreenError([f"{files['table']}: none of its first ten images can be read; correct 'images'."])
+        raise ScreenError(file_problems(screen.fields.head(10), screen.channels, screen.planes))
     height, width, dtype = header.planes[0]
     print(summary(study, screen, f"{height} × {width} px, {dtype}"))
     sections = study_sections(screen, {key: name for key, name in files.items() if name}, min(height, width))
@@ -62,6 +63,7 @@ def summary(study: str, screen: Screen, size: str) -> str:
     """What the table holds, in a few lines."""
     fields = screen.fields
     wells = len(fields[[PLATE, WELL]].drop_duplicates())
+    labels = fields[LABEL].replace("", "none").value_counts()
     pixel = f", {screen.pixel_size:g} µm a pixel" if screen.pixel_size else ""
     controls = fields[is_control(fields)]
     names = sorted(set(controls[COMPOUND if COMPOUND in controls else LABEL]))
@@ -69,7 +71,7 @@ def summary(study: str, screen: Screen, size: str) -> str:
         [
             f"{study}: {fields[PLATE].nunique()} plates, {wells} wells, {len(fields)} fields of {size}{pixel}",
             f"channels: {', '.join(screen.channels)}",
-            "labels: " + ", ".join(f"{label} ({count})" for label, count in fields[LABEL].value_counts().items()),
+            "labels: " + ", ".join(f"{label} ({count})" for label, count in labels.items()),
             f"negative controls: {', '.join(names)} ({len(controls)} fields)"
             if len(controls)
             else "negative controls: none",
@@ -81,15 +83,14 @@ def fitting_split(screen: Screen) -> Line:
     """By plate (of three or more), by well or by field: the first in which every class has its part."""
     kinds = ["plate", "well", "field"] if screen.fields[PLATE].nunique() >= 3 else ["well", "field"]
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
-    for kind, folds, share in product(kinds, (5, 4, 3, 2), (0.2, 0.34, 0.5)):
+    for kind, folds in product(kinds, (5, 4, 3, 2)):
         try:
-            split_screen(screen, SplitSettings.model_validate({"kind": kind, "folds": folds, "validation": share}))
+            split_screen(screen, SplitSettings.model_validate({"kind": kind, "folds": folds}))
         except SplitError as error:
             last = error
             continue
         reason = reasons.get(kind, "too few wells a class: fields of one well are trained and tested on")
-        few = "" if share == 0.2 else f", validation: {share}"
-        return "split", f"{{kind: {kind}, folds: {folds}{few}}}", f"{reason}; one of {folds} parts tests"
+        return "split", f"{{kind: {kind}, folds: {folds}}}", f"{reason}; one of {folds} parts tests"
     raise last
 
 

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from skimage.io import imsave
 
-from milcnn.screens.names import well_name
+from milcnn.screens.manifest import path_of_url
 from milcnn.screens.problems import ScreenError
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.settings import SettingsError
@@ -100,6 +100,73 @@ def test_tables_of_cellprofiler(folder, lead):
         table[f"{lead}FileName_Illum{channel}"] = "illumination.npy"
         table[f"{lead}PathName_Illum{channel}"] = "/home/me/illum"
     assert_is_the_screen(opened(folder, table, strip="/home/me/screen/images"))
+
+
+@pytest.mark.parametrize("start", ["file:", "file://", "file://localhost", "FILE:"])
+def test_urls_of_cellprofiler(folder, start):
+    (folder / "images").rename(folder / "my images")
+    url = f"{start}{folder.as_posix()}/my%20images/"
+    table = {
+        **OURS,
+        **{f"Image_URL_{channel}": [url + name for name in names(".tif", channel)] for channel in CHANNELS},
+    }
+    assert_is_the_screen(opened(folder, table, images=str(folder / "my images")))
+
+
+def test_urls_of_windows():
+    assert path_of_url("file:///C:/my%20screen/a%23.tif") == "C:/my screen/a#.tif"
+    assert path_of_url("file://server/share/a.tif") == "//server/share/a.tif"
+    assert path_of_url("a%20b.tif") == "a%20b.tif"  # a path may have a percent sign
+
+
+def test_images_of_a_bucket_are_refused(folder):
+    table = {**OURS, "FileName_OrigDNA": names(".tif"), "PathName_OrigDNA": "s3://cellpainting-gallery/images"}
+    with pytest.raises(ScreenError, match="an image that is not on this computer; download it, and set 'images'"):
+        opened(folder, table, channels=["OrigDNA"]).check()
+
+
+def test_outlines_are_left_out_with_a_word_and_other_channels_may_lie_anywhere(folder, capsys):
+    table = {
+        **OURS,
+        **PATHS,
+        "FileName_CellOutlines": "o.png",
+        "PathName_CellOutlines": "/out",
+        "Path_Mask": "/out/m.tif",
+    }
+    assert_is_the_screen(opened(folder, table, channels=CHANNELS))
+    assert "CellOutlines are left out" in capsys.readouterr().out
+
+
+def test_files_of_several_series_are_refused(folder):
+    table = {**OURS, "FileName_DAPI": names(".tif"), "Series_DAPI": [0, 1, 2, 3]}
+    with pytest.raises(
+        ScreenError, match="Series_DAPI is 1, 2 and 3: files of several series; save each field as a file"
+    ):
+        opened(folder, table, channels=["DAPI"])
+
+
+def test_a_label_with_a_bar_is_one_class_unless_the_study_is_multilabel(folder):
+    labels = {**KEY, "Metadata_Label": ["a|b", "a|b", "a", "b"], **PATHS}
+    assert opened(folder, labels).classes == ["a", "a|b", "b"]
+    assert opened(folder, labels, multilabel=True).classes == ["a", "b"]
+
+
+@pytest.mark.parametrize("written", [["0,3", "1,25", "", "10"], ["0.3", "1.25", "", "10"]])
+def test_concentrations_with_a_decimal_comma(folder, written):
+    fields = opened(folder, {**OURS, "Metadata_Concentration": written, **PATHS}).fields
+    np.testing.assert_array_equal(fields["Metadata_Concentration"], [0.3, 1.25, np.nan, 10])
+
+
+def test_a_comma_that_may_mean_thousands_is_refused(folder):
+    with pytest.raises(ScreenError, match="Metadata_Concentration is not a number in 4 rows, as '1,000'"):
+        opened(folder, {**OURS, "Metadata_Concentration": "1,000", **PATHS})
+
+
+@pytest.mark.parametrize("column", ["Plate", "Compound"])
+def test_names_that_differ_in_case_alone_are_refused_before_a_split(folder, column):
+    table = {**OURS, f"Metadata_{column}": ["Taxol", "taxol", "Taxol ", "Taxol"], **PATHS}
+    with pytest.raises(ScreenError, match=f"Metadata_{column} 'Taxol' and 'taxol': differ only in case or blanks"):
+        opened(folder, table)
 
 
 def test_paths_of_windows(folder):
@@ -215,10 +282,3 @@ def test_a_concentration_that_is_not_a_number_is_named(folder):
 def test_a_missing_table_is_named():
     with pytest.raises(FileNotFoundError, match=r"none\.csv: no such table; correct 'table'"):
         open_screen("manifest", table="none.csv")
-
-
-@pytest.mark.parametrize(
-    ("well", "name"), [("a1", "A01"), ("A-01", "A01"), ("P24", "P24"), ("aa001", "AA01"), ("x", "x"), (" B03 ", "B03")]
-)
-def test_names_of_wells(well, name):
-    assert well_name(well) == name
