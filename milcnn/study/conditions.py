@@ -1,8 +1,7 @@
 """Stages for studies whose doses and cells are known: ``label_noise.studies`` of params.yaml says which."""
 
-import yaml
-
 from milcnn.paths import ROOT
+from milcnn.study.parameters import read_yaml
 from milcnn.study.stage import run_stage
 
 KNOWN_DOSES = ("dose", "degrade")  # stages for these studies alone
@@ -10,7 +9,7 @@ KNOWN_DOSES = ("dose", "degrade")  # stages for these studies alone
 
 def doses_known(study: str) -> bool:
     """Whether params.yaml lists ``study`` as one whose doses are known; says so where it does not."""
-    known = study in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["label_noise"]["studies"]
+    known = study in (read_yaml(ROOT / "params.yaml").get("label_noise") or {}).get("studies", [])
     if not known:
         print(f"{study}: not in label_noise.studies of params.yaml; there is nothing to do.")
     return known

@@ -1,6 +1,7 @@
 """The parameter files of studies: ``params/<study>.yaml`` has one section per stage."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,20 +21,42 @@ def check_name(study: str) -> None:
         raise StageError(f"study '{study}': use letters, digits, '-' and '_' only; rename it.")
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a parameter file. Raises StageError, which names the file and the line, if it is not one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        advice = "correct blanks (no tabs), colons and quotes there or in the line before"
+        raise StageError(f"{path}: {line}not YAML ({error.problem}); {advice}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise StageError(f"{path}: not a text file in UTF-8; save it as one.") from None
+    if not isinstance(content, dict):
+        raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
+    return content
+
+
 def read_study(study: str) -> dict[str, dict[str, Any]]:
     """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for a file that cannot be used."""
     check_name(study)
     path = ROOT / "params" / f"{study}.yaml"
     if not path.exists():
-        raise StageError(
-            f"{path}: no such study; there are {', '.join(sorted(p.stem for p in path.parent.iterdir()))}."
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(content, dict) or not all(isinstance(section, dict | None) for section in content.values()):
+        names = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        raise StageError(f"{path}: no such study; there are {', '.join(names)}.")
+    content = read_yaml(path)
+    if not all(isinstance(section, dict | None) for section in content.values()):
         raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
-    if unknown := sorted(set(content) - set(SECTIONS)):
+    if unknown := sorted(map(str, set(content) - set(SECTIONS))):
         raise StageError(f"{path}: no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
     return {name: section or {} for name, section in content.items()}
+
+
+def listed_studies() -> list[str]:
+    """The studies that params.yaml lists. Raises StageError if it has no such list, or a study twice."""
+    path = ROOT / "params.yaml"
+    studies = read_yaml(path).get("studies")
+    if not isinstance(studies, list) or not all(isinstance(study, str) for study in studies):
+        raise StageError(f"{path}: has no list of studies; write it as in 'studies: [digits]'.")
+    if repeated := sorted({study for study in studies if studies.count(study) > 1}):
+        raise StageError(f"{path}: studies has {', '.join(repeated)} more than once; name each study once.")
+    return studies

@@ -9,7 +9,8 @@ import tifffile
 
 from milcnn.columns import class_names, join_labels
 from milcnn.screens.images import read_field
-from milcnn.screens.screen import Screen, ScreenError
+from milcnn.screens.problems import Problem, ScreenError
+from milcnn.screens.screen import Screen
 from milcnn.screens.sets.kinds import open_screen
 
 CHANNELS = ["DAPI", "Actin"]
@@ -195,3 +196,14 @@ def test_all_problems_are_reported_at_once(tmp_path):
 def test_an_unknown_kind_of_screen_is_refused():
     with pytest.raises(ValueError, match="screen: 'bbc' is not one of digits, manifest"):
         open_screen("bbc")
+
+
+def test_a_hundred_thousand_problems_of_ten_kinds_make_a_page():
+    problems = [Problem(f"fault {n % 10}", "mend it", "x" * 1000, str(n)) for n in range(100_000)]
+    lines = str(ScreenError(problems)).splitlines()
+    assert lines[0] == "The screen has 10 problems:"
+    assert lines[1:3] == ["- 10000 times: fault 0; mend it:", f"    {'x' * 293} … {'x' * 97}: 0"]
+    assert lines[5:7] == ["    … and 9997 more", "- 10000 times: fault 1; mend it:"]
+    assert lines[-1] == "- 2 more kinds of problems"
+    assert len(lines) == 1 + 8 * 5 + 1
+    assert max(map(len, lines)) <= 402

@@ -76,7 +76,7 @@ def test_a_run_is_named_by_its_single_values_and_not_by_its_lists(root):
         ("try:\n- 3\n", r"small\.yaml: does not hold 'section:' and below it 'key: value' lines"),
         ("- 3\n", r"small\.yaml: does not hold 'section:' and below it 'key: value' lines"),
         ("tri:\n  seed: 3\n", r"small\.yaml: no such section: tri; there are try"),
-        ("a: [\n", r"small\.yaml: not YAML"),
+        ("try:\n\tseed: 3\n", r"small\.yaml: line 2: not YAML .*; correct blanks \(no tabs\)"),
     ],
 )
 def test_a_bad_parameter_file_is_refused_with_its_key(root, content, message):
@@ -84,6 +84,20 @@ def test_a_bad_parameter_file_is_refused_with_its_key(root, content, message):
     with pytest.raises(StageError, match=message):
         stage.run_stage("try", "small", {})
     assert not written(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"params\.yaml: has no list of studies"),
+        ("studies: digits", r"params\.yaml: has no list of studies"),
+        ("studies: [a, b, a]", r"params\.yaml: studies has a more than once"),
+    ],
+)
+def test_params_yaml_lists_each_study_once(root, content, message):
+    (root / "params.yaml").write_text(content)
+    with pytest.raises(StageError, match=message):
+        parameters.listed_studies()
 
 
 def test_an_unknown_key_on_the_command_line(root):
