@@ -16,7 +16,8 @@ from skimage.filters import threshold_otsu
 
 from milcnn.columns import LABEL, SITE, SPLIT, class_names, join_labels, labels_of
 from milcnn.paths import in_root
-from milcnn.screens.screen import Screen, ScreenError
+from milcnn.screens.problems import ScreenError
+from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Fraction, Row, list_objects, plan_fields
 from milcnn.screens.sets.yeast import CHANNELS, LOCALISATIONS
 from milcnn.settings import Settings
