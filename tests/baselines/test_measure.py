@@ -221,6 +221,13 @@ def test_another_process_measures_the_same_numbers(prepared, measured):
     pd.testing.assert_frame_equal(table, cells.merge(rows[FIELD_KEY]))
 
 
+def test_a_table_without_training_fields_takes_its_white_from_all_of_them(prepared):
+    fields = prepared.fields
+    new = prepared.with_fields(fields.assign(Metadata_Split="unlabelled"))
+    trained = prepared.with_fields(fields.assign(Metadata_Split="train"))
+    np.testing.assert_array_equal(measure.white_values(new), measure.white_values(trained))
+
+
 def test_a_field_that_is_left_out_has_empty_masks_and_changes_no_other(prepared, measured, tmp_path):
     fewer = prepared.with_fields(prepared.fields[prepared.fields["index"].isin([2, 3])])
     measure.measure_study(fewer, MeasureSettings(), tmp_path / "toy", n_jobs=1)

@@ -187,3 +187,9 @@ def test_a_field_with_several_labels_is_right_if_all_are():
     assert with_errors(table)["correct"].tolist() == [1, 0, 0]
     assert classes_in(table["Metadata_Label"]) == ["a", "b"]
     assert label_matrix(table["Metadata_Label"], ["a", "b", "c"]).tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 0]]
+
+
+def test_a_class_may_have_a_bar_in_its_name():
+    labels, known = pd.Series(["a|b", "a", None, "c|a"]), ["a", "a|b", "c"]
+    assert label_matrix(labels, known).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1]]
+    assert classes_in(labels.dropna(), known) == ["a", "a|b", "c"]

@@ -537,3 +537,35 @@ def test_load_says_what_is_wrong(tmp_path, plain):
     with pytest.raises(ValueError, match="this is study 'mine', not 'other'"):
         load_prepared(plain, "other")
     assert json.loads((plain / "prepared.json").read_text())["settings"]["illumination"] == "none"
+
+
+def test_a_label_with_a_bar_is_a_class_of_its_own_unless_the_study_has_several_labels_a_field(tmp_path):
+    table = field_table().replace({"Metadata_Label": {"b": "a|b"}})
+    table.loc[0, "Metadata_Label"] = ""
+    screen = replace(screen_of(table), classes=["a", "a|b"])
+    ready = prepare(screen, "mine", tmp_path / "mine")
+    assert ready.fields["Metadata_Label"].isna().tolist() == [True] + [False] * 23
+    assert ready.targets(ready.fields).tolist() == [-1, 1] + [0, 1] * 11
+    several = replace(ready, classes=["a", "b"], multilabel=True)
+    assert several.targets(ready.fields[1:]).tolist() == [0] * 23  # the first label counts
+
+
+def test_fields_without_a_label_are_prepared_and_change_no_mean(tmp_path, plain):
+    table = field_table()
+    table = pd.concat([table, table[:8].assign(Metadata_Plate="P9", Metadata_Label="")], ignore_index=True)
+    ready, known = prepare(screen_of(table), "mine", tmp_path / "mine"), load_prepared(plain)
+    assert ready.fields["Metadata_Split"].tolist() == [*known.fields["Metadata_Split"], *["unlabelled"] * 8]
+    assert_array_equal(ready.pixels(ready.of("unlabelled"))[3], pixels_of(table.iloc[27]))
+    assert (ready.mean, ready.std) == (known.mean, known.std)
+
+
+def test_scaling_to_controls_needs_a_control_and_names_what_looks_like_one(tmp_path, capsys):
+    names = [f"drug {number}" for number in range(10)] * 2 + ["DMSO 0.1%"] * 4
+    table = field_table().assign(Metadata_Control=False, Metadata_Compound=names)
+    with pytest.raises(ValueError, match=r"set 'controls' to DMSO 0\.1%, drug 0, drug 1 and 8 more"):
+        prepare(screen_of(table), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
+    assert not (tmp_path / "mine").exists()
+    table = field_table()
+    table.loc[table["Metadata_Plate"] == "P1", "Metadata_Control"] = False
+    prepare(screen_of(table), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
+    assert "no negative control on plate P1: all its fields set its scale" in capsys.readouterr().out

@@ -292,3 +292,27 @@ def test_bbbc021_two_mechanisms_cannot_be_scored_without_their_batch(bbbc021):
     mechanisms = set(bbbc021.loc[~bbbc021["Metadata_Control"], "Metadata_Label"])
     assert mechanisms - {label for label, *_ in treatments} == {"Kinase inhibitors", "Cholesterol-lowering"}
     assert len(treatments) == 92  # as leaving out compound and batch is scored in the literature
+
+
+@pytest.mark.parametrize(("fields_of", "folds"), [(4, 2), (3, 3), (6, 2)])
+def test_validation_adapts_to_a_small_screen_with_a_word(fields_of, folds, capsys):
+    """Two classes of a few fields: each has fields in all three sets, though a share of 0.2 asks for five parts."""
+    wells = [f"A{number}" for number in range(2 * fields_of)]
+    labels = {"Metadata_Well": wells, "Metadata_Site": 1, "Metadata_Label": ["a", "b"] * fields_of}
+    table = split(pd.DataFrame({"Metadata_Plate": "P", **labels}), SplitSettings(kind="field", folds=folds))
+    counts = pd.crosstab(table["Metadata_Split"], table["Metadata_Label"])
+    assert (counts.loc[SETS] > 0).all(axis=None)
+    share = counts.loc["validation"].sum() / counts.loc[["train", "validation"]].to_numpy().sum()
+    assert f"validation: {share:.0%} of the fields that do not test, not 20%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["well", "given"])
+@pytest.mark.parametrize("nothing", ["", None])
+def test_fields_without_a_label_are_in_no_set_and_change_no_other(kind, nothing):
+    table = screen_table().assign(Metadata_Split=SETS * 60)
+    table = table if kind == "given" else table.drop(columns="Metadata_Split")
+    added = table.iloc[:5].assign(Metadata_Plate="new", Metadata_Label=nothing)
+    known = split(table, SplitSettings(kind=kind))
+    both = split(pd.concat([added, table], ignore_index=True), SplitSettings(kind=kind), [*"abc", "DMSO"])
+    assert both["Metadata_Split"][:5].tolist() == ["unlabelled"] * 5
+    assert both["Metadata_Split"][5:].tolist() == known["Metadata_Split"].tolist()

@@ -61,6 +61,26 @@ def test_score_is_the_probability_of_the_label_and_of_several_the_least():
     assert table["predicted"].tolist() == ["a", "none"]
 
 
+def test_a_field_without_a_label_is_shown_for_its_predicted_class_and_never_ranked():
+    rows = [(None, "b", 0.1, 0.8, 0.1), ("a", "a", 0.7, 0.2, 0.1)]
+    table = gallery_page.with_scores(predictions(rows), CLASSES)
+    assert table[["Metadata_Label", "score"]].to_numpy().tolist() == [["", 0.8], ["a", 0.7]]
+    assert gallery_page.shown_classes(table, CLASSES) == [[1], [0]]
+    assert gallery_page.ranked(table, CLASSES).index.tolist() == [1, 1, 1]
+
+
+def test_a_page_says_which_fields_have_no_label(sample, tmp_path):
+    ready, network, table = sample
+    some = table.iloc[:2].assign(Metadata_Label=["", table["Metadata_Label"].iloc[1]], correct=[0, 1])
+    cells = gallery_page.likeliest(gallery_page.draw_fields(network, ready, some, tmp_path), ready.classes, 1)
+    crops = gallery_page.crop_cells(network, ready, some, cells)
+    page = BeautifulSoup(gallery_page.write_gallery(ready, some, cells, crops, tmp_path).read_text(), "html.parser")
+    first, second = page.select(".field")
+    assert first["data-right"] == ""
+    assert first.get_text().strip().startswith("no labelpredicted")
+    assert second["data-right"] == "yes"
+
+
 def test_ranked_has_best_median_and_worst_of_each_class_that_has_fields():
     rows = [("a", "a", p, 1 - p, 0) for p in (0.1, 0.9, 0.5, 0.3, 0.7)] + [("c", "b", 0, 0.8, 0.2)]
     chosen = gallery_page.ranked(gallery_page.with_scores(predictions(rows), CLASSES), CLASSES)
