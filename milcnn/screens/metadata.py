@@ -108,22 +108,20 @@ def of_file(places: dict[str, list[Place]], file: str, pages: int) -> Metadata:
     if any(place.page >= pages for place in mine):  # it tells of another file
         return Metadata([], next((place.pixel_size for place in mine if place.pixel_size), None))
     names = [""] * pages
-    channels: dict[int, int] = {}
+    channels: dict[int, tuple[int, int]] = {}
     for place in mine:
-        if channels.setdefault(place.page, place.channel) != place.channel:
+        own = place.image, place.channel
+        if channels.setdefault(place.page, own) != own:
             raise Fault(f"two channels in one page of its OME-XML (page {place.page}); export it again.")
         names[place.page] = place.name
-    counts = [len({place[at] for place in mine}) for at in range(2, 6)]
+    counts = [len({place[at] for place in mine}) for at in range(3, 6)]
     size = next((place.pixel_size for place in mine if place.pixel_size), None)
     return Metadata(names if any(names) else [], size, stack_in_words(*counts))
 
 
-def stack_in_words(images: int, channels: int, z: int, times: int) -> str:
+def stack_in_words(channels: int, z: int, times: int) -> str:
     """The planes of a file in words, '' if it has one for each channel."""
-    if max(images, z, times) <= 1:
-        return ""
-    several = f"{images} images, " if images > 1 else ""
-    return f"{several}{channels} channels × {z} z-planes × {times} time points"
+    return f"{channels} channels × {z} z-planes × {times} time points" if max(z, times) > 1 else ""
 
 
 def imagej_metadata(facts: dict, resolution: tuple[int, int], pages: int) -> Metadata:
@@ -135,7 +133,7 @@ def imagej_metadata(facts: dict, resolution: tuple[int, int], pages: int) -> Met
     if len(labels) != pages or channels < 2 or any(NOT_A_NAME.search(label) for label in labels):
         labels = []
     # a stack without channels often has them as slices
-    stack = stack_in_words(1, channels, z, times) if channels > 1 else ""
+    stack = stack_in_words(channels, z, times) if channels > 1 else ""
     pixels, units = resolution
     size = in_micrometres(str(units / pixels) if pixels else "", str(facts.get("unit", "")))
     return Metadata(labels, size, stack)

@@ -1,7 +1,7 @@
 """The pages of a TIFF: which are planes, whether they are whole, and their pixels."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
@@ -10,6 +10,7 @@ from milcnn.screens.metadata import Fault, flex_factors
 
 DTYPES = ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"]
 FLEX = 65200  # the tag with the XML of an Opera .flex
+BYTES: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 GREY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE}
 COLOUR = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR}
 
@@ -45,6 +46,10 @@ def tiff_planes(tif: TiffFile, size: int) -> list[Plane]:
     Reduced copies (pyramids, thumbnails), masks and alpha are no planes.
     """
     pages = [page.aspage() for page in tif.pages]
+    if (pointer := tif.pages.next_page_offset) is not None:
+        tif.filehandle.seek(pointer)
+        if int.from_bytes(tif.filehandle.read(tif.tiff.offsetsize), BYTES[tif.byteorder]) >= size:
+            raise Fault(f"truncated (after {len(pages)} pages); copy it again.")
     pages = [page for page in pages if not page.is_reduced and not page.is_mask] or pages
     for page in pages:
         refuse_odd(page)
