@@ -120,7 +120,9 @@ def validation_and_train(
     most = min(len(np.unique(groups_of(fields, kind))), np.bincount(rarest_labels(members)).max())
     if most < 2:
         advice = "lower folds, or set validate_by to well or field"
-        raise SplitError(f"split by {settings.kind}: too few fields are left for training and validation; {advice}.")
+        raise SplitError(
+            f"split by {settings.kind}: too few groups ({kind}) are left for training and validation; {advice}."
+        )
     folds = min(max(2, round(1 / settings.validation)), most)
     candidates = (
         ((absent(members, train), absent(members, validation)), validation)

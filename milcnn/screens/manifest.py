@@ -162,7 +162,7 @@ def refuse_unknown(table: pd.DataFrame, name: str) -> None:
 
 def with_paths(
     table: pd.DataFrame, channels: list[str], folder: Path, strip: str
-) -> tuple[pd.DataFrame, list[Problem | str]]:
+) -> tuple[pd.DataFrame, list[Problem]]:
     """``table`` with absolute paths, and the problems. A path outside ``folder`` becomes None and is never opened.
 
     With ``channels``, the paths of other channels are left out.
@@ -175,14 +175,15 @@ def with_paths(
         inside = path.replace("\\", "/").removeprefix(strip.replace("\\", "/"))
         full = os.path.normpath(folder / (inside.lstrip("/") if strip else inside))  # resolve() would refuse links
         place = f"plate {key[0]}, well {key[1]}, site {key[2]}"
+        place += f", channel {column.removeprefix('Path_')}" if column != "Path" else ""
         if not path:
-            place += f", channel {column.removeprefix('Path_')}" if column != "Path" else ""
             problems.append(Problem("the path of an image is empty", "fill it in, or delete the row", place))
         elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", inside):
             advice = "download it, and set 'images' and 'strip'"
             problems.append(Problem("an image that is not on this computer", advice, place, f"'{path}'"))
         elif not Path(full).is_relative_to(os.path.normpath(folder)):
-            problems.append(Problem(f"an image outside {folder}", "set 'images' or 'strip'", place, f"'{path}'"))
+            advice = "set 'images' or 'strip', or choose 'channels' without it"
+            problems.append(Problem(f"an image outside {folder}", advice, place, f"'{path}'"))
         else:
             return Path(full).as_posix()
         return None

@@ -104,7 +104,7 @@ def lettered(numbers: pd.Series, known: set[str], name: str) -> pd.Series:
     Raises ScreenError if two sizes fit as well.
     """
     wells = numbers.astype(int)
-    ways = {}
+    ways: dict[tuple[str, ...], tuple[int, int]] = {}  # names: how many are known, size of the plate
     for size, columns in SIZES.items():
         if wells.between(1, size).all():
             way = tuple(in_letters(*divmod(well - 1, columns)) for well in wells)

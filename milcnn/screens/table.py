@@ -119,7 +119,7 @@ def cell_text(cell: object) -> str:
         return cell.strip()
     if pd.isna(cell):
         return ""
-    limit = WHOLE_FLOAT32 if isinstance(cell, np.float32) else WHOLE_FLOAT64
-    if isinstance(cell, (float, np.floating)) and cell.is_integer() and abs(cell) < limit:
-        return str(int(cell))
+    if isinstance(cell, (float, np.floating)) and cell.is_integer():
+        exact = WHOLE_FLOAT32 if isinstance(cell, np.float32) else WHOLE_FLOAT64
+        return str(int(cell)) if abs(float(cell)) < exact else str(cell)
     return str(cell)

@@ -248,7 +248,9 @@ def test_a_path_outside_the_folder_is_refused_and_never_opened(folder, path):
     tifffile.imwrite(folder / "secret.tif", IMAGES[0, 0])
     paths = {"Path_DAPI": [path, *names(".tif", "DAPI")[1:]], "Path_Actin": names(".tif", "Actin")}
     screen = opened(folder, {**OURS, **paths})
-    with pytest.raises(ScreenError, match=rf"site 1: an image outside .*images \('{path}'\); set 'images' or 'strip'"):
+    with pytest.raises(
+        ScreenError, match=rf"site 1, channel DAPI: an image outside .*images \('{path}'\); set 'images' or 'strip'"
+    ):
         screen.check()
     assert screen.fields["Path_DAPI"].isna().tolist() == [True, False, False, False]
 
