@@ -6,6 +6,7 @@ copies of a page and alpha are no planes.
 
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -51,25 +52,35 @@ def read_header(path: str) -> Header:
 
 
 def read_plane(path: str, page: int | str | None = None, channel: str = "") -> np.ndarray:
-    """A plane of a file, (H, W) in the file's dtype; see ``plane_number`` for which.
+    """A plane of a file; see ``read_planes``."""
+    return read_planes(path, [(page, channel)])[0]
+
+
+def read_planes(path: str, wanted: list[tuple[int | str | None, str]]) -> list[np.ndarray]:
+    """Planes of a file by page and channel, see ``plane_number``; each (H, W) in the file's dtype.
 
     Raises ImageError, which names the file, if it cannot be read, if a pixel is NaN or infinite, or if an image in
     colours is needed as grey and its colours differ.
     """
     with opened(path) as (handle, size):
-        if is_tiff(path):
-            with tifffile.TiffFile(handle, size=size) as tif:
-                planes = tiff_planes(tif, size)
-                number = plane_number(tiff_header(path, tif, planes), page, channel)
-                images = [plane.pixels() for plane in (planes if number is None else [planes[number]])]
-        else:
-            number = plane_number(png_header(handle), page, channel)
-            images = png_planes(handle) if number is None else [png_planes(handle)[number]]
-        if any((image != images[0]).any() for image in images[1:]):
-            raise Fault("colours that differ; save it as grey, or number a colour, 0 to 2, in Page_<channel>.")
-        if images[0].dtype.kind == "f" and (bad := np.count_nonzero(~np.isfinite(images[0]))):
-            raise Fault(f"pixels that are NaN or infinite ({bad}); export the raw counts.")
-        return images[0]
+        if not is_tiff(path):
+            header, images = png_header(handle), png_planes(handle)
+            return [one_plane(images.__getitem__, header, plane_number(header, *plane)) for plane in wanted]
+        with tifffile.TiffFile(handle, size=size) as tif:
+            planes = tiff_planes(tif, size)
+            header = tiff_header(path, tif, planes)
+            numbers = [plane_number(header, *plane) for plane in wanted]
+            return [one_plane(lambda number: planes[number].pixels(), header, number) for number in numbers]
+
+
+def one_plane(pixels: Callable[[int], np.ndarray], header: Header, number: int | None) -> np.ndarray:
+    """The plane ``number``, or the grey image that was saved in colours."""
+    image, *others = map(pixels, range(len(header.planes)) if number is None else [number])
+    if any((other != image).any() for other in others):
+        raise Fault("colours that differ; save it as grey, or number a colour, 0 to 2, in Page_<channel>.")
+    if image.dtype.kind == "f" and (bad := np.count_nonzero(~np.isfinite(image))):
+        raise Fault(f"pixels that are NaN or infinite ({bad}); export the raw counts.")
+    return image
 
 
 def plane_number(header: Header, page: int | str | None, channel: str, count: int | None = None) -> int | None:
@@ -166,7 +177,14 @@ def read_field(row: pd.Series, channels: list[str]) -> np.ndarray:
 
     Raises ImageError if a file cannot be read, or if the channels differ in size or dtype.
     """
-    planes = [read_plane(row[path_column(name)], as_page(row.get(page_column(name))), name) for name in channels]
+    files: dict[str, list[str]] = {}  # each is opened once
+    for name in channels:
+        files.setdefault(row[path_column(name)], []).append(name)
+    images: dict[str, np.ndarray] = {}
+    for path, names in files.items():
+        read = read_planes(path, [(as_page(row.get(page_column(name))), name) for name in names])
+        images |= zip(names, read, strict=True)
+    planes = [images[name] for name in channels]
     if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
         kinds = ", ".join(f"{name} {plane.shape} {plane.dtype}" for name, plane in zip(channels, planes, strict=True))
         file = row[path_column(channels[0])]
