@@ -95,7 +95,7 @@ def image_places(image: int, pixels: Element, own: str) -> Iterator[Place]:
 def file_of(block: Element, own: str) -> str:
     """The name of the file that a ``TiffData`` means, '' for the file that has the XML."""
     owner = block.find("{*}UUID")
-    if owner is None or (owner.text or "").strip() == own:
+    if owner is None or own == (owner.text or "").strip() != "":
         return ""
     return (owner.get("FileName") or owner.text or "").replace("\\", "/").rpartition("/")[2]
 

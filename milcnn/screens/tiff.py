@@ -1,5 +1,6 @@
 """The pages of a TIFF: which are planes, whether they are whole, and their pixels."""
 
+import logging
 import math
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ FLEX = 65200  # the tag with the XML of an Opera .flex
 BYTES: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 GREY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE}
 COLOUR = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR}
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of broken files becomes one sentence here
 
 
 class Plane(NamedTuple):

@@ -1,5 +1,6 @@
 """Channels are found by their names, never by their place; the pixels tell which plane was read."""
 
+import re
 import uuid
 import zipfile
 
@@ -201,6 +202,21 @@ def test_a_companion_file_tells_names_and_pixel_size(tmp_path, in_zip):
     assert "8 times: a plane of another channel" in problem_of(screen_of(tmp_path, swapped))
 
 
+@pytest.mark.parametrize("uuids", [True, False])
+def test_each_file_may_tell_of_all_files(tmp_path, uuids):
+    """A set of OME-TIFFs: the XML of each has the planes of all, by the name of their file."""
+    xml = plate_of_files(tmp_path)
+    for number, field in enumerate(FIELDS):
+        for at, plane in enumerate(field):
+            own = f"urn:uuid:{uuid.UUID(int=10 * number + at)}"
+            text = xml.replace(f"urn:uuid:{uuid.UUID(int=99)}", own)
+            text = text if uuids else re.sub("urn:uuid:[-0-9a-f]*", "", text)
+            write(tmp_path / f"{number}_w{at}.ome.tif", [plane], text)
+            assert read_header(str(tmp_path / f"{number}_w{at}.ome.tif")).channels == [CHANNELS[at]]
+            (tmp_path / f"{number}_w{at}.ome.tif").rename(tmp_path / "renamed.ome.tif")
+            assert read_header(str(tmp_path / "renamed.ome.tif")).channels == ([CHANNELS[at]] if uuids else [])
+
+
 def test_a_companion_file_may_be_missing(tmp_path):
     plate_of_files(tmp_path)
     table = {f"Path_{name}": [f"{number}_w{at}.ome.tif" for number in range(4)] for at, name in enumerate(CHANNELS)}
@@ -234,12 +250,25 @@ def test_labels_of_an_imagej_hyperstack_are_names(tmp_path):
     screen = screen_of(tmp_path, table, channels=CHANNELS)
     assert_reads(screen, CHANNELS)
     assert screen.pixel_size == 0.5
-    for number, field in enumerate(FIELDS):  # labels that name files are not names of channels
-        metadata = {"axes": "CYX", "Labels": [f"{number}_w1.tif", f"{number}_w2.tif"], "unit": "pixel"}
+    for number, field in enumerate(FIELDS):  # labels that name files are not names of channels, slices may be channels
+        metadata = {
+            "axes": "CYX" if number else "ZYX",
+            "Labels": [f"{number}_w1.tif", f"{number}_w2.tif"],
+            "unit": "pixel",
+        }
         tifffile.imwrite(tmp_path / f"{number}.tif", field, imagej=True, resolution=(2, 2), metadata=metadata)
     screen = screen_of(tmp_path, table, channels=CHANNELS)
     assert_reads(screen, CHANNELS)
     assert screen.pixel_size is None
+
+
+def test_a_large_imagej_stack_whose_planes_have_no_pages_is_refused(tmp_path):
+    text = b"ImageJ=1.53t\nimages=3\nchannels=3\nhyperstack=true\n"
+    tifffile.imwrite(tmp_path / "a.tif", FIELDS[0, 0], description=text, metadata=None)
+    with pytest.raises(
+        ImageError, match=r"a\.tif: a large ImageJ stack without pages \(3 planes\); save it as OME-TIFF"
+    ):
+        read_header(str(tmp_path / "a.tif"))
 
 
 @pytest.mark.parametrize("kind", [{"ome": True}, {"imagej": True}])
