@@ -12,7 +12,8 @@ from milcnn.paths import ROOT
 from milcnn.study.cli import parser
 
 README = (ROOT / "README.md").read_text()
-PAGES = README + (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "docs" / "how-it-works.md").read_text()
+OTHERS = ("CONTRIBUTING.md", "docs/how-it-works.md", "docs/own-screen.md")
+PAGES = README + "".join((ROOT / name).read_text(encoding="utf-8") for name in OTHERS)
 # what these do is tested elsewhere (tests/study/test_pipeline.py runs dvc, nbval is half of `make test`)
 ELSEWHERE = ("dvc repro", "pytest", "source ", "python3 -m venv", "pip install", "conda ", "pre-commit ", "accelerate ")
 
@@ -65,6 +66,11 @@ def test_the_table_of_the_readme_is_read_as_it_stands(tmp_path):
     screen = manifest_screen(ManifestSettings(table=str(tmp_path / "fields.csv")))
     assert screen.channels == ["DAPI", "Actin"]
     assert screen.fields["Metadata_Label"].tolist() == ["DMSO"]
+
+
+def test_the_worked_example_shows_rows_of_its_table():
+    (rows,) = re.findall(r"```csv\n(.*?)```", (ROOT / "docs/own-screen.md").read_text(encoding="utf-8"), re.S)
+    assert set(rows.splitlines()) <= set((ROOT / "data/bbbc016/fields.csv").read_text().splitlines())
 
 
 def test_the_readme_is_read_in_five_minutes():

@@ -212,5 +212,5 @@ def readme() -> None:
     for name, copy in PICTURES.items():
         if (REPORTS / name).exists():
             with written_whole(ROOT / "docs" / copy) as temporary, Image.open(REPORTS / name) as picture:
-                picture.thumbnail((1000, 1000))  # px: a page shows 900
-                picture.convert("RGB").quantize(128).save(temporary, optimize=True)  # colours: half the bytes
+                picture.thumbnail((900, 900))  # px, as a page shows it
+                picture.convert("RGB").quantize().save(temporary, optimize=True)  # 256 colours: half the bytes
