@@ -67,11 +67,10 @@ class ManifestSettings(Settings):
 def manifest_screen(settings: ManifestSettings) -> Screen:
     """The screen in a table. Raises ScreenError if the table lacks columns or has values that make no sense."""
     path = in_root(settings.table)
-    table = to_our_columns(text_table(path), settings.columns, str(path))
+    table = tidy_names(to_our_columns(text_table(path), settings.columns, str(path)), str(path))
     if settings.platemap:
         table = with_platemap(table, text_table(in_root(settings.platemap)), settings.platemap)
     refuse_unknown(table, str(path))
-    table = tidy_names(table, str(path))
     for column in {PLATE, BATCH, COMPOUND} & set(table):
         refuse_spellings(table[column], column, str(path))
     folder = in_root(settings.images) if settings.images else path.parent
@@ -181,7 +180,9 @@ def with_paths(
         elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", inside):
             advice = "download it, and set 'images' and 'strip'"
             problems.append(Problem("an image that is not on this computer", advice, place, f"'{path}'"))
-        elif not Path(full).is_relative_to(os.path.normpath(folder)):
+        elif (re.match("[A-Za-z]:/", inside) and os.name == "posix") or not Path(full).is_relative_to(
+            os.path.normpath(folder)
+        ):
             advice = "set 'images' or 'strip', or choose 'channels' without it"
             problems.append(Problem(f"an image outside {folder}", advice, place, f"'{path}'"))
         else:

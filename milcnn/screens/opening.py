@@ -42,8 +42,10 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
         raise
     except Fault as fault:
         raise ImageError(f"{path}: {fault}") from None
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; copy it there or correct the table.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{path}: no such file; copy it there, or correct the table or 'images'.") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); correct its permissions or path.") from None
     except Exception as error:  # a broken file can make a decoder raise any error
         detail = " ".join(str(error).split())[:120]
         raise ImageError(f"{path}: truncated or not an image ({detail}); copy or export it again.") from error

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from milcnn.paths import ROOT
 
@@ -24,12 +25,13 @@ def check_name(study: str) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The keys of a parameter file. Raises StageError, which names the file and the line, if it is not one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.MarkedYAMLError as error:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+    except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        why = str(error.problem).partition(" with value")[0]  # of a repeated key all that is below it
         advice = "correct blanks (no tabs), colons and quotes there or in the line before"
-        raise StageError(f"{path}: {line}not YAML ({error.problem}); {advice}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+        raise StageError(f"{path}: {line}not YAML ({why}); {advice}.") from None
+    except (YAMLError, UnicodeDecodeError):
         raise StageError(f"{path}: not a text file in UTF-8; save it as one.") from None
     if not isinstance(content, dict):
         raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
@@ -44,6 +46,8 @@ def read_study(study: str) -> dict[str, dict[str, Any]]:
         names = sorted(other.stem for other in path.parent.glob("*.yaml"))
         raise StageError(f"{path}: no such study; there are {', '.join(names)}.")
     content = read_yaml(path)
+    if not content:
+        raise StageError(f"{path}: is empty; write its sections, as in the other files of that folder.")
     if not all(isinstance(section, dict | None) for section in content.values()):
         raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
     if unknown := sorted(map(str, set(content) - set(SECTIONS))):

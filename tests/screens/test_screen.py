@@ -153,7 +153,8 @@ def write(path, image):
         (np.zeros((3, 5), np.uint16), "not 3 × 4 px like most files (3 × 5 px);"),
         (b"", "is empty (0 bytes)"),
         (b"not a TIFF", "truncated or not an image"),
-        (None, "no such file; copy it there or correct the table."),
+        (None, "no such file; copy it there, or correct the table or 'images'."),
+        ("folder", "cannot be opened (Is a directory); correct its permissions or path."),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, image, expected):
@@ -161,8 +162,10 @@ def test_a_bad_file_is_named(tmp_path, image, expected):
     path = tmp_path / "P1_A02_1_Actin.tif"
     if isinstance(image, np.ndarray):
         write(path, image)
-    elif image is None:
+    elif image in (None, "folder"):
         path.unlink()
+        if image:
+            path.mkdir()
     else:
         path.write_bytes(image)
     (problem,) = problems_of(screen)

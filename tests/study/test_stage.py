@@ -76,6 +76,8 @@ def test_a_run_is_named_by_its_single_values_and_not_by_its_lists(root):
         ("try:\n- 3\n", r"small\.yaml: does not hold 'section:' and below it 'key: value' lines"),
         ("- 3\n", r"small\.yaml: does not hold 'section:' and below it 'key: value' lines"),
         ("tri:\n  seed: 3\n", r"small\.yaml: no such section: tri; there are try"),
+        ("", r"small\.yaml: is empty"),
+        ("try:\n  seed: 3\n  seed: 4\n", r"small\.yaml: line 3: not YAML \(found duplicate key \"seed\"\)"),
         ("try:\n\tseed: 3\n", r"small\.yaml: line 2: not YAML .*; correct blanks \(no tabs\)"),
     ],
 )
