@@ -2,8 +2,9 @@
 
 The table, see ``milcnn.screens.table``, has one of these forms:
 
-- milcnn's own: ``Path_<channel>`` if each channel has its own file; ``Path`` if a file has all channels as pages
-  (TIFF, OME-TIFF) or colours (PNG). ``Page_<channel>``, counted from 0, selects a plane.
+- milcnn's own: ``Path_<channel>`` if each channel has its own file; ``Path`` if a file has all channels as pages or
+  colours. The names in the file (OME-XML, ImageJ's labels) tell which is which; without names, their order does.
+  ``Page_<channel>``, counted from 0, selects a plane.
 - CellProfiler's image table: ``Image_FileName_<channel>``, ``Image_PathName_<channel>``, ``Image_Metadata_…``.
 - CellProfiler's ``LoadData``, as in JUMP: ``FileName_<channel>`` and ``PathName_<channel>``, or ``URL_<channel>``;
   ``Frame_<channel>``, ``Metadata_…``. Columns of outlines and of illumination functions (``Illum…``) are left out.

@@ -105,3 +105,9 @@ def test_blank_is_without_light_not_full_of_cells(tmp_path):
     ready = prepare(Screen(field_table(1, 8), CHANNELS, ["a", "b"], read=read), "a", tmp_path / "a")
     assert ready.fields.loc[ready.fields["Flag_empty"], "Metadata_Well"].tolist() == ["A3", "A4"]
     assert ready.fields["Quality_Foreground_DNA"][5] > 0.9
+
+
+def test_a_bright_tail_that_ends_at_a_limit_by_chance_is_no_saturation():
+    tail = np.repeat(np.arange(4080, 4096), 20)  # 20 pixels at each of the values up to 4,095
+    field = np.concatenate([np.zeros(704, int), tail]).reshape(1, 32, 32).astype(np.uint16)
+    assert saturation(peaks(field)[None], field.dtype, 0) == 65535
