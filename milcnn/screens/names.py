@@ -5,6 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from milcnn.columns import BATCH, COMPOUND, METADATA, PLATE, SITE, WELL
@@ -63,8 +64,8 @@ def in_letters(row: int, column: int) -> str:
 def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
     """``table`` with the platemap's columns, joined by well, and also by plate if the platemap has plates.
 
-    It prints which wells are in one of the two alone. Raises ScreenError if none is in both, if a column is missing or
-    in both, or if a well repeats.
+    The names of ``table`` are those of ``tidy_names``. It prints which wells are in one of the two alone. Raises
+    ScreenError if none is in both, if a column is missing or in both, or if a well repeats.
     """
     ours = {column.removeprefix("Metadata_").lower(): column for column in METADATA}
     platemap = platemap.rename(columns=lambda column: ours.get(column.removeprefix("Metadata_").lower(), column))
@@ -75,8 +76,7 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.
     in_both = sorted(set(platemap) & set(table) - set(key))
     if in_both:
         raise ScreenError([f"{name}: {', '.join(in_both)} is also in the table; delete it in one of them."])
-    spelt, platemap = table[WELL], tidy_names(platemap, name)
-    table = tidy_names(table, "table")
+    platemap = tidy_names(platemap, name)
     if PLATE in key:
         refuse_spellings([*table[PLATE], *platemap[PLATE].unique()], PLATE, name)
     table, platemap = same_numbering(table, platemap, name)
@@ -84,7 +84,7 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.
     if len(repeated):
         wells = first_few([" ".join(row) for row in repeated[key].itertuples(index=False)])
         raise ScreenError([f"{name}: has more than one row for {wells}; keep one."])
-    tell_unmatched(table[key], platemap[key], spelt, name)
+    tell_unmatched(table[key], platemap[key], name)
     return table.merge(platemap, on=key, how="left", validate="many_to_one").fillna("")
 
 
@@ -99,16 +99,17 @@ def same_numbering(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> tu
 
 
 def lettered(numbers: pd.Series, known: set[str], name: str) -> pd.Series:
-    """Wells counted row by row from 1 as A01. The size of the plate is the one with which most are ``known``.
+    """Wells counted row by row from 1 as A01, on a plate of the size with which most are ``known``.
 
-    Raises ScreenError if two sizes fit as well.
+    Numbers or names of a whole plate tell its size. Raises ScreenError if two sizes fit as well.
     """
     wells = numbers.astype(int)
-    ways: dict[tuple[str, ...], tuple[int, int]] = {}  # names: how many are known, size of the plate
+    ways: dict[tuple[str, ...], tuple[float, int]] = {}  # names: how many are known, size of the plate
     for size, columns in SIZES.items():
         if wells.between(1, size).all():
             way = tuple(in_letters(*divmod(well - 1, columns)) for well in wells)
-            ways.setdefault(way, (len(known & set(way)), size))
+            whole = size in (wells.nunique(), len(known)) and (wells.nunique() == size or known <= whole_plate(size))
+            ways.setdefault(way, (np.inf if whole else len(known & set(way)), size))
     best = max((count for count, _ in ways.values()), default=0)
     fitting = [(way, size) for way, (count, size) in ways.items() if count == best]
     if len(fitting) != 1:
@@ -119,16 +120,21 @@ def lettered(numbers: pd.Series, known: set[str], name: str) -> pd.Series:
     return pd.Series(fitting[0][0], index=numbers.index)
 
 
-def tell_unmatched(table: pd.DataFrame, platemap: pd.DataFrame, spelt: pd.Series, name: str) -> None:
+def whole_plate(size: int) -> set[str]:
+    """The names of all wells of a plate of ``size`` wells."""
+    return {in_letters(*divmod(well, SIZES[size])) for well in range(size)}
+
+
+def tell_unmatched(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> None:
     """Print which wells are in the table or in the platemap alone. Raises ScreenError if none is in both."""
     here, there = (dict.fromkeys(part.itertuples(index=False, name=None)) for part in (table, platemap))
     absent, unused = (
         [" ".join(key) for key in one if key not in other] for one, other in ((here, there), (there, here))
     )
     if len(absent) == len(here):
-        wells = f"the table has {first_few(list(spelt.unique()))}, the platemap {first_few(unused)}"
+        wells = f"the table has {first_few(absent)}, the platemap {first_few(unused)}"
         raise ScreenError([f"{name}: no well of the table is in it: {wells}; write them the same way."])
     if absent:
-        print(f"{name}: {len(absent)} wells of the table are not in it, as {first_few(absent)}.")
+        print(f"{name}: wells of the table that are not in it: {len(absent)}, as {first_few(absent)}.")
     if unused:
-        print(f"{name}: {len(unused)} of its wells are not in the table, as {first_few(unused)}.")
+        print(f"{name}: wells that are not in the table: {len(unused)}, as {first_few(unused)}.")

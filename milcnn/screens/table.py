@@ -97,6 +97,9 @@ def csv_rows(path: Path, text: str) -> list[list[str]]:
 
 def framed(path: Path, rows: Iterable[Iterable]) -> pd.DataFrame:
     """``rows`` as a table, the first as header. Raises ScreenError if cells have no column, or if a name repeats."""
+    rows = list(rows)
+    if blanks := [cell for row in rows for cell in row if isinstance(cell, str) and cell != cell.strip()]:
+        print(f"{path}: blanks around cells are left out, as in {blanks[0]!r} ({len(blanks)} cells).")
     texts = [(number, list(map(cell_text, row))) for number, row in enumerate(rows, 1)]
     (_, header), *body = [(number, row) for number, row in texts if any(row)] or [(1, [])]
     if sum(map(bool, header)) < 2:
@@ -117,7 +120,7 @@ def cell_text(cell: object) -> str:
     """A cell as text. A whole number keeps all its digits, also as a float; '' for a missing value."""
     if isinstance(cell, str):
         return cell.strip()
-    if pd.isna(cell):
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
         return ""
     if isinstance(cell, (float, np.floating)) and cell.is_integer():
         exact = WHOLE_FLOAT32 if isinstance(cell, np.float32) else WHOLE_FLOAT64

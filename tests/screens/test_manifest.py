@@ -215,8 +215,8 @@ def test_a_platemap_may_lack_a_well_but_not_repeat_one(folder, capsys):
     screen = opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
     assert screen.fields["Metadata_Label"].tolist() == ["a", "a", "", ""]
     said = capsys.readouterr().out
-    assert "1 wells of the table are not in it, as B02." in said
-    assert "1 of its wells are not in the table, as C03." in said
+    assert "wells of the table that are not in it: 1, as B02." in said
+    assert "wells that are not in the table: 1, as C03." in said
     platemap.assign(well=["A1", "A01"]).to_csv(folder / "platemap.csv", index=False)
     with pytest.raises(ScreenError, match=r"platemap\.csv: has more than one row for A01"):
         opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))

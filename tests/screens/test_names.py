@@ -23,7 +23,8 @@ def platemap_of(wells):
 
 
 def joined(wells, platemap):
-    table = with_platemap(pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": wells}), platemap, "map.csv")
+    table = tidy_names(pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": wells}), "t.csv")
+    table = with_platemap(table, platemap, "map.csv")
     return table["Metadata_Label"].tolist()
 
 
@@ -42,6 +43,9 @@ def test_wells_with_a_number_are_counted_row_by_row(rows, columns):
     numbers = [str(number) for number in range(1, len(letters) + 1)]
     assert joined(numbers, platemap_of(letters)) == [f"in {well}" for well in letters]
     assert joined(letters, platemap_of(numbers)) == [f"in {number}" for number in numbers]
+    second = columns  # the first well of the second row, where sizes differ: one side of a whole plate is enough
+    assert joined([letters[second]], platemap_of(numbers)) == [f"in {numbers[second]}"]
+    assert joined([numbers[second]], platemap_of(letters)) == [f"in {letters[second]}"]
 
 
 def test_numbers_on_both_sides_need_no_size():
@@ -59,12 +63,12 @@ def test_numbers_that_may_be_of_two_sizes_are_refused():
 def test_wells_in_one_of_the_two_alone_are_counted_with_three_examples(capsys):
     assert joined(["A01", "B01", "B02", "B03", "B04"], platemap_of(["A01", "C01"])) == ["in A01", *[""] * 4]
     said = capsys.readouterr().out
-    assert "4 wells of the table are not in it, as B01, B02, B03 and 1 more" in said
-    assert "1 of its wells are not in the table, as C01" in said
+    assert "wells of the table that are not in it: 4, as B01, B02, B03 and 1 more" in said
+    assert "wells that are not in the table: 1, as C01" in said
 
 
-def test_a_platemap_of_other_wells_is_refused_as_the_table_spells_them():
-    with pytest.raises(ScreenError, match=r"map\.csv: no well of the table is in it: the table has W-1 and W-2,"):
+def test_a_platemap_of_other_wells_is_refused():
+    with pytest.raises(ScreenError, match=r"map\.csv: no well of the table is in it: the table has W01 and W02,"):
         joined(["W-1", "W-2"], platemap_of(["A01", "B01"]))
 
 

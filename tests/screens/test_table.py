@@ -52,7 +52,9 @@ def test_every_form_gives_the_same_table(tmp_path, form, capsys):
     table = text_table(tmp_path / "table.csv")
     assert list(table) == NAMES
     assert table.to_numpy().tolist() == CELLS
-    assert ("table.csv: is not in UTF-8" in capsys.readouterr().out) == (form in ("Windows-1252", "Latin-1"))
+    said = capsys.readouterr().out
+    assert ("table.csv: is not in UTF-8" in said) == (form in ("Windows-1252", "Latin-1"))
+    assert ("table.csv: blanks around cells are left out" in said) == (form == "blanks around cells")
 
 
 def test_a_cell_with_the_separator_is_quoted_and_a_short_row_ends_in_empty_cells(tmp_path):
