@@ -59,6 +59,8 @@ def tiff_planes(tif: TiffFile, size: int) -> list[Plane]:
     factors: list[float | None] = [None] * len(pages)
     if text := pages[0].tags.valueof(FLEX):
         factors = list(flex_factors(text if isinstance(text, str) else bytes(text).decode("latin-1"))) or factors
+        if len(set(factors)) == 1:
+            factors = factors[:1] * len(pages)
         if len(factors) != len(pages):
             raise Fault(
                 f"one Factor for each page is needed ({len(factors)} for {len(pages)} pages); export it as TIFF."

@@ -208,6 +208,10 @@ def test_the_factors_of_a_flex_file_are_applied(tmp_path):
     assert crc(read_plane(flex(tmp_path / "none.flex", [GREY], []))) == crc(GREY)
 
 
+def test_one_factor_is_that_of_all_pages(tmp_path):
+    assert crc(read_plane(flex(tmp_path / "a.flex", STACK, [2, 2]), 2)) == crc(STACK[2] * 2)
+
+
 def test_factors_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"b\.flex: one Factor for each page is needed \(2 for 3 pages\)"):
         read_header(flex(tmp_path / "b.flex", STACK, [1, 2]))
