@@ -15,12 +15,19 @@ TEXT = [PLATE, WELL, BATCH, COMPOUND, LABEL, "class", "predicted"]  # columns of
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it to ``path`` when the block ends without an error."""
+    """Give a temporary path in the same folder; rename it to ``path`` when the block ends without an error.
+
+    An error of the system, such as a full disk, names ``path``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
