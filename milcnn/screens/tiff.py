@@ -56,20 +56,23 @@ def tiff_planes(tif: TiffFile, size: int) -> list[Plane]:
     for page in pages:
         refuse_odd(page)
         refuse_incomplete(page, size)
-    factors: list[float | None] = [None] * len(pages)
-    if text := pages[0].tags.valueof(FLEX):
-        factors = list(flex_factors(text if isinstance(text, str) else bytes(text).decode("latin-1"))) or factors
-        if len(set(factors)) == 1:
-            factors = factors[:1] * len(pages)
-        if len(factors) != len(pages):
-            raise Fault(
-                f"one Factor for each page is needed ({len(factors)} for {len(pages)} pages); export it as TIFF."
-            )
     return [
         Plane(page, colour, factor)
-        for page, factor in zip(pages, factors, strict=True)
+        for page, factor in zip(pages, page_factors(pages), strict=True)
         for colour in range(colours_of(page))
     ]
+
+
+def page_factors(pages: list[TiffPage]) -> list[float | None]:
+    """What each page of an Opera .flex is multiplied with; None where no file of Opera tells it."""
+    text = pages[0].tags.valueof(FLEX)
+    found = flex_factors(text if isinstance(text, str) else bytes(text).decode("latin-1")) if text else []
+    factors: list[float | None] = [*found]
+    if len(set(factors)) < 2:  # one for all
+        return (factors or [None])[:1] * len(pages)
+    if len(factors) != len(pages):
+        raise Fault(f"not one Factor for each page ({len(factors)} for {len(pages)} pages); export it as TIFF.")
+    return factors
 
 
 def colours_of(page: TiffPage) -> int:

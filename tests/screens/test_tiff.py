@@ -213,7 +213,7 @@ def test_one_factor_is_that_of_all_pages(tmp_path):
 
 
 def test_factors_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(ImageError, match=r"b\.flex: one Factor for each page is needed \(2 for 3 pages\)"):
+    with pytest.raises(ImageError, match=r"b\.flex: not one Factor for each page \(2 for 3 pages\)"):
         read_header(flex(tmp_path / "b.flex", STACK, [1, 2]))
     with pytest.raises(ImageError, match=r"c\.flex: the Factor of a plane is too large for 16 bits \(100\.0\)"):
         read_plane(flex(tmp_path / "c.flex", STACK[:1], [100]))
