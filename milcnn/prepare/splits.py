@@ -38,7 +38,7 @@ from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
 UNUSED = "unused"
-MORE = 1.5  # times the wished share of validation: then a word tells it
+TOLD_ABOVE = 1.5  # times the wished share of validation
 
 
 class SplitSettings(Settings):
@@ -86,7 +86,7 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
     refuse_leaks(table, settings)
     refuse_missing(sets, members, names, settings)
     share = np.count_nonzero(sets == "validation") / np.count_nonzero(np.isin(sets, SETS[:2]))
-    if settings.kind != "given" and share > MORE * settings.validation:
+    if settings.kind != "given" and share > TOLD_ABOVE * settings.validation:
         print(
             f"validation: {share:.0%} of the fields that do not test, not {settings.validation:.0%}: classes are small."
         )
