@@ -22,9 +22,10 @@ class Screen:
     plane, a ``Page_<channel>``: the number of the plane, from 0, or its name in the file's metadata.
 
     ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several
-    labels, sorted and joined by ``|``. A control whose label is not in ``classes`` is used to scale its plate, but
-    never for training. ``planes`` is the number of planes in each file, None if unknown. ``pixel_size`` is in µm; if it
-    is a ``given_pixel_size``, that in the files does not matter.
+    labels, sorted and joined by ``|``; else a ``|`` is a letter of the label. A field may have no label. A control
+    whose label is not in ``classes`` is used to scale its plate, but never for training. ``planes`` is the number of
+    planes in each file, None if unknown. ``pixel_size`` is in µm; if it is a ``given_pixel_size``, that in the files
+    does not matter.
 
     If the true objects are known, ``truth(row)`` gives a mask, (H, W) uint16: 0 for background, k for object k.
     ``objects`` has one row for each object: the three key columns, ``object`` (k) and ``class``, which need not be
