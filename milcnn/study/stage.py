@@ -8,6 +8,7 @@ line. They are checked against the notebook's own parameters before anything run
 ``reports/executed/digits`` and, as HTML, to ``reports/html/digits``, both only once it has succeeded.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ STUDY_VALUES = {
     "workers": 0,
 }
 # errors whose message is a sentence of ours: the name of their class adds nothing
-SENTENCES = {"ScreenError", "SplitError", "SettingsError", "ImageError", "ValueError", "FileNotFoundError"}
+SENTENCES = {"ScreenError", "SplitError", "SettingsError", "ImageError", "ValueError"}
+SENTENCES |= {"FileNotFoundError", "PermissionError", "OSError"}
 LONGEST = 5000  # characters of a message: a page and a half
 
 
@@ -128,7 +130,7 @@ def reason_of(error: PapermillExecutionError | RuntimeError) -> str:
     """Why a notebook stopped. Messages that list several problems keep their lines."""
     if isinstance(error, RuntimeError):
         return f"the notebook's kernel ended ({error}); if the memory was full, set fewer workers or smaller fields."
-    reason = str(error.evalue).strip()[:LONGEST]
+    reason = re.sub(r"^\[Errno \d+\] ", "", str(error.evalue).strip())[:LONGEST]
     if error.ename == "KeyboardInterrupt":
         raise KeyboardInterrupt
     return reason if reason and error.ename in SENTENCES else f"{error.ename} in cell {error.exec_count}: {reason}"

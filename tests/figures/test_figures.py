@@ -8,7 +8,7 @@ import pytest
 from milcnn.figures.compare import confusion, error_curves
 from milcnn.figures.labels import label
 from milcnn.figures.localise import localisation_panel
-from milcnn.figures.style import save_figure
+from milcnn.figures.style import save_figure, use_style
 from milcnn.figures.training import pooling_curves
 from milcnn.network.pooling import POOLINGS
 from milcnn.network.pooling.curves import response_curves
@@ -82,3 +82,10 @@ def test_the_panel_shows_the_middle_of_a_large_field_and_speaks_of_truth_only_wh
     small = localisation_panel(place[None, :9, :9], place[None, :9, :9], ["a"], {}, mask[:9, :9], ~mask[:9, :9])
     assert small.axes[0].get_title() == "field, truth in blue"
     assert np.array_equal(small.axes[1].images[0].get_array(), place[:9, :9])
+
+
+def test_the_style_does_not_take_over_what_the_user_has_set(monkeypatch):
+    monkeypatch.setitem(plt.rcParams, "text.usetex", True)
+    monkeypatch.setitem(plt.rcParams, "font.size", 40)
+    use_style()
+    assert (plt.rcParams["text.usetex"], plt.rcParams["font.size"]) == (False, 8)
