@@ -46,10 +46,9 @@ def labels_of(label: str, multilabel: bool) -> list[str]:
     return str(label).split(LABEL_MARK) if multilabel else [str(label)]
 
 
-def class_names(fields: pd.DataFrame, multilabel: bool = False, with_controls: bool = True) -> list[str]:
-    """The labels in the table, sorted; those of the controls only if the controls are a class."""
-    rows = fields if with_controls or CONTROL not in fields else fields[~fields[CONTROL].astype(bool)]
-    return sorted({name for label in rows[LABEL] for name in labels_of(label, multilabel)})
+def class_names(fields: pd.DataFrame, multilabel: bool = False) -> list[str]:
+    """The labels in the table, sorted."""
+    return sorted({name for label in fields[LABEL] for name in labels_of(label, multilabel)})
 
 
 def parse_method(method: str) -> tuple[str, dict[str, float]]:

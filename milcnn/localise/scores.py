@@ -15,13 +15,14 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 from tqdm.auto import tqdm
 
-from milcnn.columns import CONTROL, FIELD_KEY, LABEL
+from milcnn.columns import FIELD_KEY, LABEL
 from milcnn.evaluate.scores import summary_rows
 from milcnn.localise.agreement import aggregated_jaccard, count_error, dice, iou, object_f1
 from milcnn.localise.found import Finder, Localised, SegmentedFields, in_cells, maps_of
 from milcnn.localise.maps import Mapping
 from milcnn.network import model as models
 from milcnn.prepare.prepared import Prepared
+from milcnn.roles import is_control
 
 SCORE_LEVELS = {
     "average_precision": "pixel",
@@ -81,8 +82,7 @@ def scored_fields(prepared: Prepared, split: str, fields_per_class: int) -> pd.D
     rows = prepared.of(split)
     if prepared.has_truth:
         carried = prepared.first_label(rows).isin(prepared.objects["class"].unique())
-        control = rows[CONTROL].astype(bool) if CONTROL in rows else False
-        rows = rows[carried & ~control]
+        rows = rows[carried & ~is_control(rows)]
     return rows.groupby(LABEL).head(fields_per_class).reset_index(drop=True)
 
 

@@ -39,6 +39,7 @@ from milcnn.columns import (
     path_column,
 )
 from milcnn.paths import in_root
+from milcnn.roles import is_control
 from milcnn.screens.channels import image_columns, with_channels
 from milcnn.screens.images import read_field
 from milcnn.screens.names import refuse_spellings, tidy_names, with_platemap
@@ -80,10 +81,11 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
     fields, channels, planes, pixel_size = with_channels(table, settings.channels, str(path))
     order = [column for column in METADATA if column in fields]
     fields = fields[order + [column for column in fields if column not in order]]
+    taught = fields if settings.control_class else fields[~is_control(fields)]
     return Screen(
         fields=fields,
         channels=channels,
-        classes=class_names(fields, settings.multilabel, settings.control_class),
+        classes=class_names(taught, settings.multilabel),
         read=lambda row: read_field(row, channels),
         pixel_size=settings.pixel_size or pixel_size,
         given_pixel_size=settings.pixel_size is not None,
