@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from milcnn import columns
 from milcnn.network import pooling
+from milcnn.network.losses import two_headed_loss
 from milcnn.network.model import HEAD_START, Output
-from milcnn.network.train import two_headed_loss
 
 N_CLASSES, INSTANCES, BATCH = 9, 576, 16
 NOISE = 0.5  # standard deviation of an instance about its one-hot vector

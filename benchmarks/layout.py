@@ -18,8 +18,8 @@ import torch
 from throughput import best_times, machine, training_step
 
 from milcnn.network import model
+from milcnn.network.losses import two_headed_loss
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.train import two_headed_loss
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 CLASSES = [str(number) for number in range(12)]

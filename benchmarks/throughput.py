@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from milcnn.network.losses import two_headed_loss
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, ModelSettings, memory_layout
 from milcnn.network.predict import inference_copy
-from milcnn.network.train import two_headed_loss
 
 SIZES = {"900 × 900 × 3": (3, 900), "512 × 512 × 1": (1, 512)}
 CLASSES = [str(number) for number in range(12)]

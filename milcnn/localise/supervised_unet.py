@@ -25,7 +25,7 @@ from milcnn.columns import FIELD_KEY
 from milcnn.localise.found import Localised, in_cells
 from milcnn.localise.scores import score_method
 from milcnn.network.batches import augmented
-from milcnn.network.train import set_determinism
+from milcnn.network.device import set_determinism
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
 

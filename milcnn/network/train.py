@@ -19,7 +19,6 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState, PartialState
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
@@ -29,8 +28,10 @@ from milcnn.files import write_table
 from milcnn.network import checkpoint
 from milcnn.network import model as models
 from milcnn.network.batches import FieldBatches, augmented, check_crop, epoch_order, open_batches, seed_of
+from milcnn.network.device import choose_device, set_determinism
+from milcnn.network.losses import two_headed_loss
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, MILNetwork, ModelSettings, Net, Output
+from milcnn.network.model import MILCNN, MILNetwork, ModelSettings, Net
 from milcnn.network.predict import inference_copy
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
@@ -57,23 +58,6 @@ class TrainSettings(Settings):
     seed: int = Field(default=0, ge=0)
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA, else Apple's MPS, else the CPU."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if not available[name]:
-        raise ValueError(f"device: '{name}' is not on this machine; use 'auto' or 'cpu'.")
-    return torch.device(name)
-
-
-def set_determinism(seed: int) -> None:
-    """Seed torch, and flush denormals: they appear as gradients vanish, and slow a CPU tenfold."""
-    torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
-    torch.backends.cudnn.deterministic = True
-
-
 def open_accelerator(settings: TrainSettings) -> Accelerator:
     """Processes and device of this run; bf16 on CUDA. Raises ValueError for a batch that they cannot share."""
     device = choose_device(settings.device)
@@ -84,22 +68,6 @@ def open_accelerator(settings: TrainSettings) -> Accelerator:
     if settings.batch_size % accelerator.num_processes:
         raise ValueError(f"batch_size: {settings.batch_size} is no multiple of {accelerator.num_processes} processes.")
     return accelerator
-
-
-def two_headed_loss(output: Output, targets: Tensor) -> Tensor:
-    """J = −Σ_i [log p(t_i | P_i) + log p(t_i | y_i)] of each field, (B,) (Kraus 2016, section 3.4).
-
-    The first term is the cross-entropy of the pooled probabilities P (B, C), class by class. The second is that of
-    softmax(y) for ``targets`` (B,) of class indices; for (B, C) float of 0 and 1 that of σ(y), class by class.
-    """
-    single = targets.ndim == 1
-    labels = F.one_hot(targets, output.bags.shape[1]).to(output.bags.dtype) if single else targets
-    # torch raises for a P that is not a number, on a GPU beyond recovery; the term of y, made from P, is NaN too
-    bags = output.bags.nan_to_num(0.5)
-    pooled = F.binary_cross_entropy(bags, labels, reduction="none").sum(dim=1)
-    if single:
-        return pooled + F.cross_entropy(output.logits, targets, reduction="none")
-    return pooled + F.binary_cross_entropy_with_logits(output.logits, labels, reduction="none").sum(dim=1)
 
 
 def epoch_batches(
@@ -297,11 +265,10 @@ def train(
             write_table(pd.DataFrame(history), folder / "history.csv")
             if resume:
                 checkpoint.save_checkpoint(resume, identity, progress, run.parts())
-    if accelerator.is_main_process:
-        # again, in case a resumed run found its folder emptied
-        models.save_model(run.kept, folder / "model.safetensors")
-        write_table(pd.DataFrame(history), folder / "history.csv")
-        if resume:
-            resume.unlink(missing_ok=True)
+    if accelerator.is_main_process and resume:
+        if restored:  # its folder may be emptied since, and no later epoch better
+            models.save_model(run.kept, folder / "model.safetensors")
+            write_table(pd.DataFrame(history), folder / "history.csv")
+        resume.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return pd.DataFrame(history)
