@@ -73,27 +73,29 @@ CHECKS = {
     "false frequency": Check(false_frequency, roc_auc_score),
 }
 SINGLE, SHARE, CROWDS = CHECKS
+EVIDENCE = "No instance can lower P. Evidence adds up, so a larger bag is positive at a smaller share."
+ATTENDS = "The weight depends on the kind of instance, not on the number. Poison can take all the weight."
 # the checks that each function passes at its defaults, and why: from the formulas and a first run. If a new table
 # differs, a function or a check has changed
 EXPECTED: dict[str, tuple[set[str], str]] = {
     "noisy_and": (
         {SINGLE, SHARE},
-        "a threshold on p̄, learnt: low enough, one instance in twenty is above it, as it is not for the mean; "
-        "counts are what it looks at, harmless ones too",
+        "It learns a threshold on the mean of p. A low threshold detects one instance in twenty. "
+        "It depends on how many instances look positive, so a harmless crowd misleads it.",
     ),
-    "noisy_or": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
-    "isr": ({SINGLE, CROWDS}, "no instance can lower P; evidence adds up, so larger bags need a smaller share"),
-    "generalized_mean": (set(), "a mean that is not steep enough for one instance, and knows no threshold"),
-    "log_sum_exp": ({SINGLE}, "large p weigh most, so one can decide, but a crowd of middling p can outvote it"),
-    "max": ({SINGLE, CROWDS}, "only the largest p counts: no instance lowers it, and no share is seen"),
-    "mean": (set(), "every instance has an equal say: poison cancels the concept, a crowd outvotes it"),
-    "top_k": (set(), "two of twenty instances count, so one is outvoted and a share of a third is not seen"),
-    "quantile": ({SHARE}, "a learnt threshold on the share; one instance of many is no quantile"),
-    "softmax": ({SINGLE, CROWDS}, "close to the largest p, with a slope for the others; knows no threshold"),
-    "power": ({SINGLE}, "an instance at p = 0 has no weight, so poison is nothing; a crowd has"),
-    "autopool": ({SHARE}, "learns how steep to be, and in training the short cuts are as good as the concept"),
-    "attention": ({CROWDS}, "weighs by what an instance is, not by how many: poison can take all the weight"),
-    "gated_attention": ({CROWDS}, "weighs by what an instance is, not by how many: poison can take all the weight"),
+    "noisy_or": ({SINGLE, CROWDS}, EVIDENCE),
+    "isr": ({SINGLE, CROWDS}, EVIDENCE),
+    "generalized_mean": (set(), "It is a mean. It is not steep enough for one instance, and has no threshold."),
+    "log_sum_exp": ({SINGLE}, "Large p have the most weight, so one can decide. Many medium p can outweigh it."),
+    "max": ({SINGLE, CROWDS}, "Only the largest p counts. No instance can lower it, and it cannot measure a share."),
+    "mean": (set(), "Every instance has the same weight. Poison cancels the concept, and a crowd outweighs it."),
+    "top_k": (set(), "The two largest p of twenty count. One instance is too few, and a share of a third is not seen."),
+    "quantile": ({SHARE}, "It learns a threshold on the share. One instance of many does not move a quantile."),
+    "softmax": ({SINGLE, CROWDS}, "It is close to the largest p. It has no threshold."),
+    "power": ({SINGLE}, "An instance with p = 0 has no weight, so poison has no effect. A crowd has weight."),
+    "autopool": ({SHARE}, "It learns how steep it is. In training the shortcuts work as well as the concept."),
+    "attention": ({CROWDS}, ATTENDS),
+    "gated_attention": ({CROWDS}, ATTENDS),
 }
 
 
