@@ -36,8 +36,8 @@ stages:
 	dvc repro
 
 test: $(READY) lint ## set up, lint, unit tests, the committed outputs of the notebooks
-	OMP_NUM_THREADS=1 pytest -q
-	JUPYTER_PATH= OMP_NUM_THREADS=1 pytest -q --nbval notebooks/
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 pytest -q
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 JUPYTER_PATH= OMP_NUM_THREADS=1 pytest -q -p nbval.plugin --nbval notebooks/
 
 lab: $(READY) ## JupyterLab on the notebooks
 	jupyter lab notebooks

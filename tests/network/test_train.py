@@ -291,10 +291,20 @@ def start(prepared, out: Path, resume: Path | None, net, how, **environment: str
     )
 
 
+KILLED = {"epochs": 16, "ema": 0.5, "augment": "dihedral", "crop": 64}
+
+
+@pytest.fixture(scope="module")
+def never_killed(prepared, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
+    """The history and the folder of a whole run."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train.train(prepared, network(normalisation="batch"), settings(**KILLED), folder), folder
+
+
 @pytest.mark.parametrize("after", [0.0, 0.35])  # s after the first checkpoint: during its rename, and between others
-def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path, after):
+def test_killed_and_started_again_is_as_if_never_killed(prepared, never_killed, tmp_path, after):
     """SIGKILL after the first checkpoint. The folder is emptied too, as DVC does before it runs a stage."""
-    net, how = network(normalisation="batch"), settings(epochs=16, ema=0.5, augment="dihedral", crop=64)
+    net, how = network(normalisation="batch"), settings(**KILLED)
     out, resume = tmp_path / "run", tmp_path / "run.ckpt"
     process = start(prepared, out, resume, net, how)
     deadline = time.monotonic() + 120
@@ -309,10 +319,10 @@ def test_killed_and_started_again_is_as_if_never_killed(prepared, tmp_path, afte
     for file in out.iterdir():
         file.unlink()
     resumed = train.train(prepared, net, how, out, resume)
-    whole = train.train(prepared, net, how, tmp_path / "whole")
+    whole, folder = never_killed
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     for name in ("model.safetensors", "history.csv"):
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
     assert not resume.exists()
 
 
