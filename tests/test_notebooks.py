@@ -1,5 +1,6 @@
 """The anatomy of a notebook; that its outputs are fresh is what nbval tests."""
 
+import ast
 import re
 
 import nbformat
@@ -44,6 +45,11 @@ def test_has_one_parameters_cell_after_the_imports(path):
 def test_has_no_class_and_never_leaves_its_folder(path):
     source = "\n".join(cell.source for cell in code_cells(path))
     assert not re.search(r"^class |os\.chdir|sys\.path|/home/", source, re.M)
+
+
+def test_every_assertion_says_what_is_wrong(path):
+    found = [node for cell in code_cells(path) for node in ast.walk(ast.parse(cell.source))]
+    assert not [ast.unparse(node) for node in found if isinstance(node, ast.Assert) and node.msg is None]
 
 
 def test_was_run_top_to_bottom_without_error(path):

@@ -69,7 +69,8 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     10.1177/1087057113503553), in all splits: the layout says which wells of a test plate are controls, and MIL-CNNs
     see them too where plates are scaled to controls. A plate without control cells uses the cells of
     ``reference_fields``. x′ is clipped at ±``clip``; values that are not finite become 0, the median. Features that
-    are constant, or nowhere defined, over the training cells are left out. Raises ValueError without training cells.
+    are constant, or nowhere defined, over the training cells are left out: all of
+    them without training cells.
     """
     fields = prepared.fields.reset_index(drop=True)
     table = table if settings.border_cells else table[~table["touches_border"].astype(bool)]
@@ -78,8 +79,6 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     known = ~np.isnan(field)  # ``prepared`` may have fewer fields than were measured
     table, field = table[known], field[known].astype(np.int64)
     train = (fields[SPLIT] == "train").to_numpy()
-    if not train[field].any():
-        raise ValueError("cells.parquet: no training field has a cell; change the segmentation settings.")
     values = table[feature_names(table)].where(np.isfinite)
     values = values.loc[:, values[train[field]].max() > values[train[field]].min()]
     features = standardise_features(values.to_numpy(float), field, fields, settings.clip)

@@ -11,7 +11,7 @@ from milcnn.baselines.cell_mil import cell_attention, cell_mean
 from milcnn.baselines.cells import Cells, ProfileSettings
 from milcnn.baselines.learners import boosting, svm_vote
 from milcnn.baselines.neighbours import Scorer, ljosa, mean_profile, sphered
-from milcnn.files import write_table
+from milcnn.files import write_json, write_table
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
 
@@ -19,6 +19,10 @@ FITS = (mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attent
 BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {fit.__name__: fit for fit in FITS}
 # the result depends on the random numbers drawn; that of ljosa (factor analysis) does so in the third digit only
 RANDOM = ("boosting", "svm_vote", "cell_mean", "cell_attention")
+
+
+class TooFewCells(ValueError):
+    """Why no baseline can learn from these cells, in one sentence."""
 
 
 def seeds_for(name: str, seeds: list[int]) -> list[int]:
@@ -29,11 +33,18 @@ def seeds_for(name: str, seeds: list[int]) -> list[int]:
 def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
-    Fields without cells are left out. Of several labels the first counts. Raises ValueError for an unknown name.
+    Fields without cells are left out. Of several labels the first counts. Raises TooFewCells if too few fields have
+    cells.
     """
-    if name not in BASELINES:
-        raise ValueError(f"baselines: '{name}' is not one of {', '.join(BASELINES)}.")
-    return BASELINES[name](cells.where((cells.counts > 0) & ~cells.split("test")), settings)
+    known = cells.where((cells.counts > 0) & ~cells.split("test"))
+    for split, what in (("train", "training"), ("validation", "validation")):
+        if not known.split(split).any():
+            raise TooFewCells(f"No cell was found in the {what} fields")
+    if len(np.unique(known.targets[known.split("train")])) < 2:
+        raise TooFewCells("Cells were found in the training fields of one class alone")
+    if not known.names:
+        raise TooFewCells("All training cells are alike")
+    return BASELINES[name](known, settings)
 
 
 def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -54,22 +65,37 @@ def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.Dat
 
 def run_baselines(
     runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """``run_baseline`` for each baseline and seed of ``runs``, ``workers`` at once, in ``<folder>/<baseline>-<seed>``.
 
-    Returns all predictions in one table, with the columns ``method`` and ``seed``.
+    Returns all predictions in one table, with the columns ``method`` and ``seed``; and the reason for each baseline
+    that cannot learn from these cells, by name. ``left_out.json`` has the reasons too. Raises ValueError for an
+    unknown name.
     """
-    tables = Parallel(n_jobs=workers)(
+    if unknown := sorted({name for name, _ in runs} - set(BASELINES)):
+        raise ValueError(f"baselines: '{unknown[0]}' is not one of {', '.join(BASELINES)}.")
+    results = Parallel(n_jobs=workers)(
         delayed(run_baseline)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}")
         for name, seed in runs
     )
-    named = [table.assign(method=name, seed=seed) for table, (name, seed) in zip(tables, runs, strict=True)]
-    return pd.concat(named, ignore_index=True)
+    pairs = list(zip(runs, results, strict=True))
+    left_out = {name: result for (name, _), result in pairs if isinstance(result, str)}
+    write_json(left_out, folder / "left_out.json")
+    named = [result.assign(method=name, seed=seed) for (name, seed), result in pairs if name not in left_out]
+    empty = prediction_table(cells.fields.iloc[:0], cells.classes, False, y=np.zeros((0, len(cells.classes))))
+    return pd.concat(named or [empty.assign(method="", seed=0)], ignore_index=True), left_out
 
 
-def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Path) -> pd.DataFrame:
-    """Fit the baseline ``name``, write ``predictions.csv`` and ``features.parquet``, and return the predictions."""
-    predictions, features = predict_baseline(fit_baseline(name, cells, settings), cells)
+def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Path) -> pd.DataFrame | str:
+    """Fit the baseline ``name``, write ``predictions.csv`` and ``features.parquet``, and return the predictions.
+
+    Where the cells are too few or too much alike for its method, returns the reason instead and writes nothing.
+    """
+    try:
+        scorer = fit_baseline(name, cells, settings)
+    except ValueError as error:  # of fit_baseline, or of the library: a class in too few fields, no variance
+        return str(error).splitlines()[0].rstrip(".")
+    predictions, features = predict_baseline(scorer, cells)
     write_table(predictions, folder / "predictions.csv")
     write_table(features, folder / "features.parquet")
     return predictions

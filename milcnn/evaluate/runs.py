@@ -1,5 +1,6 @@
 """Tables of runs: reading them, choosing their rows, and the summary table."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def read_runs(
     hint = "train this run first"
     tables = [read_table(folder / run / name, hint).assign(method=method, seed=seed) for run, method, seed in runs]
     return pd.concat(tables, ignore_index=True)
+
+
+def baselines_left_out(folder: Path) -> dict[str, str]:
+    """The baselines that could not learn from the cells of the study, with the reason; see ``run_baselines``."""
+    path = folder / BASELINE_FOLDER / "left_out.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:

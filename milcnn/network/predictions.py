@@ -2,8 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
-from milcnn.columns import FIELD_KEY, LABEL_MARK
+from milcnn.columns import FIELD_KEY, LABEL, LABEL_MARK
 
 # columns that predictions repeat; not the paths of files, which are those of one machine
 KNOWN = r"^Metadata_|^(fraction|cells|response|ec50)$"
@@ -21,6 +22,21 @@ def prediction_table(rows: pd.DataFrame, classes: list[str], multilabel: bool, *
     known = rows.reset_index(drop=True).filter(regex=KNOWN).assign(predicted=predicted)
     columns = [pd.DataFrame(array, columns=[f"{name}_{own}" for own in classes]) for name, array in values.items()]
     return pd.concat([known, *columns], axis=1)
+
+
+def chance_note(predictions: pd.DataFrame) -> str:
+    """A sentence if ``predictions`` cannot be told from always naming the most frequent label; '' if they can.
+
+    One-sided binomial test at 5 %: are more fields right than the share of that label?
+    """
+    right, n = int((predictions["predicted"] == predictions[LABEL]).sum()), len(predictions)
+    frequent = float(predictions[LABEL].value_counts(normalize=True).iloc[0])
+    if binomtest(right, n, frequent, alternative="greater").pvalue <= 0.05:
+        return ""
+    return (
+        f"Note: {right} of {n} test fields are right. That cannot be told from always naming the most frequent label "
+        f"({frequent:.2f} of the fields): the network has not learnt the classes, or the test fields are too few."
+    )
 
 
 def profile_table(rows: pd.DataFrame, profiles: np.ndarray) -> pd.DataFrame:

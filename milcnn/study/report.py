@@ -1,6 +1,7 @@
 """The report (one HTML page) and the numbers of README.md and docs/results.md: all from summary.csv."""
 
 import base64
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class Section:
     study: str
     note: str  # what a reader must know before the numbers
     tables: dict[str, str]  # title, HTML
+    notes: list[str] = field(default_factory=list)  # what could not be computed, and other warnings of the notebooks
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
     notebooks: list[str] = field(default_factory=list)  # paths of executed notebooks, relative to the page
     gallery: str = ""  # path of the gallery, relative to the page; empty where there is none
@@ -153,7 +155,18 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     tables = {title: table.to_html(index=False, border=0) for title, table in scores_tables(summary, study).items()}
     gallery = Path("galleries", study, "page", "index.html")
     link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
-    return Section(study, NOTES.get(study, ""), tables, pictures, notebooks, link)
+    notes = notes_in(reports / "executed" / study)
+    return Section(study, NOTES.get(study, ""), tables, notes, pictures, notebooks, link)
+
+
+def notes_in(executed: Path) -> list[str]:
+    """The lines "Note: …" that the executed notebooks of a study print, each once, without that word."""
+    found = []
+    for path in sorted(executed.glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", [])]
+        found += [line.removeprefix("Note: ") for line in "\n".join(texts).splitlines() if line.startswith("Note: ")]
+    return list(dict.fromkeys(found))
 
 
 def write_report(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The baselines, on made cells whose classes are known."""
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -169,11 +170,17 @@ def test_cells_of_fields_that_are_not_used_are_left_out(prepared, table):
     assert cells.counts.tolist() == [N_CELLS] * (N_FIELDS - 2) + [0]
 
 
-def test_errors_say_what_is_wrong(prepared, table, cells):
-    with pytest.raises(ValueError, match="no training field has a cell"):
-        open_cells(prepared, table[table["Metadata_Plate"] != "P0"], SETTINGS)
+def test_errors_say_what_is_wrong(cells, tmp_path):
     with pytest.raises(ValueError, match="'forest' is not one of mean_profile"):
-        fit_baseline("forest", cells, SETTINGS)
+        run_baselines([("forest", 0)], cells, SETTINGS, tmp_path)
+
+
+def test_without_training_cells_every_baseline_is_left_out_with_its_reason(prepared, table, tmp_path):
+    cells = open_cells(prepared, table[table["Metadata_Plate"] != "P0"], SETTINGS)
+    predictions, left_out = run_baselines([("ljosa", 0), ("boosting", 0)], cells, SETTINGS, tmp_path)
+    assert len(predictions) == 0
+    assert left_out == dict.fromkeys(["ljosa", "boosting"], "No cell was found in the training fields")
+    assert json.loads((tmp_path / "left_out.json").read_text()) == left_out
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -285,7 +292,7 @@ def test_votes_of_a_training_field_come_from_machines_that_did_not_see_it(prepar
 def test_baselines_side_by_side_are_those_one_by_one(cells, tmp_path):
     runs = [("mean_profile", 0), ("svm_vote", 0), ("svm_vote", 1)]
     with joblib.parallel_config(backend="threading"):  # other processes would load all libraries again
-        together = run_baselines(runs, cells, SETTINGS, tmp_path, workers=2)
+        together, _ = run_baselines(runs, cells, SETTINGS, tmp_path, workers=2)
     copy, settings = pickle.loads(pickle.dumps((cells, SETTINGS)))  # as on the way to another process
     for name, seed in runs:
         alone = run_baseline(name, copy, settings.model_copy(update={"seed": seed}), tmp_path / "alone")
