@@ -46,7 +46,7 @@ STUDY_VALUES = {
 # errors whose message is a sentence of ours: the name of their class adds nothing
 SENTENCES = {"ScreenError", "SplitError", "SettingsError", "ImageError", "ValueError"}
 SENTENCES |= {"FileNotFoundError", "PermissionError", "OSError"}
-LONGEST = 5000  # characters of a message: a page and a half
+PAGE = 5000  # characters of a message
 
 
 class OwnKernel(AsyncKernelManager):
@@ -130,7 +130,7 @@ def reason_of(error: PapermillExecutionError | RuntimeError) -> str:
     """Why a notebook stopped. Messages that list several problems keep their lines."""
     if isinstance(error, RuntimeError):
         return f"the notebook's kernel ended ({error}); if the memory was full, set fewer workers or smaller fields."
-    reason = re.sub(r"^\[Errno \d+\] ", "", str(error.evalue).strip())[:LONGEST]
+    reason = re.sub(r"^\[Errno \d+\] ", "", str(error.evalue).strip())[:PAGE]
     if error.ename == "KeyboardInterrupt":
         raise KeyboardInterrupt
     return reason if reason and error.ename in SENTENCES else f"{error.ename} in cell {error.exec_count}: {reason}"
