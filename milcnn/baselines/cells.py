@@ -10,12 +10,11 @@ import pandas as pd
 from pydantic import Field
 
 from milcnn.baselines.measure import feature_names
+from milcnn.baselines.segment import MAD_TO_SD
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.prepare.prepared import Prepared
 from milcnn.roles import is_control, reference_fields
 from milcnn.settings import Settings
-
-MAD_TO_SD = 1.4826  # of a normal distribution
 
 
 class ProfileSettings(Settings):
@@ -69,8 +68,7 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     10.1177/1087057113503553), in all splits: the layout says which wells of a test plate are controls, and MIL-CNNs
     see them too where plates are scaled to controls. A plate without control cells uses the cells of
     ``reference_fields``. x′ is clipped at ±``clip``; values that are not finite become 0, the median. Features that
-    are constant, or nowhere defined, over the training cells are left out: all of
-    them without training cells.
+    are constant, or nowhere defined, over the training cells are left out: all of them without training cells.
     """
     fields = prepared.fields.reset_index(drop=True)
     table = table if settings.border_cells else table[~table["touches_border"].astype(bool)]

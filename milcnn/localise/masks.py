@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from skimage.filters import threshold_li, threshold_otsu
+from skimage.filters import threshold_otsu
 
-from milcnn.baselines.segment import stands_out
+from milcnn.baselines.segment import foreground_level
 from milcnn.localise.denoise import DenoiseSettings, denoise
 
 EMPTY = float("inf")  # a threshold that no value exceeds
+TINY = 1e-6  # a threshold is above 0
 BACKGROUND = 5  # percentile of the pixels of a channel that is taken as its background
 
 
@@ -35,21 +36,16 @@ def brightness(field: np.ndarray) -> np.ndarray:
     return (values / np.where(spread > 0, spread, 1)).sum(axis=0).clip(min=0).reshape(field.shape[1:])
 
 
-def brightness_threshold(bright: np.ndarray) -> float:
-    """Minimum cross-entropy threshold (Li and Tam 1998) of ``brightness``; ``EMPTY`` on a blank field.
-
-    Otsu's would lie too high: few bright nuclei outweigh the dim rims of cells.
-    """
-    if np.ptp(bright) == 0:
-        return EMPTY
-    threshold = float(threshold_li(bright))
-    return threshold if stands_out(bright, bright > threshold) else EMPTY
-
-
 def foreground_probability(fields: np.ndarray) -> np.ndarray:
-    """Brightness of ``fields`` (B, C, H, W) as a probability, (B, H, W) float32: 1/2 at its threshold; 0 if blank."""
+    """Brightness of ``fields`` (B, C, H, W) as a probability, (B, H, W) float32: 1/2 at its ``foreground_level``.
+
+    0 in a blank field, and 1 in one without a background.
+    """
     bright = np.stack([brightness(field) for field in fields])
-    return as_probability(bright, np.array([brightness_threshold(one) for one in bright]))
+    levels = np.array([foreground_level(one) for one in bright])
+    probability = as_probability(bright, np.maximum(levels, TINY))
+    probability[levels == -np.inf] = 1
+    return probability
 
 
 def cell_foreground(fields: np.ndarray, settings: DenoiseSettings | None = None) -> np.ndarray:

@@ -29,7 +29,7 @@ def fetch(source: str, name: str, url: str, sha256: str | None = None) -> Path:
     """
     folder = ROOT / "data" / "raw" / source
     record = folder / "sha256.json"
-    recorded = json.loads(record.read_text()) if record.exists() else {}
+    recorded = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     expected = sha256 or recorded.get(name)
     path = mirrored(source, name, expected, url) or downloaded(folder, source, name, expected, url)
     if expected is None:

@@ -63,7 +63,7 @@ NOTES = {
     "classes differ in the number of cells and in how much of a field is black, so any method separates them."
 }
 # a picture of the last run, in reports/, and its copy in docs/
-PICTURES = {
+DOCS_PICTURES = {
     "figures/digits/1_error_by_fraction.png": "figure_1.png",
     "galleries/simulated/dose/dose_response.png": "figure_2.png",
     "galleries/bbbc016/localisation_panel.png": "puncta_maps.png",
@@ -223,7 +223,7 @@ def readme() -> None:
     for name, page in pages.items():
         with written_whole(ROOT / name) as temporary:
             temporary.write_text(page, encoding="utf-8")
-    for name, copy in PICTURES.items():
+    for name, copy in DOCS_PICTURES.items():
         if (REPORTS / name).exists():
             with written_whole(ROOT / "docs" / copy) as temporary, Image.open(REPORTS / name) as picture:
                 picture.thumbnail((900, 900))  # px, as a page shows it

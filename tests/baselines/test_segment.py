@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from urllib.error import URLError
@@ -18,6 +19,7 @@ from milcnn.baselines import segment
 from milcnn.baselines.segment import SegmentSettings
 from milcnn.localise import agreement
 from milcnn.paths import ROOT
+from milcnn.screens.images import read_plane
 from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 
 CHANNELS = ["DNA", "Actin"]
@@ -95,6 +97,69 @@ def test_a_blank_field_has_no_object(threshold):
             np.stack([image, noise]).astype(np.uint16), CHANNELS, SegmentSettings(threshold=threshold)
         )
         assert not np.any(found)
+
+
+def noisy(kind: str, rng: np.random.Generator, side: int = 192) -> np.ndarray:
+    """A field without a cell, (side, side) uint16."""
+    y, x = np.mgrid[-0.5 : 0.5 : side * 1j, -0.5 : 0.5 : side * 1j]
+    light = {
+        "camera": rng.normal(1000, 30, (side, side)),
+        "8 bit": rng.normal(20, 0.5, (side, side)),
+        "few photons": rng.poisson(0.02, (side, side)),
+        "photons": rng.poisson(5, (side, side)),
+        "vignette": rng.poisson(300 * (1 - 1.3 * (x**2 + y**2))),
+        "slope": rng.poisson(100 + 80 * x),
+        "constant": np.full((side, side), 4095),
+    }[kind]
+    return light.round().astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["camera", "8 bit", "few photons", "photons", "vignette", "slope", "constant"])
+def test_noise_and_uneven_light_are_blank_and_a_faint_cell_is_not(kind):
+    rng = np.random.default_rng(3)
+    empty = [noisy(kind, rng) for _ in range(10)]
+    assert not any(segment.has_signal(image) for image in empty)
+    if kind in {"camera", "photons", "vignette"}:  # there a cell is brighter by five standard deviations
+        cells = gaussian_filter(1.0 * (discs([(40, 50), (90, 100), (140, 60)], 12, 192) > 0), 2)
+        faint = [image + (5 * image.std() * cells).round().astype(np.uint16) for image in empty]
+        assert all(segment.has_signal(image) for image in faint)
+
+
+def confluent(rng: np.random.Generator, side: int = 192, apart: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """A field full of cells without a background, each with a brighter middle, (side, side) uint8; and its cells."""
+    middles = [(y + 24 + rng.integers(-4, 5), x + 24 + rng.integers(-4, 5)) for y in range(0, side, apart)
+               for x in range(0, side, apart)]  # fmt: skip
+    cells = discs(middles, side, side)
+    y, x = np.indices((side, side))
+    near = np.stack([np.hypot(y - a, x - b) for a, b in middles]).min(0)
+    light = rng.uniform(50, 110, len(middles))[cells - 1] * (0.8 + 0.4 * np.exp(-((near / 12) ** 2)))
+    return rng.poisson(light).clip(0, 255).astype(np.uint8), cells
+
+
+def test_a_field_full_of_cells_has_cells_everywhere():
+    image, truth = confluent(np.random.default_rng(4))
+    found = segment.segment(image[None], ["GFP"], SegmentSettings())[1]
+    assert segment.has_signal(image)
+    assert (found > 0).mean() > 0.95
+    assert agreement.object_f1(truth, found) > 0.7
+
+
+def test_fields_full_of_cells_are_not_blank():
+    """BBBC016: 72 fields of confluent cells; GFP in the cytoplasm, and no background is dark."""
+    folder = MASKS.parents[1] / "mirror" / "bbbc016"
+    if not folder.exists():
+        pytest.skip(f"{folder} is absent")
+    path = folder / "BBBC016_v1_images.zip"
+    names = sorted(zipfile.ZipFile(path).namelist())
+    images = [read_plane(f"{path}/{name}") for name in names[::6]]
+    assert all(segment.has_signal(image) for image in images)
+    counts = [segment.segment(image[None], ["GFP"], SegmentSettings())[1].max() for image in images]
+    assert min(counts) >= 20
+
+
+def test_a_note_says_that_most_fields_have_no_cell():
+    assert segment.few_cells(2, 4, "mine") == ""
+    assert segment.few_cells(3, 4, "mine").startswith("Note: 3 of 4 fields are blank or have no cell;")
 
 
 def test_cytoplasm_that_is_blank_leaves_the_nuclei_as_cells():
@@ -228,5 +293,5 @@ def test_holes_and_distances_are_scipys(share):
 def test_a_nucleus_that_fills_the_field_is_one_object():
     frame = np.full((40, 40), 900, np.uint16)
     frame[5:-5, 5:-5] = np.random.default_rng(0).normal(100, 5, (30, 30))
-    nuclei = segment.find_nuclei(frame, SegmentSettings())
+    nuclei = segment.find_nuclei(frame, SegmentSettings(), segment.foreground_level(frame))
     assert nuclei.min() == nuclei.max() == 1

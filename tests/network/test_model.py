@@ -209,7 +209,7 @@ def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=misfit + r"mean is none and \(2, 1, 1\)"):
         model.load_model(path)
     save_file({"w": torch.zeros(1)}, path, metadata={"settings": '{"study": "s"}'})
-    with pytest.raises(ValueError, match=r"not a checkpoint of milcnn \(ModelSettings: 'channels'[^\n]*Field required"):
+    with pytest.raises(ValueError, match=r"not a checkpoint of milcnn \(ModelSettings: 'channels'[^\n]* missing"):
         model.load_model(path)
 
 

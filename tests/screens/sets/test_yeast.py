@@ -66,7 +66,7 @@ def test_a_platemap_may_name_the_plate(folder):
 
 def test_a_well_without_a_file_is_reported_or_skipped(folder):
     (folder / "plate02" / "007002000.flex").unlink()
-    with pytest.raises(ScreenError, match="plate plate02, well G02: no file in .*; copy it, or set 'missing: skip'"):
+    with pytest.raises(ScreenError, match=r"plate plate02, well G02: no file in .*; copy it, or set 'missing: skip'"):
         opened(folder).check()
     screen = opened(folder, missing="skip")
     screen.check()
