@@ -68,7 +68,7 @@ DOCS_PICTURES = {
     "galleries/simulated/dose/dose_response.png": "figure_2.png",
     "galleries/bbbc016/localisation_panel.png": "puncta_maps.png",
     "galleries/bbbc016/cells.png": "puncta_cells.png",
-    "galleries/bbbc016/page/views/00002.webp": "puncta_unlabelled.png",  # well O01, the third field
+    "galleries/bbbc016/page/views/00001.webp": "puncta_unlabelled.png",  # well O01, the second field
 }
 MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 RESULTS = """# Results
