@@ -67,8 +67,8 @@ lock: ## pin anew the newest versions that pyproject.toml allows
 
 # A torch of the right version that is already in .venv stays, such as a CPU build.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || \
-		{ echo "make: needs Python 3.11, 3.12 or 3.13; name one by 'make PYTHON=python3.12'." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 14))' 2> /dev/null || \
+		{ echo "make: needs Python 3.11 (3.11.5 or later), 3.12 or 3.13; name one by 'make PYTHON=python3.12'." >&2; exit 1; }
 	@test -d .venv || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "make: this Python cannot make a virtual environment; install its venv package." >&2; exit 1; }
 	$(BIN)/pip install -q -r requirements.lock
