@@ -160,12 +160,13 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
 
 
 def notes_in(executed: Path) -> list[str]:
-    """The lines "Note: …" that the executed notebooks of a study print, each once, without that word."""
+    """The lines "Note: …" that the executed notebooks of a study print, each after the name of its notebook."""
     found = []
     for path in sorted(executed.glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         texts = ["".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", [])]
-        found += [line.removeprefix("Note: ") for line in "\n".join(texts).splitlines() if line.startswith("Note: ")]
+        lines = "\n".join(texts).splitlines()
+        found += [line.replace("Note", path.stem, 1) for line in lines if line.startswith("Note: ")]
     return list(dict.fromkeys(found))
 
 
