@@ -1,7 +1,7 @@
 """Names of files that microscopes wrote, as public repositories and pages show them, and what each of them tells.
 
-A source is a repository and a file or thread in it, a public data set, or a manual. Some numbers are changed, so that no
-two parts of a name have the same.
+A source is a repository and a file or thread in it, a public data set, or a manual. Some numbers are changed, so that
+no two parts of a name have the same.
 """
 
 import re
@@ -33,7 +33,7 @@ REAL = {
         "011001-2-001003004.tif": "- | K01 | 2 | 004 | 003 | 001",
     },
     ("imagexpress", "fmi-faim/faim-ipa resources/ImageXpress"): {
-        "1well-3C-2S-Zmix-T/2024-04-22/1697/TimePoint_2/1well-3C-2S-Zmix-T_C07_s1_w3A9E4E910-281E-4C24-96FB-36EAFA13348B.tif": (
+        "2024-04-22/1697/TimePoint_2/1well-3C-2S-Zmix-T_C07_s1_w3A9E4E910-281E-4C24-96FB-36EAFA13348B.tif": (
             "- | C07 | 1 | 3 | - | 2"
         ),
         "Projection-Mix/2023-02-21/1334/ZStep_10/Projection-Mix_E07_s1_w27FF63331-0307-4A31-89AC-B363F8BCED7A.tif": (
