@@ -37,10 +37,11 @@ def plate_fingerprint(screen: Screen, rows: pd.DataFrame, settings: PrepareSetti
     the screen was made, as JSON) and the code of this stage. The first and the last field are hashed as well, because
     a reader can change without a trace in the others.
     """
-    paths = [str(path) for column in rows if column.startswith("Path_") for path in rows[column]]
+    rows_read = screen.read_from(rows)
+    paths = [str(path) for column in rows_read if column.startswith("Path_") for path in rows_read[column]]
     # a path can also name the member of a zip, which is not a file
     status = [Path(path).stat() for path in paths if os.path.exists(path)]
-    facts = [settings.model_dump_json(exclude={"workers"}), screen.channels, origin, rows.to_csv(index=False)]
+    facts = [settings.model_dump_json(exclude={"workers"}), screen.channels, origin, rows_read.to_csv(index=False)]
     text = json.dumps([facts, [(file.st_size, file.st_mtime_ns) for file in status]], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode())
     for code in CODE:

@@ -22,8 +22,9 @@ from milcnn.columns import (
 from milcnn.roles import is_control
 from milcnn.screens.channels import as_problem, odd_pixel_sizes, plane_problems
 from milcnn.screens.images import Header, read_header
+from milcnn.screens.missing import is_there, missing_images
 from milcnn.screens.opening import ImageError, split_zip
-from milcnn.screens.problems import Problem, first_few
+from milcnn.screens.problems import Problem, field_name, first_few
 
 
 def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = False) -> list[Problem | str]:
@@ -120,14 +121,15 @@ def file_problems(
     lacking = [path_column(channel) for channel in channels if path_column(channel) not in columns]
     if lacking:
         return [f"table: has no column {', '.join(lacking)}; add it, or remove the channel."]
-    places = file_places(fields, columns)
+    missing = list(missing_images(fields, columns))
+    places = {path: place for path, place in file_places(fields, columns).items() if not missing or is_there(path)}
     read = partial(header_or_problem, places)
     results = thread_map(read, places, max_workers=8, desc="check", unit="file", leave=False)
     headers = {path: header for path, header in zip(places, results, strict=True) if isinstance(header, Header)}
     problems = [problem for problem in results if isinstance(problem, Problem)]
     of_planes = plane_problems(fields, channels, headers, planes, places)
     problems += {(problem.what, problem.place): problem for problem in of_planes}.values()  # each file once
-    return [*problems, *(odd_pixel_sizes(headers, places) if one_pixel_size else [])]
+    return [*missing, *problems, *(odd_pixel_sizes(headers, places) if one_pixel_size else [])]
 
 
 def file_places(fields: pd.DataFrame, columns: list[str]) -> dict[str, str]:
@@ -146,7 +148,3 @@ def header_or_problem(places: dict[str, str], path: str) -> Header | Problem:
     except ImageError as error:
         sentence = str(error).removeprefix(f"{path}: ").removeprefix(f"{split_zip(path)[0]}: ")
         return as_problem(sentence, places[path])
-
-
-def field_name(plate: object, well: object, site: object) -> str:
-    return f"plate {plate}, well {well}, site {site}"

@@ -18,7 +18,16 @@ import pandas as pd
 import tifffile
 
 from milcnn.columns import page_column, path_column
-from milcnn.screens.metadata import Fault, Metadata, Place, imagej_metadata, metadata_file, of_file, ome_places
+from milcnn.screens.metadata import (
+    Fault,
+    Metadata,
+    Place,
+    imagej_metadata,
+    in_micrometres,
+    metadata_file,
+    of_file,
+    ome_places,
+)
 from milcnn.screens.opening import ImageError, opened, split_zip
 from milcnn.screens.tiff import Plane, tiff_planes
 
@@ -137,6 +146,10 @@ def tiff_metadata(path: str, tif: tifffile.TiffFile) -> Metadata:
         return of_file(places, PurePosixPath(path).name, pages)
     if tif.imagej_metadata is not None:
         return imagej_metadata(tif.imagej_metadata, tif.pages.first.tags.valueof("XResolution", (0, 1)), pages)
+    if tif.is_metaseries:  # ImageXpress
+        told = (tif.metaseries_metadata or {}).get("PlaneInfo", {})
+        length, unit = str(told.get("spatial-calibration-x", "")), str(told.get("spatial-calibration-units", ""))
+        return Metadata([], in_micrometres(length, unit) if told.get("spatial-calibration-state") else None)
     return Metadata([])
 
 

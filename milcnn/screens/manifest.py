@@ -1,4 +1,4 @@
-"""Your own screen: a table of fields, a folder of images and, optionally, a platemap.
+"""Your own screen: a table of fields or a folder that tells of them, its images and, optionally, a platemap.
 
 The table, see ``milcnn.screens.table``, has one of these forms:
 
@@ -9,43 +9,53 @@ The table, see ``milcnn.screens.table``, has one of these forms:
 - CellProfiler's ``LoadData``, as in JUMP: ``FileName_<channel>`` and ``PathName_<channel>``, or ``URL_<channel>``;
   ``Frame_<channel>``, ``Metadata_…``. Columns of outlines and of illumination functions (``Illum…``) are left out.
 
-The metadata columns are those of ``Screen``. The table or the platemap must give plate, well, site and label.
+The metadata columns are those of ``Screen``. The table or the platemap must give plate, well, site and label. The table
+may have a row for each z plane (``Metadata_Z``) and time point (``Metadata_Time``), and ``Metadata_PixelSize`` in µm.
+Without a table, it is made from the folder of images, see ``milcnn.screens.folders``.
 """
 
 import os
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from milcnn.columns import (
     BATCH,
     COMPOUND,
-    CONCENTRATION,
     CONTROL,
     FIELD_KEY,
     LABEL,
     LABEL_MARK,
     METADATA,
+    PIXEL_SIZE,
     PLATE,
     REPLICATE,
     SITE,
+    TIME,
+    Z,
     class_names,
     join_labels,
     path_column,
 )
 from milcnn.paths import in_root
 from milcnn.roles import is_control
-from milcnn.screens.channels import image_columns, with_channels
+from milcnn.screens.channels import ALIKE, image_columns, with_channels
+from milcnn.screens.folders import folder_table
 from milcnn.screens.images import read_field
-from milcnn.screens.names import refuse_spellings, tidy_names, with_platemap
+from milcnn.screens.names import refuse_spellings, tidy_names
+from milcnn.screens.platemap import read_platemap, with_platemap
 from milcnn.screens.problems import Problem, ScreenError, first_few
 from milcnn.screens.screen import Screen
-from milcnn.screens.table import text_table
+from milcnn.screens.stacks import Rule, at_time, by_rule, projected
+from milcnn.screens.table import MEASURES, as_numbers, text_table
 from milcnn.settings import Settings
 
 CELLPROFILER = "FileName_|PathName_|URL_|Frame_|Series_"  # starts of its columns of images
@@ -54,8 +64,10 @@ CELLPROFILER = "FileName_|PathName_|URL_|Frame_|Series_"  # starts of its column
 class ManifestSettings(Settings):
     """Where the table and the images are, and what the table's columns mean."""
 
-    table: str  # CSV, Excel or Parquet, one row for each field
+    table: str = ""  # CSV, Excel or Parquet, one row for each field; empty: the fields are found in `images`
     images: str = ""  # folder in which the paths of the table start; empty: the folder of the table
+    pattern: str = ""  # without a table: a regular expression for the names of files, or a name of patterns.PATTERNS
+    left_out: str = ""  # table of the files that are left out: file, reason; `milcnn new` writes it
     strip: str = ""  # start of the paths in the table to replace by `images`, for example /home/me/screen
     platemap: str = ""  # such a table: compound, concentration, label of each well (and plate, if plates differ)
     columns: dict[str, str] = Field({})  # milcnn's column: the table's column, for example Metadata_Label: moa
@@ -63,22 +75,32 @@ class ManifestSettings(Settings):
     multilabel: bool = False  # a field may have several labels, joined by |
     controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
     control_class: bool = True  # the negative control is also a class to learn
-    pixel_size: float | None = Field(None, gt=0)  # µm; None: that of the OME metadata
+    z: Rule = None  # of several z planes: max, middle, sharpest, or the number of one
+    time: int | None = None  # of several time points: the number of one
+    pixel_size: float | None = Field(None, gt=0)  # µm; None: that of the table or of the metadata in the images
+
+    @model_validator(mode="after")
+    def table_or_images(self) -> Self:
+        if not self.table and not self.images:
+            raise ValueError("'table' and 'images' are empty; set a table, or a folder of images that has plates")
+        return self
 
 
 def manifest_screen(settings: ManifestSettings) -> Screen:
-    """The screen in a table. Raises ScreenError if the table lacks columns or has values that make no sense."""
-    path = in_root(settings.table)
-    table = tidy_names(to_our_columns(text_table(path), settings.columns, str(path)), str(path))
-    if settings.platemap:
-        table = with_platemap(table, text_table(in_root(settings.platemap)), settings.platemap)
-    refuse_unknown(table, str(path))
+    """The screen in a table or folder. Raises ScreenError if columns are missing or have values that make no sense."""
+    table, left_out, folder, name = source(settings)
+    platemap = read_platemap(in_root(settings.platemap), settings.columns) if settings.platemap else None
+    table = tidy_names(to_our_columns(table, settings.columns, name, platemap), name)
+    if platemap is not None:
+        table = with_platemap(table, platemap, settings.columns, settings.platemap)
+    refuse_unknown(table, name)
     for column in {PLATE, BATCH, COMPOUND} & set(table):
-        refuse_spellings(table[column], column, str(path))
-    folder = in_root(settings.images) if settings.images else path.parent
-    table, problems = with_paths(table, settings.channels, folder, settings.strip)
-    table = typed(table, settings.multilabel, settings.controls, str(path))
-    fields, channels, planes, pixel_size = with_channels(table, settings.channels, str(path))
+        refuse_spellings(table[column], column, name)
+    table, refused = with_paths(table, settings.channels, folder, settings.strip)
+    table = at_time(typed(table, settings.multilabel, settings.controls, name), settings.time, name)
+    table, told_size = with_pixel_size(table, name)
+    table, channels, pages, file_size = with_channels(table, settings.channels, name)
+    fields, z_planes, unequal = by_rule(table, settings.z, name)
     order = [column for column in METADATA if column in fields]
     fields = fields[order + [column for column in fields if column not in order]]
     taught = fields if settings.control_class else fields[~is_control(fields)]
@@ -86,20 +108,61 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
         fields=fields,
         channels=channels,
         classes=class_names(taught, settings.multilabel),
-        read=lambda row: read_field(row, channels),
-        pixel_size=settings.pixel_size or pixel_size,
+        read=partial(read_field, channels=channels) if z_planes is None else reader(z_planes, channels, settings.z),
+        pixel_size=settings.pixel_size or told_size or file_size,
         given_pixel_size=settings.pixel_size is not None,
         multilabel=settings.multilabel,
-        planes=planes,
-        problems=tuple(problems),
+        planes=pages,
+        z_planes=z_planes,
+        skipped=left_out,
+        problems=(*refused, *unequal),
     )
 
 
-def to_our_columns(table: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
-    """``table`` with milcnn's column names: first by the setting ``columns``, then from CellProfiler's names."""
-    unknown = sorted(set(columns.values()) - set(table))
-    if unknown:
-        raise ScreenError([f"{name}: has no column {', '.join(unknown)}, only {', '.join(table)}; correct 'columns'."])
+def source(settings: ManifestSettings) -> tuple[pd.DataFrame, pd.DataFrame | None, Path, str]:
+    """The table as text, the files that are left out, the folder in which paths start, the name for messages."""
+    if not settings.table:
+        folder = in_root(settings.images)
+        return *folder_table(folder, settings.pattern), folder, str(folder)
+    path = in_root(settings.table)
+    left_out = text_table(in_root(settings.left_out)) if settings.left_out else None
+    return text_table(path), left_out, in_root(settings.images) if settings.images else path.parent, str(path)
+
+
+def reader(z_planes: pd.DataFrame, channels: list[str], rule: Rule) -> Callable[[pd.Series], np.ndarray]:
+    """Reads all z planes of a field and makes one image of them."""
+    places = z_planes.groupby(FIELD_KEY, sort=False).indices
+
+    def read(row: pd.Series) -> np.ndarray:
+        own = z_planes.iloc[places[tuple(row[FIELD_KEY])]]
+        return projected(np.stack([read_field(plane, channels) for _, plane in own.iterrows()]), rule)
+
+    return read
+
+
+def with_pixel_size(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, float | None]:
+    """``table`` without its column of pixel sizes, and the one that is in it. Raises ScreenError for several."""
+    if PIXEL_SIZE not in table:
+        return table, None
+    sizes = table.pop(PIXEL_SIZE).dropna()
+    if len(sizes) and sizes.max() / sizes.min() > 1 + ALIKE:
+        advice = "delete the rows of one, or set 'pixel_size'"
+        raise ScreenError([f"{name}: {PIXEL_SIZE} has {sizes.min():g} and {sizes.max():g} µm; {advice}."])
+    return table, sizes.median() if len(sizes) else None
+
+
+def to_our_columns(
+    table: pd.DataFrame, columns: dict[str, str], name: str, platemap: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """``table`` with milcnn's column names: first by the setting ``columns``, then from CellProfiler's names.
+
+    A column that ``columns`` names may also be one of the ``platemap``.
+    """
+    others = [] if platemap is None else list(platemap)
+    if unknown := sorted(set(columns.values()) - {*table, *others}):
+        only = f"only {', '.join(table)}" + (f", nor has the platemap, only {', '.join(others)}" if others else "")
+        raise ScreenError([f"{name}: has no column {', '.join(unknown)}, {only}; correct 'columns'."])
+    columns = {ours: theirs for ours, theirs in columns.items() if theirs in table}
     table = table.drop(columns=[ours for ours in columns if ours in table and ours not in columns.values()])
     table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
     table = table.rename(columns=lambda column: re.sub(rf"^Image_(?=Metadata_|{CELLPROFILER})", "", column))
@@ -151,7 +214,7 @@ def refuse_unknown(table: pd.DataFrame, name: str) -> None:
         if near:
             advice = f"if it is {column}, rename it or set 'columns'"
             problems.append(f"{name}: unknown column '{others[near[0]]}'; {advice}.")
-        elif column in [*FIELD_KEY, LABEL]:
+        elif column in FIELD_KEY or (column == LABEL and COMPOUND not in table):
             missing.append(column)
     if missing:
         advice = "add it or set 'columns'"
@@ -179,8 +242,8 @@ def with_paths(
         place = f"plate {key[0]}, well {key[1]}, site {key[2]}"
         place += f", channel {column.removeprefix('Path_')}" if column != "Path" else ""
         if not path:
-            problems.append(Problem("the path of an image is empty", "fill it in, or delete the row", place))
-        elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", inside):
+            return ""  # told by ``check``, with the files that are not there
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", inside):
             advice = "download it, and set 'images' and 'strip'"
             problems.append(Problem("an image that is not on this computer", advice, place, f"'{path}'"))
         elif (re.match("[A-Za-z]:/", inside) and os.name == "posix") or not Path(full).is_relative_to(
@@ -200,8 +263,14 @@ def with_paths(
 
 
 def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str) -> pd.DataFrame:
-    """``table`` with numbers in the number columns, sorted labels, and ``Metadata_Control``."""
-    in_numbers = [column for column in table if column in {CONCENTRATION, REPLICATE} or column.startswith("Page_")]
+    """``table`` with numbers in the number columns, sorted labels, and ``Metadata_Control``.
+
+    Without a column of labels, the compounds are the labels.
+    """
+    if LABEL not in table:
+        print(f"{name}: no column {LABEL}: the compound is the label; add the column or set 'columns' for another.")
+        table = table.assign(**{LABEL: table[COMPOUND]})
+    in_numbers = [column for column in table if column in {*MEASURES, REPLICATE, Z, TIME} or column.startswith("Page_")]
     table = table.assign(**{column: as_numbers(table[column], name) for column in in_numbers})
     if table[SITE].str.fullmatch(r"\d+").all():
         table[SITE] = table[SITE].astype(int)
@@ -218,25 +287,3 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
     if COMPOUND in table:  # platemaps often give controls no label: use the name of the compound
         table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
     return table
-
-
-def as_numbers(texts: pd.Series, name: str) -> pd.Series:
-    """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty.
-
-    A comma is a decimal one if no cell has a point and some cell cannot mean thousands, as 0,3 or 1,25.
-    """
-    written = texts.astype(str)
-    comma = written.str.fullmatch(r"[+-]?\d+,\d+")
-    if (comma & ~written.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}")).any() and not written.str.contains(r"\.").any():
-        written = written.str.replace(",", ".")
-    values = pd.to_numeric(written.replace("", None), errors="coerce")
-    wrong = texts[values.isna() & (texts != "")]
-    if len(wrong):
-        advice = "write it without a unit, with a decimal point"
-        raise ScreenError(
-            [f"{name}: {texts.name} is not a number in {len(wrong)} rows, as '{wrong.iloc[0]}'; {advice}."]
-        )
-    if texts.name != CONCENTRATION and len(odd := texts[(values < 0) | (values % 1 > 0) | np.isinf(values)]):
-        rows = f"in {len(odd)} rows, as '{odd.iloc[0]}'"
-        raise ScreenError([f"{name}: {texts.name} is not a whole number {rows}; write 0, 1, 2 and so on."])
-    return values if texts.name == CONCENTRATION or values.isna().any() else values.astype(int)

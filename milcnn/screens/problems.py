@@ -66,3 +66,7 @@ def first_few(names: Sequence[object], mark: str = ", ") -> str:
     """The first three names and how many more there are: 'a, b and c', 'a, b, c and 4 more'."""
     shown = [*map(str, names[:SHOWN]), *([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
     return " and ".join([mark.join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def field_name(plate: object, well: object, site: object) -> str:
+    return f"plate {plate}, well {well}, site {site}"

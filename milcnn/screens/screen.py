@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from milcnn.columns import FIELD_KEY
 from milcnn.screens.checks import file_problems, table_problems
 from milcnn.screens.problems import Problem, ScreenError
 
@@ -24,8 +25,8 @@ class Screen:
     ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several
     labels, sorted and joined by ``|``; else a ``|`` is a letter of the label. A field may have no label. A control
     whose label is not in ``classes`` is used to scale its plate, but never for training. ``planes`` is the number of
-    planes in each file, None if unknown. ``pixel_size`` is in µm; if it is a ``given_pixel_size``, that in the files
-    does not matter.
+    planes in each file, None if unknown. ``z_planes``, if a field is made of several z planes, is like ``fields``, with
+    a row for each of them. ``pixel_size`` is in µm; if it is a ``given_pixel_size``, that in the files does not matter.
 
     If the true objects are known, ``truth(row)`` gives a mask, (H, W) uint16: 0 for background, k for object k.
     ``objects`` has one row for each object: the three key columns, ``object`` (k) and ``class``, which need not be
@@ -34,8 +35,8 @@ class Screen:
     ``protocol`` is what training and test fields of the screen's own ``Metadata_Split`` never share: field, well,
     plate, compound ….
 
-    ``skipped`` lists the fields that were left out: the columns of ``fields`` and ``reason``. ``problems`` are
-    errors from making the table; ``check`` reports them.
+    ``skipped`` lists the fields or files that were left out, with ``reason``. ``problems`` are errors from making the
+    table; ``check`` reports them.
     """
 
     fields: pd.DataFrame
@@ -49,8 +50,13 @@ class Screen:
     multilabel: bool = False
     protocol: str = "field"
     planes: int | None = None
+    z_planes: pd.DataFrame | None = None
     skipped: pd.DataFrame | None = None
     problems: tuple[Problem | str, ...] = ()
+
+    def read_from(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """What ``rows`` of ``fields`` are read from: these rows, or those of all their z planes."""
+        return rows if self.z_planes is None else self.z_planes.merge(rows[FIELD_KEY])
 
     def check(self) -> None:
         """Check the table and the header of every file; no pixels are read.
@@ -58,6 +64,6 @@ class Screen:
         Raises ScreenError, which lists all problems at once.
         """
         problems: list[Problem | str] = [*self.problems, *table_problems(self.fields, self.classes, self.multilabel)]
-        problems += file_problems(self.fields, self.channels, self.planes, not self.given_pixel_size)
+        problems += file_problems(self.read_from(self.fields), self.channels, self.planes, not self.given_pixel_size)
         if problems:
             raise ScreenError(problems)

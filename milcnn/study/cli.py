@@ -13,11 +13,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="milcnn", description="From a label on a whole field to what its cells do.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    new = commands.add_parser("new", help="set up a study of your own screen from its table")
+    new = commands.add_parser("new", help="set up a study of your own screen, from a table or a microscope's folder")
     new.add_argument("study", metavar="NAME", help="letters, digits, - and _")
-    new.add_argument("--table", required=True, help="CSV, Excel or Parquet, one row a field")
-    new.add_argument("--images", default="", help="folder that the table's paths start from; else the table's own")
-    new.add_argument("--platemap", default="", help="such a table: compound, concentration and label by well")
+    new.add_argument("--table", help="CSV, Excel or Parquet, one row a field; without it, plates in --images are found")
+    new.add_argument("--images", help="folder in which the table's paths start, or that a microscope has left")
+    new.add_argument("--platemap", help="table, grid or Broad's barcode_platemap.csv: label, compound … by well")
+    new.add_argument("--pattern", help="without a table: a regular expression of the files' names, see COVERAGE.md")
+    new.add_argument("--z", type=number_or_word, help="of several z planes: max, middle, sharpest or a number")
+    new.add_argument("--time", type=int, help="of several time points: the number of one")
 
     commands.add_parser("example", help="download the plate of docs/own-screen.md to data/raw/bbbc016")
     run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")
@@ -37,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def number_or_word(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
     """Call what the command line asks for. Each command imports what it needs: the others' libraries take seconds."""
     match arguments.command:
@@ -52,7 +59,8 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
         case "new":
             from milcnn.study.new import new_study
 
-            new_study(arguments.study, arguments.table, arguments.images, arguments.platemap)
+            given = {key: value for key, value in vars(arguments).items() if key not in ("command", "study")}
+            new_study(arguments.study, **given)
         case "example":
             from milcnn.screens.sets.bbbc016 import fetch_plate
 

@@ -3,52 +3,82 @@
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from ruamel.yaml import YAML
 
-from milcnn.columns import COMPOUND, LABEL, PLATE, WELL
-from milcnn.files import written_whole
-from milcnn.paths import ROOT
+from milcnn.columns import PLATE
+from milcnn.files import write_table, written_whole
+from milcnn.paths import ROOT, in_root
 from milcnn.prepare.folds import SplitError
 from milcnn.prepare.preprocessing import FEWEST
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.roles import is_control
-from milcnn.screens.channels import first_header
+from milcnn.screens.channels import first_header, image_columns
 from milcnn.screens.checks import file_problems, table_problems
+from milcnn.screens.folders import folder_table
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
+from milcnn.screens.missing import missing_images
+from milcnn.screens.overview import overview
 from milcnn.screens.screen import Screen, ScreenError
 from milcnn.study.parameters import StageError, check_name, listed_studies
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
+PATHS = ("table", "images", "platemap")  # settings that name a file or folder
 STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600
 Line = tuple[str, str, str]  # key, value as YAML, reason
 
 
-def new_study(study: str, table: str, images: str, platemap: str) -> None:
-    """Write ``params/<study>.yaml`` for a table of fields, add the study to params.yaml, and print the next command.
+def new_study(study: str, **files: Any) -> None:
+    """Write ``params/<study>.yaml``, add the study to params.yaml, and print what it has and the next command.
 
-    Reads the table and the headers of a few files. Raises StageError for a bad name or one that exists, ScreenError
-    for what is wrong with the table, SplitError where no split fits.
+    ``files`` are keys of ``ManifestSettings``. Without a table, the plates in the folder of images become the table
+    ``data/<study>/fields.csv``. Looks for every image and reads the headers of a few. Raises StageError for a bad name
+    or one that exists, ScreenError for what is wrong with the table or the folder, SplitError where no split fits.
     """
     check_name(study)
     path = ROOT / "params" / f"{study}.yaml"
     if path.exists():
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
     listed_studies()  # params.yaml must be able to take one more
-    files = {"table": from_root(table), "images": from_root(images), "platemap": from_root(platemap)}
+    files = {key: from_root(value) if key in PATHS else value for key, value in files.items() if value is not None}
+    if "table" not in files:
+        files = write_fields(study, ManifestSettings.model_validate(files)) | files
+        files.pop("pattern", None)  # it is in the table
     screen = manifest_screen(ManifestSettings.model_validate(files))
-    if problems := [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]:
+    problems = [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]
+    sources = screen.read_from(screen.fields)
+    problems += missing_images(sources, image_columns(sources))
+    header = first_header([name for column in image_columns(sources) for name in sources[column]])
+    if not problems and header is None:
+        problems = file_problems(sources.head(10), screen.channels, screen.planes)
+    if problems or header is None:
         raise ScreenError(problems)
-    header = first_header([name for column in screen.fields.filter(like="Path_") for name in screen.fields[column]])
-    if header is None:
-        raise ScreenError(file_problems(screen.fields.head(10), screen.channels, screen.planes))
-    height, width, dtype = header.planes[0]
-    print(summary(study, screen, f"{height} × {width} px, {dtype}"))
-    sections = study_sections(screen, {key: name for key, name in files.items() if name}, min(height, width))
+    print(f"{study}\n{as_lines(overview(screen))}")
+    sections = study_sections(screen, files, min(header.planes[0][:2]))
     with written_whole(path) as temporary:
         temporary.write_text(as_yaml(sections), encoding="utf-8")
     add_to_studies(study)
     print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\nNext: dvc repro")
+
+
+def write_fields(study: str, settings: ManifestSettings) -> dict[str, str]:
+    """Write the table of the plates in a folder, and that of the files left out; return the settings that name them.
+
+    Raises StageError if the table exists, since someone may have corrected it.
+    """
+    folder = ROOT / "data" / study
+    if (folder / "fields.csv").exists():
+        advice = f"use it by --table data/{study}/fields.csv, or delete it"
+        raise StageError(f"{folder / 'fields.csv'}: exists; {advice}.")
+    table, left_out = folder_table(in_root(settings.images), settings.pattern)
+    write_table(table, folder / "fields.csv")
+    print(f"Wrote data/{study}/fields.csv: {len(table)} rows, from the files in {in_root(settings.images)}.")
+    if left_out.empty:
+        return {"table": f"data/{study}/fields.csv"}
+    write_table(left_out, folder / "left_out.csv")
+    return {"table": f"data/{study}/fields.csv", "left_out": f"data/{study}/left_out.csv"}
 
 
 def from_root(name: str) -> str:
@@ -59,24 +89,10 @@ def from_root(name: str) -> str:
     return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
-def summary(study: str, screen: Screen, size: str) -> str:
-    """What the table holds, in a few lines."""
-    fields = screen.fields
-    wells = len(fields[[PLATE, WELL]].drop_duplicates())
-    labels = fields[LABEL].replace("", "none").value_counts()
-    pixel = f", {screen.pixel_size:g} µm a pixel" if screen.pixel_size else ""
-    controls = fields[is_control(fields)]
-    names = sorted(set(controls[COMPOUND if COMPOUND in controls else LABEL]))
-    return "\n".join(
-        [
-            f"{study}: {fields[PLATE].nunique()} plates, {wells} wells, {len(fields)} fields of {size}{pixel}",
-            f"channels: {', '.join(screen.channels)}",
-            "labels: " + ", ".join(f"{label} ({count})" for label, count in labels.items()),
-            f"negative controls: {', '.join(names)} ({len(controls)} fields)"
-            if len(controls)
-            else "negative controls: none",
-        ]
-    )
+def as_lines(table: pd.DataFrame) -> str:
+    """A table of two columns as lines of text."""
+    width = table.iloc[:, 0].str.len().max() + 2
+    return "\n".join(f"{what:{width}}{found}" for what, found in table.itertuples(index=False))
 
 
 def fitting_split(screen: Screen) -> Line:
@@ -94,7 +110,7 @@ def fitting_split(screen: Screen) -> Line:
     raise last
 
 
-def study_sections(screen: Screen, files: dict[str, str], side: int) -> dict[str, list[Line]]:
+def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str, list[Line]]:
     """The sections of a parameter file; ``side`` is the shorter side of a field, px."""
     fields = screen.fields
     settings = "".join(f"\n    {key}: {json.dumps(name)}" for key, name in files.items())

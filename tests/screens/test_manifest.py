@@ -257,7 +257,8 @@ def test_a_path_outside_the_folder_is_refused_and_never_opened(folder, path):
 
 def test_an_empty_path_is_named_by_its_column(folder):
     paths = {"Path_DAPI": names(".tif", "DAPI"), "Path_Actin": ["", *names(".tif", "Actin")[1:]]}
-    with pytest.raises(ScreenError, match="plate 007, well A01, site 1, channel Actin: the path of an image is empty"):
+    missing = r"plate 007: images are missing \(1 of 8, as well A01, site 1, channel Actin\)"
+    with pytest.raises(ScreenError, match=missing):
         opened(folder, {**OURS, **paths}).check()
 
 

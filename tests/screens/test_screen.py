@@ -153,7 +153,6 @@ def write(path, image):
         (np.zeros((3, 5), np.uint16), "not 3 × 4 px like most files (3 × 5 px);"),
         (b"", "is empty (0 bytes)"),
         (b"not a TIFF", "truncated or not an image"),
-        (None, "no such file; copy it there, or correct the table or 'images'."),
         ("folder", "cannot be opened (Is a directory); correct its permissions or path."),
     ],
 )
@@ -162,14 +161,24 @@ def test_a_bad_file_is_named(tmp_path, image, expected):
     path = tmp_path / "P1_A02_1_Actin.tif"
     if isinstance(image, np.ndarray):
         write(path, image)
-    elif image in (None, "folder"):
+    elif image == "folder":
         path.unlink()
-        if image:
-            path.mkdir()
+        path.mkdir()
     else:
         path.write_bytes(image)
     (problem,) = problems_of(screen)
     assert problem.startswith(f"{path} (plate P1, well A02, site 1): {expected}")
+
+
+def test_missing_files_are_counted_by_plate(tmp_path):
+    screen = screen_in(tmp_path)
+    files = [f"P1_A01_{site}_{channel}.tif" for site in (1, 2) for channel in ("Actin", "DAPI")]
+    for file in files[:3]:
+        (tmp_path / file).unlink()
+    (problem,) = problems_of(screen)
+    there = len(screen.fields.query("Metadata_Plate == 'P1'")) * len(screen.channels)
+    assert problem.startswith(f"plate P1: images are missing (3 of {there}, as {tmp_path / 'P1_A01_1_'}")
+    assert "(well A01, site 1, channel " in problem
 
 
 def test_too_few_pages_are_reported(tmp_path):

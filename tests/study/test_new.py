@@ -1,5 +1,6 @@
 """`milcnn new`: a table of fields becomes a study whose settings fit."""
 
+import re
 import sys
 
 import numpy as np
@@ -47,12 +48,17 @@ def write_screen(folder, plates=3, wells=4, sites=1, side=SIDE):
 
 def test_a_study_says_what_it_found_and_has_settings_that_fit(root, capsys):
     table = write_screen(root.parent)
-    new.new_study("mine", table, "", "")
+    new.new_study("mine", table=table)
     said = capsys.readouterr().out
-    assert "mine: 3 plates, 12 wells, 12 fields of 40 × 40 px, uint16" in said
-    assert "channels: Actin, DAPI" in said
-    assert "DMSO (6), drug (6)" in said
-    assert "negative controls: DMSO (6 fields)" in said
+    for what, found in {
+        "plates": "3: P0, P1 and P2",
+        "wells": "4 on a plate, 12 in all",
+        "channels": "2: Actin, DAPI",
+        "images": "40 × 40 px, uint16",
+        "classes (fields)": "DMSO (6), drug (6)",
+        "negative controls": "DMSO (6 fields)",
+    }.items():
+        assert re.search(rf"^{re.escape(what)} +{re.escape(found)}$", said, re.MULTILINE)
     assert said.endswith("Next: dvc repro\n")
     sections = parameters.read_study("mine")
     assert sections["prepare"]["split"] == {"kind": "plate", "folds": 3}
@@ -67,13 +73,13 @@ def test_a_study_says_what_it_found_and_has_settings_that_fit(root, capsys):
 
 
 def test_params_yaml_gets_the_name_and_keeps_its_comments(root):
-    new.new_study("mine", write_screen(root.parent), "", "")
+    new.new_study("mine", table=write_screen(root.parent))
     text = (root / "params.yaml").read_text()
     assert text == "# what runs\nstudies: [digits, mine] # a list\nruns:\n  # poolings: [max]\n"
 
 
 def test_the_split_of_the_file_can_be_made(root):
-    new.new_study("mine", write_screen(root.parent, plates=1, wells=10), "", "")
+    new.new_study("mine", table=write_screen(root.parent, plates=1, wells=10))
     section = parameters.read_study("mine")["prepare"]
     assert section["split"]["kind"] == "well"
     screen = open_screen(section["screen"], **section["screen_settings"])
@@ -85,27 +91,27 @@ def test_the_split_of_the_file_can_be_made(root):
 
 
 def test_two_wells_a_class_are_split_by_field_and_it_says_so(root):
-    new.new_study("mine", write_screen(root.parent, plates=1, wells=4, sites=4), "", "")
+    new.new_study("mine", table=write_screen(root.parent, plates=1, wells=4, sites=4))
     assert parameters.read_study("mine")["prepare"]["split"]["kind"] == "field"
     assert "fields of one well are trained and tested on" in (root / "params" / "mine.yaml").read_text()
 
 
 def test_large_fields_are_cropped(root):
-    new.new_study("mine", write_screen(root.parent, plates=1, wells=10, side=600), "", "")
+    new.new_study("mine", table=write_screen(root.parent, plates=1, wells=10, side=600))
     assert parameters.read_study("mine")["train"]["crop"] == 384
 
 
 @pytest.mark.parametrize("name", ["my plate", "a/b", ""])
 def test_a_bad_name_is_refused_and_nothing_is_written(root, name):
     with pytest.raises(StageError, match=f"study '{name}': use letters"):
-        new.new_study(name, write_screen(root.parent), "", "")
+        new.new_study(name, table=write_screen(root.parent))
     assert not list((root / "params").iterdir())
 
 
 def test_a_study_that_exists_is_never_overwritten(root):
-    new.new_study("mine", write_screen(root.parent), "", "")
+    new.new_study("mine", table=write_screen(root.parent))
     with pytest.raises(StageError, match=r"mine\.yaml: exists"):
-        new.new_study("mine", write_screen(root.parent), "", "")
+        new.new_study("mine", table=write_screen(root.parent))
     assert yaml.safe_load((root / "params.yaml").read_text())["studies"] == ["digits", "mine"]
 
 
@@ -113,14 +119,14 @@ def test_problems_of_the_table_are_said_before_anything_is_written(root):
     path = write_screen(root.parent)
     pd.read_csv(path).drop(columns="Metadata_Label").to_csv(path, index=False)
     with pytest.raises(ScreenError, match="Metadata_Label"):
-        new.new_study("mine", path, "", "")
+        new.new_study("mine", table=path)
     assert not list((root / "params").iterdir())
     assert "mine" not in (root / "params.yaml").read_text()
 
 
 def test_the_inventory_changes_with_the_table_and_with_an_image_and_not_else(root):
     path = write_screen(root.parent)
-    new.new_study("mine", path, "", "")
+    new.new_study("mine", table=path)
     first = inventory.inventory("mine")
     assert inventory.inventory("mine") == first
     (root.parent / "0-0-0-DAPI.tif").touch()

@@ -37,7 +37,7 @@ def root(tmp_path, monkeypatch):
 
 def whole_study(root, files: dict, **prepare) -> tuple[dict[str, str], str]:
     """``milcnn new``, every stage and the report: what each stage prints, and the page."""
-    new.new_study("mine", *(str(files.get(key, "")) for key in ("table", "images", "platemap")))
+    new.new_study("mine", **files)
     path = root / "params" / "mine.yaml"
     sections = yaml.safe_load(path.read_text())
     for name, values in own_screens.SHORT.items():

@@ -70,7 +70,7 @@ def test_the_parameter_file_is_what_milcnn_new_writes(mirror, monkeypatch):
     table.parent.mkdir()
     table.write_bytes(bbbc016.TABLE.read_bytes())
     monkeypatch.setattr("milcnn.screens.manifest.in_root", mirror.joinpath)
-    new.new_study("myplate", str(table), str(images), "")
+    new.new_study("myplate", table=str(table), images=str(images))
     written = (mirror / "params" / "myplate.yaml").read_text()
     comment, committed = (ROOT / "params" / "bbbc016.yaml").read_text().split("\n", 1)
     assert comment.startswith("#")
