@@ -6,7 +6,7 @@ case are the same. Groups: ``well``, or ``row`` and ``col`` from 1; where the na
 """
 
 WELL, SHORT_WELL = r"(?P<well>A?[A-Z]\d\d)", r"(?P<well>[A-P]\d{1,2})"
-GUID = r"[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}"
+GUID = r"(?:[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12})"
 COLOUR = r"(?:phase|green|red|orange|blue|nir|bright ?field)[a-z]*|[PGRN]"  # channels of Incucyte
 INCUCYTE_TIME = r"(?P<time>\d\dd\d\dh\d\dm|\d{4}y\d\dm\d\dd_\d\dh\d\dm)"
 AFTER_WELL = r"--P(?P<site>\d+)(?=(?:.*--Z(?P<z>\d+))?)(?=(?:.*--T(?P<time>\d+))?)(?:--[ZT]\d+)*--(?P<channel>[^/]+?)"
@@ -14,8 +14,8 @@ STEMS = {
     "phenix": r"(?:(?P<plate>[^/]+?)__[^/]+/(?:Images/)?)?(?P<well>r\d\dc\d\d)f(?P<site>\d+)p(?P<z>\d+)"
     r"(?:-ch|rc)(?P<channel>\d+)(?:-ch\d+)?(?:sk|t)(?P<time>\d+)(?:fk\d+fl\d+)?",
     "columbus": r"(?P<row>\d{3})(?P<col>\d{3})-(?P<site>\d+)-(?P<time>\d{3})(?P<z>\d{3})(?P<channel>\d{3})",
-    "imagexpress": rf"(?=TimePoint|.*(?:_[sw]\d|{GUID}\.))(?:TimePoint_(?P<time>\d+)/)?"
-    rf"(?:(?:ZStep_|[^/]*_z_)(?P<z>\d+)/)?(?:[^/]*_)?{WELL}(?:_s(?P<site>\d+))?(?:_w(?P<channel>\d))?(?:{GUID})?",
+    "imagexpress": rf"(?=TimePoint|.*(?:_[sw]\d|{GUID}))(?:TimePoint_(?P<time>\d+)/)?"
+    rf"(?:(?:ZStep_|[^/]*_z_)(?P<z>\d+)/)?(?:[^/]*_)?{WELL}(?:_s(?P<site>\d+))?(?:_w(?P<channel>\d))?(?:{GUID}|_\[{GUID}\])?",
     "imagexpress_ai": rf"(?:[^/]*_)?t(?P<time>\d+)_{WELL}_s(?P<site>\d+)_w(?P<channel>\d+)_z(?P<z>\d+)",
     "yokogawa": rf"[^/]+_{WELL}_T(?P<time>\d+)F(?P<site>\d+)L\d+A\d+Z(?P<z>\d+)C(?P<channel>\d+)",
     "yokogawa_cq1": r"W(?P<well>\d+)F(?P<site>\d+)T(?P<time>\d+)Z(?P<z>\d+)C(?P<channel>\d+)",

@@ -48,6 +48,10 @@ REAL = {
         "9987_Plate_3420/TimePoint_1/9987_B02.TIF": "- | B02 | - | - | - | 1",
         "TimePoint_1/9987_B02.TIF": "- | B02 | - | - | - | 1",
     },
+    ("imagexpress", "idr0005, idr0081: brackets; no site"): {
+        "BSF018292-1A_A01_w2.TIF": "- | A01 | - | 2 | - | -",
+        "x_A01_s1_[EADF08BD-3BFB-44F3-8214-24B191F3D15C].tif": "- | A01 | 1 | - | - | -",
+    },
     ("imagexpress", "BBBC021"): {
         "Week4_27481/G10_s1_w43CD51CBC-2370-471F-BA01-EE250B14B3C8.tif": "- | G10 | 1 | 4 | - | -",
         "Week2_24361/Week2_180607_C11_s2_w174B88ABC-6FC9-4287-83DC-330C8A13263D.tif": "- | C11 | 2 | 1 | - | -",
