@@ -7,24 +7,34 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from milcnn.columns import CONCENTRATION, PIXEL_SIZE
 from milcnn.screens.problems import ScreenError, first_few
 
 SEPARATORS = ",;\t|"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+GRID = r'(?m)^[^,;\t|\n]*([,;\t|]) *"?0*1(?:\.0)?"? *\1 *"?0*2(?:\.0)?"? *(?:\1|\r?$)'  # titles may stand above it
+MEASURES = {CONCENTRATION, PIXEL_SIZE}  # columns of numbers that need not be whole
 WHOLE_FLOAT32, WHOLE_FLOAT64 = 2**24, 2**53  # up to here each whole number has a float of its own
 
 
 def text_table(path: Path) -> pd.DataFrame:
     """A table with text in every cell, '' where empty: plate 007 stays 007, and a compound may have the name NA.
 
-    Blanks around a cell, rows without a cell and columns without a name are left out. Of a workbook the first sheet
-    is read. Raises FileNotFoundError for a missing file, ScreenError for one that is not a table.
+    Rows without a cell and columns without a name are left out. Raises as ``text_rows``, and ScreenError if cells have
+    no column, or if a name repeats.
+    """
+    return framed(path, text_rows(path))
+
+
+def text_rows(path: Path) -> list[list[str]]:
+    """The rows of a table as text, without blanks around a cell. Of a workbook the first sheet is read.
+
+    Raises FileNotFoundError for a missing file, ScreenError for one that is not a table.
     """
     if not path.is_file():
         what = "is a folder, not a table" if path.is_dir() else "no such table"
@@ -39,7 +49,10 @@ def text_table(path: Path) -> pd.DataFrame:
         raise not_a_table(path, why) from error
     if not content.strip():
         raise not_a_table(path, "is empty")
-    return framed(path, csv_rows(path, decoded(path, content)) if rows is None else rows)
+    rows = csv_rows(path, decoded(path, content)) if rows is None else rows
+    if blanks := [cell for row in rows for cell in row if isinstance(cell, str) and cell != cell.strip()]:
+        print(f"{path}: blanks around cells are left out, as in {blanks[0]!r} ({len(blanks)} cells).")
+    return [list(map(cell_text, row)) for row in rows]
 
 
 def not_a_table(path: Path, why: str) -> ScreenError:
@@ -79,12 +92,17 @@ def decoded(path: Path, content: bytes) -> str:
 
 
 def csv_rows(path: Path, text: str) -> list[list[str]]:
-    """The rows of a CSV table. A first line ``sep=;`` tells the separator, else the one that makes most columns."""
+    """The rows of a CSV table.
+
+    A first line ``sep=;`` tells the separator, or a line such as ``label;1;2;3`` above a grid of wells; else it is the
+    one that makes most columns of the first line.
+    """
     if text.lstrip()[:1] in ("<", "{", "["):
         raise not_a_table(path, "is a web page, XML or JSON, not a table")
     told = re.match(r'\s*"?sep=(.)"?[;,\s]*?[\r\n]+', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
     header = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
+    told = told or re.search(GRID, text)
     separator = (
         told[1] if told else max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
     )
@@ -95,13 +113,9 @@ def csv_rows(path: Path, text: str) -> list[list[str]]:
         raise not_a_table(path, f"has a cell in line {reader.line_num} whose quotes do not match") from error
 
 
-def framed(path: Path, rows: Iterable[Iterable]) -> pd.DataFrame:
+def framed(path: Path, rows: list[list[str]]) -> pd.DataFrame:
     """``rows`` as a table, the first as header. Raises ScreenError if cells have no column, or if a name repeats."""
-    rows = list(rows)
-    if blanks := [cell for row in rows for cell in row if isinstance(cell, str) and cell != cell.strip()]:
-        print(f"{path}: blanks around cells are left out, as in {blanks[0]!r} ({len(blanks)} cells).")
-    texts = [(number, list(map(cell_text, row))) for number, row in enumerate(rows, 1)]
-    (_, header), *body = [(number, row) for number, row in texts if any(row)] or [(1, [])]
+    (_, header), *body = [(number, row) for number, row in enumerate(rows, 1) if any(row)] or [(1, [])]
     if sum(map(bool, header)) < 2:
         raise not_a_table(path, "has fewer than two columns with a name, separated by comma, semicolon or tab")
     if repeated := sorted(name for name, count in Counter(filter(None, header)).items() if count > 1):
@@ -126,3 +140,25 @@ def cell_text(cell: object) -> str:
         exact = WHOLE_FLOAT32 if isinstance(cell, np.float32) else WHOLE_FLOAT64
         return str(int(cell)) if abs(float(cell)) < exact else str(cell)
     return str(cell)
+
+
+def as_numbers(texts: pd.Series, name: str) -> pd.Series:
+    """A column as numbers; an empty cell becomes NaN. Pages and replicates are integers if none is empty.
+
+    A comma is a decimal one if no cell has a point and some cell cannot mean thousands, as 0,3 or 1,25.
+    """
+    written = texts.astype(str)
+    comma = written.str.fullmatch(r"[+-]?\d+,\d+")
+    if (comma & ~written.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}")).any() and not written.str.contains(r"\.").any():
+        written = written.str.replace(",", ".")
+    values = pd.to_numeric(written.replace("", None), errors="coerce")
+    wrong = texts[values.isna() & (texts != "")]
+    if len(wrong):
+        advice = "write it without a unit, with a decimal point"
+        raise ScreenError(
+            [f"{name}: {texts.name} is not a number in {len(wrong)} rows, as '{wrong.iloc[0]}'; {advice}."]
+        )
+    if texts.name not in MEASURES and len(odd := texts[(values < 0) | (values % 1 > 0) | np.isinf(values)]):
+        rows = f"in {len(odd)} rows, as '{odd.iloc[0]}'"
+        raise ScreenError([f"{name}: {texts.name} is not a whole number {rows}; write 0, 1, 2 and so on."])
+    return values if texts.name in MEASURES or values.isna().any() else values.astype(int)

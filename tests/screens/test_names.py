@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from milcnn.screens.names import refuse_spellings, tidy_names, well_name, with_platemap
+from milcnn.screens.names import refuse_spellings, tidy_names, well_name
+from milcnn.screens.platemap import with_platemap
 from milcnn.screens.problems import ScreenError
 
 HABITS = ["a1", "A1", "A01", "a-01", "A:01", "A.01", "A_01", "r01c01", "R1C1", "r1-c1"]
@@ -24,7 +25,7 @@ def platemap_of(wells):
 
 def joined(wells, platemap):
     table = tidy_names(pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": wells}), "t.csv")
-    table = with_platemap(table, platemap, "map.csv")
+    table = with_platemap(table, platemap, {}, "map.csv")
     return table["Metadata_Label"].tolist()
 
 
