@@ -25,7 +25,8 @@ Plane = dict[str, Any]
 INDEXES = {"index.idx.xml": phenix_planes, "index.xml": phenix_planes, "measurementdata.mlf": yokogawa_planes}
 IMAGES = (".tif", ".tiff", ".png", ".flex")
 COLUMNS = {"plate": PLATE, "well": WELL, "site": SITE, "z": Z, "time": TIME}
-INNER = re.compile("TimePoint_.*|ZStep_.*|Images|Measurement.*", re.IGNORECASE)  # folders inside that of a plate
+# folders inside that of a plate
+INNER = re.compile(r"TimePoint.*|ZStep_.*|Images?|Projection|Measurement.*|data|Well\d+|r\d\dc\d\d", re.IGNORECASE)
 
 
 def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -75,7 +76,7 @@ def listed(folder: Path) -> tuple[list[str], list[Path]]:
 def not_a_field(file: str) -> str:
     """Why a file is no image of a field; '' if it may be one."""
     found = [reason for expression, reason in NOT_FIELDS.items() if re.search(expression, file, re.IGNORECASE)]
-    return (found or [""])[0] if file.lower().endswith(IMAGES) else "not an image"
+    return [*found, "" if file.lower().endswith(IMAGES) else "not an image"][0]
 
 
 def plate_folder(folder: Path, file: str) -> str:
@@ -99,7 +100,7 @@ def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]
     """The planes whose names fit a pattern, by the name of the pattern."""
     try:
         patterns = {pattern: PATTERNS.get(pattern, pattern)} if pattern else PATTERNS
-        known = {name: re.compile(f"(?:.*/)?(?:{text})", re.IGNORECASE) for name, text in patterns.items()}
+        known = {name: re.compile(f"(?:.*?/)??(?:{text})", re.IGNORECASE) for name, text in patterns.items()}
     except re.error as error:
         raise ScreenError([f"pattern: '{pattern}' is no regular expression ({error}); correct it."]) from None
     found: dict[str, list[Plane]] = defaultdict(list)

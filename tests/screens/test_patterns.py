@@ -5,12 +5,16 @@ no two parts of a name have the same.
 """
 
 import re
+from itertools import product
 
 import pytest
 
+from milcnn.columns import PLATE, SITE, TIME, WELL, Z
+from milcnn.screens.folders import folder_table
 from milcnn.screens.names import well_name
 from milcnn.screens.patterns import NOT_FIELDS, PATTERNS
 
+KEY = [PLATE, WELL, SITE, Z, TIME]
 KEYS = ("plate", "well", "site", "channel", "z", "time")
 # pattern and source; path: plate | well | site | channel | z | time, with - for what the path does not tell
 REAL = {
@@ -224,3 +228,25 @@ def test_files_that_are_no_fields_have_a_reason(path, reason):
 def test_no_real_name_is_left_out():
     for _, path, _ in PATHS:
         assert not [why for expression, why in NOT_FIELDS.items() if re.search(expression, path, re.IGNORECASE)], path
+
+
+def test_a_folder_of_names_becomes_a_table(tmp_path):
+    paths = [
+        f"{plate}/TimePoint_{time}/ZStep_{z}/{plate}_B02_s1_w{wave}.TIF"
+        for plate, time, z, wave in product(["P1", "P10"], [1, 2], [1, 3], [1, 2])
+    ]
+    for path in [*paths, "P1/TimePoint_1/ZStep_1/P1_B02_s1_w1_thumb.tif"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    table, left = folder_table(tmp_path)
+    assert left.to_numpy().tolist() == [["P1/TimePoint_1/ZStep_1/P1_B02_s1_w1_thumb.tif", "a thumbnail"]]
+    read = {
+        tuple(row): paths
+        for row, *paths in zip(table[KEY].to_numpy(), table["Path_ch1"], table["Path_ch2"], strict=True)
+    }
+    assert read == {
+        (plate, "B02", "1", str(z), str(time)): [
+            f"{plate}/TimePoint_{time}/ZStep_{z}/{plate}_B02_s1_w{wave}.TIF" for wave in (1, 2)
+        ]
+        for plate, time, z in product(["P1", "P10"], [1, 2], [1, 3])
+    }
