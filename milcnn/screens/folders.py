@@ -1,7 +1,7 @@
 """A table of fields from a folder without one, as a microscope or a converter leaves it.
 
 A *plane* is a dict: ``channel``; ``path`` from the folder, '' for an image that should be there and is not; ``well``,
-or ``row`` and ``col`` from 1; where known ``plate``, ``site``, ``z``, ``time``, ``page`` and ``pixel_size`` in µm. Planes
+or ``row`` and ``col`` from 1; where known ``plate``, ``site``, ``z``, ``time``, ``page``, ``pixel_size`` in µm. Planes
 come from OME-Zarr plates, from an index that a microscope wrote, or from the names of files.
 """
 
@@ -25,8 +25,7 @@ Plane = dict[str, Any]
 INDEXES = {"index.idx.xml": phenix_planes, "index.xml": phenix_planes, "measurementdata.mlf": yokogawa_planes}
 IMAGES = (".tif", ".tiff", ".png", ".flex")
 COLUMNS = {"plate": PLATE, "well": WELL, "site": SITE, "z": Z, "time": TIME}
-# folders inside that of a plate
-INNER = re.compile(r"TimePoint.*|ZStep_.*|Images?|Projection|Measurement.*|data|Well\d+|r\d\dc\d\d", re.IGNORECASE)
+INNER = r"TimePoint[^/]*|ZStep_\d+|Images?|Projection|Measurement[^/]*|data|Well\d+|r\d\dc\d\d"  # folders in a plate's
 
 
 def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +52,7 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
         advice = "write a table, or set 'pattern', a regular expression with the groups well, site, channel"
         raise ScreenError([f"{folder}: no plate is known by its files, as {first_few(files) or 'none'}; {advice}."])
     for htd in [file for file in files if file.lower().endswith(".htd")]:
-        planes += promised(planes, folder / htd, htd.rpartition("/")[0])
+        planes += promised(planes, folder / htd, plate_path(htd))
     left = {file: reasons.get(file, "its name fits no pattern") for file in files}
     for plane in planes:
         left.pop(plane["path"], None)
@@ -79,10 +78,14 @@ def not_a_field(file: str) -> str:
     return [*found, "" if file.lower().endswith(IMAGES) else "not an image"][0]
 
 
+def plate_path(file: str) -> str:
+    """The folder of the plate that ``file`` is in, as 'screen/P1/'; '' if it is the folder of the screen."""
+    return re.sub(rf"(?<![^/])(?:(?:{INNER})/)*[^/]*$", "", file, count=1, flags=re.IGNORECASE)
+
+
 def plate_folder(folder: Path, file: str) -> str:
     """The name of the folder of a plate that ``file`` is in."""
-    outer = [part for part in Path(folder.name, file).parent.parts if not INNER.fullmatch(part)]
-    return outer[-1] if outer else folder.name
+    return plate_path(file).rstrip("/").rpartition("/")[2] or folder.name
 
 
 def indexed(folder: Path, index: str, there: set[str]) -> list[Plane]:

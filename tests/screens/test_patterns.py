@@ -250,3 +250,14 @@ def test_a_folder_of_names_becomes_a_table(tmp_path):
         ]
         for plate, time, z in product(["P1", "P10"], [1, 2], [1, 3])
     }
+
+
+def test_an_htd_in_an_inner_folder_names_the_channels_of_its_plate_alone(tmp_path):
+    rows = ['"XWells", 3', '"YWells", 1', '"WellsSelection1", FALSE, TRUE, FALSE', '"NWavelengths", 1']
+    for name in [f"{plate}/TimePoint_1/ZStep_{z}/9987_A02_w1.TIF" for plate in ("P1", "P10") for z in (1, 2)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "P1/TimePoint_1/ZStep_1/9987.HTD").write_text("\n".join([*rows, '"WaveName1", "DAPI"']))
+    table, _ = folder_table(tmp_path)
+    assert (table[table[PLATE] == "P1"]["Path_DAPI"] != "").all()
+    assert (table[table[PLATE] == "P10"]["Path_ch1"] != "").all()
