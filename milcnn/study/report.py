@@ -152,7 +152,10 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     uri = "data:image/png;base64,"
     pictures = [(path.stem.replace("_", " "), uri + base64.b64encode(path.read_bytes()).decode()) for path in paths]
     notebooks = [f"{study}/{path.name}" for path in sorted((reports / "html" / study).glob("*.html"))]
-    tables = {title: table.to_html(index=False, border=0) for title, table in scores_tables(summary, study).items()}
+    screen = reports / "tables" / study / "screen.csv"
+    facts = {"What is in the screen?": read_table(screen)} if screen.exists() else {}
+    shown = facts | scores_tables(summary, study)
+    tables = {title: table.to_html(index=False, border=0) for title, table in shown.items()}
     gallery = Path("galleries", study, "page", "index.html")
     link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
     notes = notes_in(reports / "executed" / study)

@@ -23,7 +23,7 @@ from milcnn.screens.sets.kinds import open_screen
 
 FOLDER = Path(os.environ.get("MILCNN_CASES", "no-such-folder"))
 CASES = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*/expect.json"))}
-WITH_TABLE = [name for name, case in CASES.items() if case["settings"]["table"]]
+FORMS = ["plain", "omezarr_fields", "phenix_index", "imagexpress_folder"]  # of one screen
 FLAGS = {"blank": "Flag_empty", "saturated": "Flag_saturated"}
 
 
@@ -39,8 +39,8 @@ def prepared_case(name: str, to: Path) -> Prepared:
     return prepare(screen, "case", to, PrepareSettings(**rest), split)
 
 
-@pytest.mark.skipif(not WITH_TABLE, reason="MILCNN_CASES names no folder of cases")
-@pytest.mark.parametrize("name", WITH_TABLE or ["none"])
+@pytest.mark.skipif(not CASES, reason="MILCNN_CASES names no folder of cases")
+@pytest.mark.parametrize("name", CASES or ["none"])
 def test_a_case_gives_its_values_or_is_refused_by_name(name, tmp_path, capsys):
     case, to = CASES[name], tmp_path / "prepared"
     try:
@@ -55,6 +55,18 @@ def test_a_case_gives_its_values_or_is_refused_by_name(name, tmp_path, capsys):
     if "flagged" in case["values"] and case["refusal_names"] and all(word in said for word in case["refusal_names"]):
         case["values"].pop("flagged")  # a warning will do
     assert_values(ready, case, FOLDER / name)
+
+
+@pytest.mark.skipif(not set(FORMS) <= set(CASES), reason="MILCNN_CASES names no folder of cases")
+def test_a_screen_is_prepared_to_the_same_bytes_from_all_its_forms(tmp_path):
+    first, *others = [prepared_case(name, tmp_path / name) for name in FORMS]
+    for other in others:
+        for array in first.folder.glob("plates/*.npy"):
+            assert array.read_bytes() == (other.folder / "plates" / array.name).read_bytes()
+        tables = [ready.fields.drop(columns=ready.fields.filter(like="Path_")) for ready in (first, other)]
+        if other.fields["Metadata_Site"].min() == 0:  # a form that counts sites from 0
+            tables[1]["Metadata_Site"] += 1
+        pd.testing.assert_frame_equal(*tables)
 
 
 def assert_refusal(message: str, case: dict) -> None:
