@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from milcnn.columns import BATCH, COMPOUND, PLATE, SITE, WELL
+from milcnn.columns import BATCH, COMPOUND, METADATA, PLATE, SITE, WELL
 from milcnn.screens.problems import Problem, ScreenError, first_few
 
 
@@ -50,6 +50,15 @@ def well_name(well: str) -> str:
     if match := re.fullmatch(r"[Rr]0*(\d{1,2})[-_:.\s]*[Cc]0*(\d{1,2})", well.strip()):
         return in_letters(int(match[1]) - 1, int(match[2]) - 1)
     return str(int(well)) if well.strip().isdecimal() else well.strip()
+
+
+def our_name(column: str) -> str:
+    """milcnn's name of a column, whatever its case, with or without Metadata_; of others their own."""
+    return {plain(ours): ours for ours in METADATA}.get(plain(column), column)
+
+
+def plain(column: str) -> str:
+    return column.removeprefix("Metadata_").lower()
 
 
 def in_letters(row: int, column: int) -> str:

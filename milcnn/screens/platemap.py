@@ -1,35 +1,27 @@
 """Platemaps: what each well holds, joined to a table of fields. A platemap has one of these forms:
 
 - a table of wells (``milcnn.screens.table``), with plates if they differ;
-- a grid: 1, 2, 3 … in its first row, A, B, C … in its first column, titles above it. Its corner may say what the cells
-  hold (label, compound, concentration …), as for R's plater. Several grids in one file are several columns;
+- one or several grids of rows and columns (``milcnn.screens.grid``);
 - Broad's two files: ``barcode_platemap.csv``, or its folder, gives each plate the name of a map, which is a file beside
   it or in its folder ``platemap``.
 """
 
-import re
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import COMPOUND, CONCENTRATION, FIELD_KEY, LABEL, METADATA, PLATE, WELL
-from milcnn.screens.names import in_letters, refuse_spellings, tidy_names
+from milcnn.columns import COMPOUND, CONCENTRATION, PLATE, WELL
+from milcnn.screens.grid import grid_table
+from milcnn.screens.names import in_letters, our_name, plain, refuse_spellings, tidy_names
 from milcnn.screens.problems import Problem, ScreenError, first_few
 from milcnn.screens.table import as_numbers, framed, text_rows
 
 SIZES = {6: 3, 12: 4, 24: 6, 48: 8, 96: 12, 384: 24, 1536: 48}  # wells of a plate: its columns
-OURS = {column.removeprefix("Metadata_").lower(): column for column in METADATA}
 MAP = "Metadata_Plate_Map_Name"
 BROAD = {"assay_plate_barcode": PLATE, "plate_map_name": MAP, "well_position": WELL, "broad_sample": COMPOUND}
 MILLIMOLAR = "mmoles_per_liter"
-ROW, NUMBER = "[A-Z]|A[A-F]", r"\d+(\.0+)?"  # names of a grid's rows and columns
-
-
-def plain(column: str) -> str:
-    return column.removeprefix("Metadata_").lower()
 
 
 def read_platemap(path: Path, columns: dict[str, str]) -> pd.DataFrame:
@@ -54,82 +46,33 @@ def read_platemap(path: Path, columns: dict[str, str]) -> pd.DataFrame:
 
 
 def wells_of(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """The table in a file, or the wells of its grids: a column for each grid, '' for an empty cell."""
+    """The wells in the table or grids of a file. In Broad's, a well without a sample holds the solvent, or DMSO."""
     rows = text_rows(path)
-    width = max(map(len, rows), default=0)
-    padded = [row + [""] * (width - len(row)) for row in rows]
-    corners = {at: corner for at, two in enumerate(pairwise(padded)) if (corner := corner_of(*two)) is not None}
-    if not corners:
-        return framed(path, rows)
-    grids: dict[str, dict[str, str]] = {}
-    outside = {at: row for at, row in enumerate(padded) if any(row)}
-    for start, corner in corners.items():
-        end = next((at for at in range(start + 1, len(rows)) if at in corners or at not in outside), len(rows))
-        grid = [outside.pop(at)[corner:] for at in range(start, end)]
-        name = grid_name(grid[0][0], columns, len(corners) == 1, path)
-        if name in grids:
-            raise ScreenError([f"{path}: has two grids of {name}; write in the corner of each what its cells hold."])
-        grids[name] = grid_cells(grid, f"{path}: the grid in row {start + 1}")
-    if outside:
-        text = " ".join(filter(None, next(iter(outside.values()))))
-        print(f"{path}: lines outside its grids are left out: {len(outside)}, as {text!r}.")
-    return pd.DataFrame(grids).fillna("").rename_axis(WELL).reset_index()
-
-
-def corner_of(row: list[str], below: list[str]) -> int | None:
-    """Where the corner of a grid is: left of the numbers of its columns, above the name of a row. None for no grid."""
-    counted = [at for at, cell in enumerate(row) if re.fullmatch(NUMBER, cell)]
-    corner = counted[0] - 1 if 2 * len(counted) > sum(map(bool, row[1:])) > 1 else -1
-    if corner < 0 or any(row[:corner]) or re.fullmatch(ROW, row[corner].upper()):
-        return None
-    return corner if re.fullmatch(ROW, below[corner].upper()) else None
-
-
-def grid_name(corner: str, columns: dict[str, str], alone: bool, path: Path) -> str:
-    """What the cells of a grid hold, by its corner. A single grid holds labels if its corner is no name known here."""
-    name = corner if corner in columns.values() else OURS.get(plain(corner), corner)
-    if name in FIELD_KEY or plain(name) in ("row", "rows", "wells") or not re.search(r"\w", name):
-        return LABEL
-    if not alone or name in {*METADATA, *columns.values()} or plain(name) in {*BROAD, MILLIMOLAR}:
-        return name
-    print(f"{path}: the grid's corner says '{name}'; its cells are read as {LABEL}.")
-    return LABEL
-
-
-def grid_cells(grid: list[list[str]], place: str) -> dict[str, str]:
-    """Well and text of each filled cell. Raises ScreenError if rows or columns are out of order or have no name."""
-    numbers = {at: int(float(cell)) for at, cell in enumerate(grid[0]) if at and re.fullmatch(NUMBER, cell)}
-    letters = [row[0].upper() for row in grid[1:]]
-    ordered = list(numbers.values()) == sorted(set(numbers.values()) & set(range(1, 49)))
-    if not ordered or letters != sorted({*letters} - {""}, key=lambda name: (len(name), name)):
-        names = f"columns {' '.join(filter(None, grid[0][1:]))} and rows {' '.join(letters)}"
-        raise ScreenError([f"{place} has {names}; number columns 1, 2, 3 … and name rows A, B, C …, each once."])
-    if other := [cell for row in grid for at, cell in enumerate(row) if at and cell and at not in numbers]:
-        raise ScreenError(
-            [f"{place} has cells in a column without a number, as '{other[0]}'; number it or delete them."]
-        )
-    cells = {f"{row[0].upper()}{number:02d}": row[at] for row in grid[1:] for at, number in numbers.items()}
-    return {well: cell for well, cell in cells.items() if cell}
+    wells = grid_table(path, rows, {*BROAD, MILLIMOLAR, *columns.values()})
+    wells = framed(path, rows) if wells is None else wells
+    theirs = {plain(column): column for column in wells}
+    if sample := theirs.get("broad_sample"):
+        wells = wells.replace("NA", "")  # R's missing value
+        solvent = wells[theirs["solvent"]] if "solvent" in theirs else "DMSO"
+        wells = wells.assign(**{sample: wells[sample].mask(wells[sample] == "", solvent)})
+    return wells
 
 
 def our_names(platemap: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
     """``platemap`` with milcnn's column names: by the setting ``columns``, else in any case, else Broad's.
 
-    A well of Broad's without a sample holds the solvent, or DMSO. Concentrations in mmol/L become µM.
+    Concentrations in mmol/L become µM.
     """
     theirs = {plain(column): column for column in platemap}
-    if sample := theirs.get("broad_sample"):
-        platemap = platemap.replace("NA", "")  # R's missing value
-        solvent = platemap[theirs["solvent"]] if "solvent" in theirs else "DMSO"
-        platemap = platemap.assign(**{sample: platemap[sample].mask(platemap[sample] == "", solvent)})
     chosen = {column: ours for ours, column in columns.items() if column in platemap}
-    names = {column: chosen.get(column, OURS.get(plain(column), column)) for column in platemap}
-    names |= {theirs[key]: ours for key, ours in BROAD.items() if key in theirs and ours not in {*names.values()}}
+    names = {column: chosen.get(column, our_name(column)) for column in platemap}
+    free = {key: ours for key, ours in BROAD.items() if ours not in names.values()}
+    names |= {theirs[key]: ours for key, ours in free.items() if key in theirs and theirs[key] not in chosen}
     replaced = [column for column in platemap if names[column] in chosen.values() and column not in chosen]
     platemap = platemap.drop(columns=replaced).rename(columns=names)
     if repeated := sorted(set(platemap.columns[platemap.columns.duplicated()])):
         raise ScreenError([f"{name}: has more than one column {', '.join(repeated)}; keep one of each name."])
-    if MILLIMOLAR in theirs and CONCENTRATION not in platemap:
+    if theirs.get(MILLIMOLAR) in platemap and CONCENTRATION not in platemap:
         platemap = platemap.rename(columns={theirs[MILLIMOLAR]: CONCENTRATION})
         micromolar = (1000 * as_numbers(platemap[CONCENTRATION], name)).map("{:.6g}".format).replace("nan", "")
         platemap = platemap.assign(**{CONCENTRATION: micromolar})
@@ -153,13 +96,7 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, columns: dict[str
         raise ScreenError([f"{name}: {', '.join(in_both)} is also in the table; delete it in one of them."])
     platemap = tidy_names(platemap, name)
     if PLATE in key:
-        refuse_spellings([*table[PLATE], *platemap[PLATE].unique()], PLATE, name)
-        tell_unmatched(table[PLATE], platemap[PLATE], "plate", name)
-        platemap = platemap[platemap[PLATE].isin(table[PLATE])]
-        advice = "put the file into the folder 'platemap' beside this list, or correct its name"
-        lost = platemap[platemap[WELL] == ""].get([PLATE, MAP], default=pd.DataFrame()).itertuples(index=False)
-        if problems := [Problem("no such map", advice, f"{name}: {map}.txt (plate {plate})") for plate, map in lost]:
-            raise ScreenError(problems)
+        platemap = of_plates(table, platemap, name)
     table, platemap = same_numbering(table, platemap, name)
     repeated = platemap[platemap.duplicated(key)]
     if len(repeated):
@@ -168,6 +105,18 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, columns: dict[str
     here, there = ([" ".join(row) for row in part[key].itertuples(index=False)] for part in (table, platemap))
     tell_unmatched(here, there, "well", name)
     return table.merge(platemap, on=key, how="left", validate="many_to_one").fillna("")
+
+
+def of_plates(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of ``platemap`` for plates of ``table``. Raises ScreenError if the map of one of them is not there."""
+    refuse_spellings([*table[PLATE], *platemap[PLATE].unique()], PLATE, name)
+    tell_unmatched(table[PLATE], platemap[PLATE], "plate", name)
+    platemap = platemap[platemap[PLATE].isin(table[PLATE])]
+    advice = "put the file into the folder 'platemap' beside this list, or correct its name"
+    lost = platemap[platemap[WELL] == ""].get([PLATE, MAP], default=pd.DataFrame()).itertuples(index=False)
+    if problems := [Problem("no such map", advice, f"{name}: {own}.txt (plate {plate})") for plate, own in lost]:
+        raise ScreenError(problems)
+    return platemap
 
 
 def same_numbering(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,7 +17,7 @@ from milcnn.screens.problems import ScreenError, first_few
 
 SEPARATORS = ",;\t|"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-GRID = r'(?m)^[^,;\t|\n]*([,;\t|]) *"?0*1(?:\.0)?"? *\1 *"?0*2(?:\.0)?"? *(?:\1|\r?$)'  # titles may stand above it
+GRID = r'(?m)^[^,;\t|\n]*([,;\t|])(?: *"?\d+(?:\.0+)?"? *\1)+ *"?\d+(?:\.0+)?"? *\1*\r?$'  # titles may stand above
 MEASURES = {CONCENTRATION, PIXEL_SIZE}  # columns of numbers that need not be whole
 WHOLE_FLOAT32, WHOLE_FLOAT64 = 2**24, 2**53  # up to here each whole number has a float of its own
 
