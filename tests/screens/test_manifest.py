@@ -227,6 +227,29 @@ def test_a_platemap_may_lack_a_well_but_not_repeat_one(folder, capsys):
         opened(folder, {**KEY, **PATHS}, platemap=str(folder / "platemap.csv"))
 
 
+def test_compounds_are_the_labels_where_there_are_none(folder, capsys):
+    compounds = ["DMSO", "DMSO", "Eg5 inhibitors", "Eg5 inhibitors"]
+    assert_is_the_screen(opened(folder, {**KEY, "Metadata_Compound": compounds, **PATHS}))
+    assert "table.csv: no column Metadata_Label: the compound is the label" in capsys.readouterr().out
+    (folder / "grid.csv").write_text("My plate\n\nCompound;1;2\nA;DMSO;\nB;;Eg5 inhibitors\n")
+    assert_is_the_screen(opened(folder, {**KEY, **PATHS}, platemap=str(folder / "grid.csv")))
+    with pytest.raises(ScreenError, match="unknown column 'Metadata_Lable'; if it is Metadata_Label"):
+        opened(folder, {**KEY, "Metadata_Compound": compounds, "Metadata_Lable": LABELS, **PATHS})
+
+
+def test_the_setting_columns_reaches_the_platemap(folder):
+    platemap = {"pos": ["A1", "B2"], "moa": ["DMSO", "Eg5 inhibitors"], "label": ["x", "y"]}
+    pd.DataFrame(platemap).to_csv(folder / "map.csv", index=False)
+    table = {"plate": "007", "Metadata_Well": KEY["Metadata_Well"], "s": [1, 2, 1, 2], **PATHS}
+    columns = {"Metadata_Plate": "plate", "Metadata_Site": "s", "Metadata_Well": "pos", "Metadata_Label": "moa"}
+    assert_is_the_screen(opened(folder, table, platemap=str(folder / "map.csv"), columns=columns))
+    with pytest.raises(
+        ScreenError,
+        match=r"has no column mao, only plate, .*, nor has the platemap, only pos, moa, label; correct 'colu",
+    ):
+        opened(folder, table, platemap=str(folder / "map.csv"), columns={**columns, "Metadata_Label": "mao"})
+
+
 def test_controls_may_scale_plates_without_being_a_class(folder):
     labels = ["DMSO", "DMSO", "a", "a"]
     screen = opened(folder, {**KEY, "Metadata_Label": labels, **PATHS}, control_class=False)
