@@ -8,7 +8,7 @@ A plane is a dict, see ``folders``.
 """
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -34,7 +34,7 @@ def records(path: Path, *tags: str) -> dict[str, list[dict]]:
             if (tag := bare(element.tag)) in tags:
                 told = {bare(name): value for name, value in element.items()}
                 told |= {bare(child.tag): (child.text or "").strip() for child in element}
-                units = {bare(child.tag): child.get("Unit", "um") for child in element}
+                units = {bare(child.tag): child.get("Unit", "m") for child in element}
                 record: dict[str, Any] = {NAMES[name]: value for name, value in told.items() if name in NAMES and value}
                 for name in set(told) & {"ImageResolutionX", "HorizontalPixelDimension"}:
                     record["pixel_size"] = in_micrometres(told[name], units.get(name, "um"))
@@ -51,12 +51,19 @@ def bare(name: str) -> str:
 
 
 def joined(planes: list[dict], channels: list[dict], plates: list[dict]) -> list[dict]:
-    """``planes`` with what is told of their channel and of their plate."""
+    """``planes`` that tell their channel, with the facts of it and of their plate.
+
+    Two channels of one stain keep their numbers. An error in place of an image may have no channel.
+    """
     facts: dict[str | None, dict] = defaultdict(dict)
     for channel in channels:
         facts[channel.get("number")] |= channel
     plate = {"plate": plates[0]["plate"]} if plates and "plate" in plates[0] else {}
-    return [{"channel": plane["number"]} | facts[plane["number"]] | plane | plate for plane in planes]
+    rows = [facts[plane["number"]] | plane | plate for plane in planes if "number" in plane]
+    names = {row["number"]: row.get("channel", row["number"]) for row in rows}
+    stains = Counter(names.values())
+    names = {number: name if stains[name] == 1 else number for number, name in names.items()}
+    return [row | {"channel": names[row["number"]]} for row in rows]
 
 
 def phenix_planes(index: Path) -> list[dict]:
@@ -88,4 +95,4 @@ def imagexpress_plate(htd: Path) -> tuple[dict[str, str], list[str], int]:
     waves = {wave: name for wave, name in waves.items() if told.get(f"WaveCollect{wave}", ["1"])[0] != "0"}
     wells = [in_letters(row, col) for row, own in enumerate(chosen) for col, on in enumerate(own) if on == "TRUE"]
     sites = [on for name, own in told.items() if name.startswith("SiteSelection") for on in own]
-    return waves, wells, max(1, sites.count("TRUE"))
+    return waves, wells, max(1, sites.count("TRUE")) if told.get("Sites") != ["FALSE"] else 1
