@@ -60,7 +60,7 @@ def repeated_files(fields: pd.DataFrame) -> Iterator[Problem]:
     for column in [column for column in fields if column.startswith("Path_")]:
         page = page_column(column.removeprefix("Path_"))
         plane = [column, page] if page in fields else [column]
-        shared = fields[fields[column].notna() & fields.duplicated(plane, keep=False)]
+        shared = fields[fields[column].fillna("").ne("") & fields.duplicated(plane, keep=False)]
         for _, rows in shared.groupby(plane, sort=False):
             keys = rows[FIELD_KEY].drop_duplicates()
             if len(keys) > 1:

@@ -113,6 +113,12 @@ def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]
                 told = {key: value for key, value in match.groupdict().items() if value}
                 found[name].append({"plate": plate_folder(folder, file), "path": file} | told)
                 break
+    prefixes: dict[str, set[str]] = defaultdict(set)
+    planes = [plane for own in found.values() for plane in own if "prefix" in plane]
+    for plane in planes:
+        prefixes[plane["plate"]].add(plane["prefix"])
+    for plane in planes:  # ImageXpress starts all names with one text; a folder of two texts has two plates
+        plane["plate"] = plane["prefix"] if len(prefixes[plane["plate"]]) > 1 else plane["plate"]
     return found
 
 

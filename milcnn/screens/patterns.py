@@ -2,7 +2,8 @@
 
 A pattern is a regular expression for the end of a path, from the start of a file's or folder's name; upper and lower
 case are the same. Groups: ``well``, or ``row`` and ``col`` from 1; where the name tells it ``plate``, ``site``,
-``channel``, ``z``, ``time``. A name fits one pattern only. ``tests/screens/test_patterns.py`` has real names of each.
+``channel``, ``z``, ``time``, and ``prefix``, which is the plate where a folder has several. A name fits one pattern
+only. ``tests/screens/test_patterns.py`` has real names of each.
 """
 
 WELL, SHORT_WELL = r"(?P<well>A?[A-Z]\d\d)", r"(?P<well>[A-P]\d{1,2})"
@@ -15,7 +16,7 @@ STEMS = {
     r"(?:-ch|rc)(?P<channel>\d+)(?:-ch\d+)?(?:sk|t)(?P<time>\d+)(?:fk\d+fl\d+)?",
     "columbus": r"(?P<row>\d{3})(?P<col>\d{3})-(?P<site>\d+)-(?P<time>\d{3})(?P<z>\d{3})(?P<channel>\d{3})",
     "imagexpress": rf"(?=TimePoint|.*(?:_[sw]\d|{GUID}))(?:TimePoint_(?P<time>\d+)/)?"
-    rf"(?:(?:ZStep_|[^/]*_z_)(?P<z>\d+)/)?(?:[^/]*_)?{WELL}(?:_s(?P<site>\d+))?(?:_w(?P<channel>\d))?(?:{GUID}|_\[{GUID}\])?",
+    rf"(?:(?:ZStep_|[^/]*_z_)(?P<z>\d+)/)?(?:(?P<prefix>[^/]*)_)?{WELL}(?:_s(?P<site>\d+))?(?:_w(?P<channel>\d))?(?:{GUID}|_\[{GUID}\])?",
     "imagexpress_ai": rf"(?:[^/]*_)?t(?P<time>\d+)_{WELL}_s(?P<site>\d+)_w(?P<channel>\d+)_z(?P<z>\d+)",
     "yokogawa": rf"[^/]+_{WELL}_T(?P<time>\d+)F(?P<site>\d+)L\d+A\d+Z(?P<z>\d+)C(?P<channel>\d+)",
     "yokogawa_cq1": r"W(?P<well>\d+)F(?P<site>\d+)T(?P<time>\d+)Z(?P<z>\d+)C(?P<channel>\d+)",
