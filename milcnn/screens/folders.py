@@ -49,8 +49,12 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
         raise ScreenError([f"{folder}: has plates of {len(kinds)} kinds ({found}); give each a folder of its own."])
     planes = [plane for own in kinds.values() for plane in own]
     if not planes:
-        advice = "write a table, or set 'pattern', a regular expression with the groups well, site, channel"
-        raise ScreenError([f"{folder}: no plate is known by its files, as {first_few(files) or 'none'}; {advice}."])
+        what, advice = "no plate is known by its files", "a regular expression with the groups well, site, channel"
+        if pattern:
+            what, advice = f"'{pattern}' fits no file", "it must fit whole names, with the ending"
+        raise ScreenError(
+            [f"{folder}: {what}, as {first_few(files) or 'none'}; set 'pattern', {advice}; or write a table."]
+        )
     for htd in [file for file in files if file.lower().endswith(".htd")]:
         planes += promised(planes, folder / htd, plate_path(htd))
     left = {file: reasons.get(file, "its name fits no pattern") for file in files}
@@ -99,18 +103,30 @@ def indexed(folder: Path, index: str, there: set[str]) -> list[Plane]:
     return [plate | plane | {"path": path if path in there else ""} for plane, path in zip(planes, told, strict=True)]
 
 
-def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]]:
-    """The planes whose names fit a pattern, by the name of the pattern."""
+def compiled(pattern: str) -> dict[str, re.Pattern[str]]:
+    """All patterns, or that of the setting ``pattern``. Raises ScreenError if it does not tell the well."""
+    texts = {pattern: PATTERNS.get(pattern, pattern)} if pattern else PATTERNS
     try:
-        patterns = {pattern: PATTERNS.get(pattern, pattern)} if pattern else PATTERNS
-        known = {name: re.compile(f"(?:.*?/)??(?:{text})", re.IGNORECASE) for name, text in patterns.items()}
+        known = {name: re.compile(f"(?:.*?/)??(?:{text})", re.IGNORECASE) for name, text in texts.items()}
     except re.error as error:
         raise ScreenError([f"pattern: '{pattern}' is no regular expression ({error}); correct it."]) from None
+    for groups in [{group.lower() for group in text.groupindex} for text in known.values()]:
+        if "well" not in groups and not {"row", "col"} <= groups:
+            advice = f"write (?P<well>…), or choose one of {', '.join(PATTERNS)}"
+            raise ScreenError([f"pattern: '{pattern}' has no group 'well', and no 'row' and 'col'; {advice}."])
+    return known
+
+
+def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]]:
+    """The planes whose names fit a pattern, by the name of the pattern."""
+    known = compiled(pattern)
     found: dict[str, list[Plane]] = defaultdict(list)
     for file in files:
         for name, text in known.items():
             if match := text.fullmatch(file):
-                told = {key: value for key, value in match.groupdict().items() if value}
+                told = {key.lower(): value for key, value in match.groupdict().items() if value}
+                if told.get("row", "").isalpha():
+                    told["well"] = told["row"] + told["col"]
                 found[name].append({"plate": plate_folder(folder, file), "path": file} | told)
                 break
     prefixes: dict[str, set[str]] = defaultdict(set)
@@ -145,7 +161,10 @@ def tidied(planes: list[Plane], folder: Path) -> pd.DataFrame:
     if not rows["time"].fillna("0").astype(str).str.fullmatch(r"\d+").all():  # such as 00d06h00m: counted from 1
         rows["time"] = rows.groupby("plate")["time"].rank("dense")
     for name, first in {"site": 1, "z": 0, "time": 0}.items():
-        rows[name] = rows[name].fillna(first).astype(int)
+        try:
+            rows[name] = rows[name].fillna(first).astype(int)
+        except ValueError as error:
+            raise ScreenError([f"{folder}: {name} is no number ({error}); correct 'pattern'."]) from None
     key = [*COLUMNS, "channel"]
     there = rows[rows["path"] != ""]
     twice = there[there.duplicated(key, keep=False)].sort_values(key, kind="stable")

@@ -13,6 +13,7 @@ from milcnn.columns import PLATE, SITE, TIME, WELL, Z
 from milcnn.screens.folders import folder_table
 from milcnn.screens.names import well_name
 from milcnn.screens.patterns import NOT_FIELDS, PATTERNS
+from milcnn.screens.problems import ScreenError
 
 KEY = [PLATE, WELL, SITE, Z, TIME]
 KEYS = ("plate", "well", "site", "channel", "z", "time")
@@ -261,3 +262,36 @@ def test_an_htd_in_an_inner_folder_names_the_channels_of_its_plate_alone(tmp_pat
     table, _ = folder_table(tmp_path)
     assert (table[table[PLATE] == "P1"]["Path_DAPI"] != "").all()
     assert (table[table[PLATE] == "P10"]["Path_ch1"] != "").all()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fields"),
+    [
+        (r"(?P<Plate>.*)-(?P<Row>[A-P])(?P<Col>\d)-(?P<Site>\d)\.tif", [("x", "A01", "2"), ("x", "B03", "2")]),
+        (r"[^/]*-(?P<well>[A-P]\d)-\d\.tif", [("screen", "A01", "1"), ("screen", "B03", "1")]),
+    ],
+)
+def test_a_pattern_of_the_user(pattern, fields, tmp_path):
+    (tmp_path / "screen").mkdir()
+    for name in ("x-A1-2.tif", "x-B3-2.tif"):
+        (tmp_path / "screen" / name).touch()
+    table, _ = folder_table(tmp_path / "screen", pattern)
+    assert list(table[[PLATE, WELL, SITE]].itertuples(index=False, name=None)) == fields
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("imagexpres", ["imagexpres", "imagexpress_ai", "well"]),
+        (r"(?P<site>\d)", ["'well'", "'row' and 'col'"]),
+        (r"x(?P<well", ["no regular expression"]),
+        (r"(?P<well>[A-P]\d)", ["fits no file", "whole names", "x-A1-2.tif"]),
+        (r"x-(?P<well>[A-P]\d)-(?P<site>.*)", ["site is no number", "2.tif"]),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused_in_one_sentence(pattern, words, tmp_path):
+    (tmp_path / "x-A1-2.tif").touch()
+    with pytest.raises(ScreenError) as refusal:
+        folder_table(tmp_path, pattern)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+    assert "\n" not in str(refusal.value)
