@@ -40,7 +40,7 @@ PATTERNS = {name: rf"(?:{stem})(?:\.ome)?\.(?:tiff?|png)" for name, stem in STEM
 NOT_FIELDS = {  # what is found in a path: why the file is no field
     r"_thumb[^/]*$": "a thumbnail",
     r"(^|/)(\.|__MACOSX/)": "a hidden file",
-    r"(^|/)(DC_|SC_BP)[^/]*$|(^|[/_-])(illum(?!ina[_-])|flat_?field|dark_?field)[^/]*$": "a correction of illumination",
+    r"(^|/)(DC_|SC_BP)[^/]*$|(^|[/_-])(illum(?!ina[_-]|\w*correct)|flat_?field)[^/]*$": "a correction of illumination",
     r"[_-](cp_)?(masks?|labels?|outlines?|overlays?|segmented\w*)\.\w+$": "outlines or masks of objects",
     r"\.(c01|dib|nd2|czi|lif|lsm|vsi|mvd2|stk|ims|jpe?g|jp2|jxl|bmp)$": "a kind of image that is not read",
 }
