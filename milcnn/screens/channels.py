@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from milcnn.columns import page_column, path_column
+from milcnn.columns import TIME, Z, page_column, path_column
 from milcnn.screens.images import Header, as_page, plane_number, read_header
 from milcnn.screens.metadata import Fault
 from milcnn.screens.opening import ImageError
@@ -31,8 +31,12 @@ def with_channels(
     files = [path for column in image_columns(table) for path in table[column] if isinstance(path, str)]
     header = first_header(files)
     pixel_size = header.pixel_size if header else None
+    # the table may tell of its planes itself
+    numbered = {column for column in table if column.startswith("Page_") or column in (Z, TIME)}
     if "Path" in table:
         table, channels, planes = paged(table, wanted, header, name)
+        if header and header.stack and not numbered:
+            return by_plane(table, channels, header), channels, len(header.places), pixel_size
         return table, channels, planes, pixel_size
     named = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
     if unknown := [channel for channel in wanted if channel not in named]:
@@ -40,7 +44,26 @@ def with_channels(
         raise ScreenError([f"{missing}; correct 'channels'."])
     channels = wanted or named
     others = [column(channel) for channel in named if channel not in channels for column in (path_column, page_column)]
-    return table.drop(columns=[column for column in others if column in table]), channels, None, pixel_size
+    table = table.drop(columns=[column for column in others if column in table])
+    if header and len({place[1:] for place in header.places}) > 1 and not numbered:
+        return by_plane(table, channels, header), channels, len(header.places), pixel_size
+    return table, channels, None, pixel_size
+
+
+def by_plane(table: pd.DataFrame, channels: list[str], header: Header) -> pd.DataFrame:
+    """``table`` with a row for each z plane and time point that its files have as pages, all in the order of ``header``.
+
+    A channel is found in a file by its name, else by its position; a file of one channel has it alone.
+    """
+    pages = {place: page for page, place in enumerate(header.places)}
+    numbers = {name: header.places[page][0] for page, name in enumerate(header.channels)}
+    alone = len({channel for channel, _, _ in pages}) == 1
+    rows = []
+    for z, time in dict.fromkeys(place[1:] for place in header.places):
+        own = {name: (0 if alone else numbers.get(name, at), z, time) for at, name in enumerate(channels)}
+        new = {page_column(name): pages.get(place, len(pages)) for name, place in own.items()}
+        rows.append(table.assign(**{Z: z, TIME: time}, **new))
+    return pd.concat(rows).sort_index(kind="stable").reset_index(drop=True)
 
 
 def paged(

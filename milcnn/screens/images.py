@@ -41,7 +41,7 @@ class Header:
 
     ``channels`` are the names of the planes, '' where one has none, an empty list where all have none. ``pixel_size``
     is in µm, None if unknown. ``stack`` tells in words that a channel has several planes. ``colours`` is True if the
-    planes are the colours of one image.
+    planes are the colours of one image. ``places`` has the channel, z plane and time point of each plane, if known.
     """
 
     planes: list[tuple[int, int, str]]
@@ -49,6 +49,7 @@ class Header:
     pixel_size: float | None = None
     stack: str = ""
     colours: bool = False
+    places: tuple[tuple[int, int, int], ...] = ()
 
 
 def read_header(path: str) -> Header:
@@ -100,7 +101,7 @@ def plane_number(header: Header, page: int | str | None, channel: str, count: in
     Fault if there is no such plane.
     """
     has, names = len(header.planes), header.channels
-    if header.stack and (count or not isinstance(page, int)):
+    if header.stack and not isinstance(page, int):
         advice = "save one plane a channel, such as the maximum, or number the planes in Page_<channel>"
         raise Fault(f"several planes of a channel ({header.stack}); {advice}.")
     if isinstance(page, str) or (page is None and channel in names and has > 1):
@@ -131,7 +132,9 @@ def tiff_header(path: str, tif: tifffile.TiffFile, planes: list[Plane]) -> Heade
     shapes = [(plane.page.imagelength, plane.page.imagewidth, plane.dtype) for plane in planes]
     pages = [plane.page.index for plane in planes]
     names = [facts.names[page] for page in pages] if facts.names and len(set(pages)) == len(pages) else []
-    return Header(shapes, names, facts.pixel_size, facts.stack, len(pages) == 3 and len(set(pages)) == 1)
+    colours = len(pages) == 3 and len(set(pages)) == 1
+    places = facts.places if len(facts.places) == len(pages) else ()
+    return Header(shapes, names, facts.pixel_size, facts.stack, colours, places)
 
 
 def tiff_metadata(path: str, tif: tifffile.TiffFile) -> Metadata:

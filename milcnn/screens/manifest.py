@@ -69,8 +69,8 @@ class ManifestSettings(Settings):
     pattern: str = ""  # without a table: a regular expression for the names of files, or a name of patterns.PATTERNS
     left_out: str = ""  # table of the files that are left out: file, reason; `milcnn new` writes it
     strip: str = ""  # start of the paths in the table to replace by `images`, for example /home/me/screen
-    platemap: str = ""  # such a table: compound, concentration, label of each well (and plate, if plates differ)
-    columns: dict[str, str] = Field({})  # milcnn's column: the table's column, for example Metadata_Label: moa
+    platemap: str = ""  # compound, concentration, label of each well; its forms are in milcnn.screens.platemap
+    columns: dict[str, str] = Field({})  # milcnn's column: that of table or platemap, for example Metadata_Label: moa
     channels: list[str] = Field([])  # by name, in this order; empty: all of the table, or of the files' metadata
     multilabel: bool = False  # a field may have several labels, joined by |
     controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
@@ -97,10 +97,9 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
     for column in {PLATE, BATCH, COMPOUND} & set(table):
         refuse_spellings(table[column], column, name)
     table, refused = with_paths(table, settings.channels, folder, settings.strip)
-    table = at_time(typed(table, settings.multilabel, settings.controls, name), settings.time, name)
-    table, told_size = with_pixel_size(table, name)
+    table, told_size = with_pixel_size(typed(table, settings.multilabel, settings.controls, name), name)
     table, channels, pages, file_size = with_channels(table, settings.channels, name)
-    fields, z_planes, unequal = by_rule(table, settings.z, name)
+    fields, z_planes, unequal = by_rule(at_time(table, settings.time, name), settings.z, name)
     order = [column for column in METADATA if column in fields]
     fields = fields[order + [column for column in fields if column not in order]]
     taught = fields if settings.control_class else fields[~is_control(fields)]

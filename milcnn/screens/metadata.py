@@ -24,12 +24,14 @@ class Fault(ValueError):
 class Metadata:
     """The channel of each page, '' where it has no name, an empty list where no page has one; µm of a pixel or None.
 
-    ``stack`` tells in words that a channel has several planes, as in '2 channels × 3 z-planes × 1 time points'.
+    ``stack`` tells in words that a channel has several planes, as in '2 channels × 3 z-planes × 1 time points'. ``places``
+    has the number of the channel, the z plane and the time point of each page, from 0; it is empty if one is not known.
     """
 
     names: list[str]
     pixel_size: float | None = None
     stack: str = ""
+    places: tuple[tuple[int, int, int], ...] = ()
 
 
 class Place(NamedTuple):
@@ -116,7 +118,9 @@ def of_file(places: dict[str, list[Place]], file: str, pages: int) -> Metadata:
         names[place.page] = place.name
     counts = [len({place[at] for place in mine}) for at in range(3, 6)]
     size = next((place.pixel_size for place in mine if place.pixel_size), None)
-    return Metadata(names if any(names) else [], size, stack_in_words(*counts))
+    at = {place.page: (place.channel, place.z, place.time) for place in mine}
+    places = tuple(at[page] for page in range(pages)) if len(at) == pages else ()
+    return Metadata(names if any(names) else [], size, stack_in_words(*counts), places)
 
 
 def stack_in_words(channels: int, z: int, times: int) -> str:
@@ -136,7 +140,8 @@ def imagej_metadata(facts: dict, resolution: tuple[int, int], pages: int) -> Met
     stack = stack_in_words(channels, z, times) if channels > 1 else ""
     pixels, units = resolution
     size = in_micrometres(str(units / pixels) if pixels else "", str(facts.get("unit", "")))
-    return Metadata(labels, size, stack)
+    places = [(page % channels, page // channels % z, page // (channels * z)) for page in range(pages)]
+    return Metadata(labels, size, stack, tuple(places) if pages == channels * z * times else ())
 
 
 def in_micrometres(size: str, unit: str) -> float | None:

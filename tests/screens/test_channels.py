@@ -271,21 +271,35 @@ def test_a_large_imagej_stack_whose_planes_have_no_pages_is_refused(tmp_path):
         read_header(str(tmp_path / "a.tif"))
 
 
+@pytest.mark.parametrize("columns", [["Path"], ["Path_DAPI", "Path_Actin"]])
 @pytest.mark.parametrize("kind", [{"ome": True}, {"imagej": True}])
-def test_a_stack_is_refused_with_its_sizes(tmp_path, kind):
-    stack = np.zeros((2, 3, 2, 6, 8), np.uint16)
-    for number in range(4):
+def test_z_planes_and_time_points_in_a_file_are_chosen_by_rule(tmp_path, kind, columns):
+    stacks = np.random.default_rng(0).integers(0, 9999, (4, 2, 3, 2, 6, 8)).astype(np.uint16)  # field, T, Z, C, Y, X
+    for number, stack in enumerate(stacks):
         metadata = {"axes": "TZCYX", "Channel": {"Name": CHANNELS}} if "ome" in kind else {"axes": "TZCYX"}
         tifffile.imwrite(tmp_path / f"{number}.tif", stack, metadata=metadata, **kind)
-    for columns in (["Path"], ["Path_DAPI", "Path_Actin"]):
-        table = {column: [f"{number}.tif" for number in range(4)] for column in columns}
-        problem = problem_of(screen_of(tmp_path, table, channels=CHANNELS))
-        assert problem.startswith(
-            "4 times: several planes of a channel; save one plane a channel, such as the maximum,"
-        )
-        assert "2 channels × 3 z-planes × 2 time points" in problem
-    table |= {"Page_DAPI": 4, "Page_Actin": 5}
-    screen_of(tmp_path, table).check()
+    table = {column: [f"{number}.tif" for number in range(4)] for column in columns}
+    with pytest.raises(ScreenError, match="has 2 time points .*; set 'time'"):
+        screen_of(tmp_path, table, channels=CHANNELS)
+    with pytest.raises(ScreenError, match="has 3 z planes .*; set 'z' to max, middle, sharpest or"):
+        screen_of(tmp_path, table, channels=CHANNELS, time=1)
+    for rule, expected in {"max": stacks[:, 1].max(axis=1), "middle": stacks[:, 1, 1], 2: stacks[:, 1, 2]}.items():
+        screen = screen_of(tmp_path, table, channels=CHANNELS, time=1, z=rule)
+        screen.check()
+        np.testing.assert_array_equal([screen.read(row) for _, row in screen.fields.iterrows()], expected)
+    tifffile.imwrite(tmp_path / "3.tif", stacks[3, :1], metadata=metadata, **kind)  # has lost a time point
+    assert "wrong number of pages (6, not 12)" in problem_of(screen_of(tmp_path, table, channels=CHANNELS, time=0, z=0))
+
+
+@pytest.mark.parametrize("kind", [{"ome": True}, {"imagej": True}])
+def test_planes_that_the_table_numbers_need_no_rule(tmp_path, kind):
+    stack = np.arange(2 * 3 * 2 * 48, dtype=np.uint16).reshape(2, 3, 2, 6, 8)
+    for number in range(4):
+        tifffile.imwrite(tmp_path / f"{number}.tif", stack, metadata={"axes": "TZCYX"}, **kind)
+    paths = [f"{number}.tif" for number in range(4)]
+    screen = screen_of(tmp_path, {"Path_DAPI": paths, "Path_Actin": paths, "Page_DAPI": 4, "Page_Actin": 5})
+    screen.check()
+    np.testing.assert_array_equal(screen.read(screen.fields.iloc[0]), stack[0, 2])
 
 
 @pytest.mark.parametrize("order", ["XYCZT", "XYZCT", "XYTZC", "XYCTZ"])
