@@ -51,7 +51,7 @@ def with_channels(
 
 
 def by_plane(table: pd.DataFrame, channels: list[str], header: Header) -> pd.DataFrame:
-    """``table`` with a row for each z plane and time point that its files have as pages, all in the order of ``header``.
+    """``table`` with a row for each z plane and time point that its files have, all in the order of ``header``.
 
     A channel is found in a file by its name, else by its position; a file of one channel has it alone.
     """

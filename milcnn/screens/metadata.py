@@ -24,8 +24,8 @@ class Fault(ValueError):
 class Metadata:
     """The channel of each page, '' where it has no name, an empty list where no page has one; µm of a pixel or None.
 
-    ``stack`` tells in words that a channel has several planes, as in '2 channels × 3 z-planes × 1 time points'. ``places``
-    has the number of the channel, the z plane and the time point of each page, from 0; it is empty if one is not known.
+    ``stack`` tells in words that a channel has several planes, as in '2 channels × 3 z-planes × 1 time points'.
+    ``places`` has the channel, z plane and time point of each page, from 0; it is empty if one is not known.
     """
 
     names: list[str]
@@ -119,8 +119,8 @@ def of_file(places: dict[str, list[Place]], file: str, pages: int) -> Metadata:
     counts = [len({place[at] for place in mine}) for at in range(3, 6)]
     size = next((place.pixel_size for place in mine if place.pixel_size), None)
     at = {place.page: (place.channel, place.z, place.time) for place in mine}
-    places = tuple(at[page] for page in range(pages)) if len(at) == pages else ()
-    return Metadata(names if any(names) else [], size, stack_in_words(*counts), places)
+    found = tuple(at[page] for page in range(pages)) if len(at) == pages else ()
+    return Metadata(names if any(names) else [], size, stack_in_words(*counts), found)
 
 
 def stack_in_words(channels: int, z: int, times: int) -> str:

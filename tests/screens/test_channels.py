@@ -279,9 +279,9 @@ def test_z_planes_and_time_points_in_a_file_are_chosen_by_rule(tmp_path, kind, c
         metadata = {"axes": "TZCYX", "Channel": {"Name": CHANNELS}} if "ome" in kind else {"axes": "TZCYX"}
         tifffile.imwrite(tmp_path / f"{number}.tif", stack, metadata=metadata, **kind)
     table = {column: [f"{number}.tif" for number in range(4)] for column in columns}
-    with pytest.raises(ScreenError, match="has 2 time points .*; set 'time'"):
+    with pytest.raises(ScreenError, match=r"has 2 time points .*; set 'time'"):
         screen_of(tmp_path, table, channels=CHANNELS)
-    with pytest.raises(ScreenError, match="has 3 z planes .*; set 'z' to max, middle, sharpest or"):
+    with pytest.raises(ScreenError, match=r"has 3 z planes .*; set 'z' to max, middle, sharpest or"):
         screen_of(tmp_path, table, channels=CHANNELS, time=1)
     for rule, expected in {"max": stacks[:, 1].max(axis=1), "middle": stacks[:, 1, 1], 2: stacks[:, 1, 2]}.items():
         screen = screen_of(tmp_path, table, channels=CHANNELS, time=1, z=rule)

@@ -99,7 +99,9 @@ def test_one_z_plane_and_one_time_point_need_no_rule(table, tmp_path):
 
 def test_missing_planes_are_told(table, tmp_path):
     less = table.query("Metadata_Well != 'A02' or Metadata_Z != 2")
-    with pytest.raises(ScreenError, match=r"plate P: not 4 z planes like most .* \(1 fields, as well A02, site 1 with 3\)"):
+    with pytest.raises(
+        ScreenError, match=r"plate P: not 4 z planes like most .* \(1 fields, as well A02, site 1 with 3\)"
+    ):
         opened(less, tmp_path, z="max", time=1)
     less = table.query("Metadata_Well != 'A02' or Metadata_Time != 2")
     with pytest.raises(ScreenError, match="plate P, well A02, site 1: no time point 2; choose another 'time'"):
