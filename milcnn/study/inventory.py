@@ -57,6 +57,8 @@ def inventory(study: str) -> dict[str, str]:
     names = {os.path.expandvars(name) for name in texts_in(settings.model_dump())}
     if isinstance(settings, ManifestSettings) and not settings.images:
         names.add(str(Path(settings.table).parent))
+    if isinstance(settings, ManifestSettings) and Path(settings.platemap).name.startswith("barcode_platemap"):
+        names.add(str(Path(settings.platemap).parent))  # the maps are beside it
     found = {name: in_root(name) for name in sorted(names) if name and in_root(name).exists()}
     return {name: file_facts(path) if path.is_file() else folder_facts(path) for name, path in found.items()}
 

@@ -138,6 +138,20 @@ def test_the_inventory_changes_with_the_table_and_with_an_image_and_not_else(roo
     assert inventory.inventory("mine") != second
 
 
+def test_the_inventory_knows_the_maps_beside_a_list_of_barcodes(root, capsys):
+    (root.parent / "images").mkdir()
+    table = write_screen(root.parent / "images")
+    (root.parent / "maps/platemap").mkdir(parents=True)
+    (root.parent / "maps/barcode_platemap.csv").write_text("Assay_Plate_Barcode,Plate_Map_Name\nP0,a\nP1,a\nP2,a\n")
+    (root.parent / "maps/platemap/a.txt").write_text("well_position\tbroad_sample\nB01\t\nB02\tx\nB03\t\nB04\tx\n")
+    pd.read_csv(table).drop(columns="Metadata_Label").to_csv(table, index=False)
+    new.new_study("mine", table=table, platemap=str(root.parent / "maps/barcode_platemap.csv"))
+    assert re.search(r"classes \(fields\) +DMSO \(6\), x \(6\)", capsys.readouterr().out)
+    first = inventory.inventory("mine")
+    (root.parent / "maps/platemap/a.txt").touch()
+    assert inventory.inventory("mine") != first
+
+
 def test_a_drawn_study_has_no_inputs(root):
     (root / "params" / "dots.yaml").write_text("prepare: {screen: digits, screen_settings: {size: 96}}\n")
     assert inventory.inventory("dots") == {}
