@@ -80,7 +80,8 @@ def yokogawa_planes(index: Path) -> list[dict]:
     planes = told["MeasurementRecord"]
     for plane in planes:
         plane["path"] = plane["text"] if plane.get("kind") == "IMG" else ""
-    return joined(planes, told["Channel"] + told["MeasurementChannel"], told["WellPlate"])
+    plates = [told for told in told["WellPlate"] if not told.get("plate", "").startswith("AssayPlate_")]  # its default
+    return joined(planes, told["Channel"] + told["MeasurementChannel"], plates)
 
 
 def imagexpress_plate(htd: Path) -> tuple[dict[str, str], list[str], int]:
