@@ -34,6 +34,8 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
     ``pattern`` is a name of ``PATTERNS`` or a regular expression with such groups. Raises ScreenError if no plate is
     found, or several kinds of them, or a plane twice.
     """
+    if not folder.is_dir():
+        raise ScreenError([f"{folder}: no such folder; correct 'images'."])
     files, zarrs = listed(folder)
     reasons = {file: reason for file in files if (reason := not_a_field(file))}
     kinds: dict[str, list[Plane]] = defaultdict(list)

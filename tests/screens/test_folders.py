@@ -89,6 +89,10 @@ def test_a_folder_without_a_plate(tmp_path, names):
     assert f"no plate is known by its files, as {' and '.join(names) or 'none'}; set 'pattern'" in refused(tmp_path)
 
 
+def test_no_folder(tmp_path):
+    assert refused(tmp_path / "screen").endswith(": no such folder; correct 'images'.")
+
+
 def test_neither_table_nor_folder():
     with pytest.raises(ValueError, match="'table' and 'images' are empty; set a table, or a folder"):
         open_screen("manifest")
