@@ -41,7 +41,7 @@ def read_platemap(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         files = [Path(f"{place}{end}") for place in places for end in ("", ".txt", ".csv", ".tsv", ".xlsx")]
         if file := next(filter(Path.is_file, files), None):
             wells = wells_of(file, columns)
-            maps.append(wells[[column for column in wells if column not in plates]].assign(**{MAP: name}))
+            maps.append(wells[[column for column in wells if plain(column) not in theirs]].assign(**{MAP: name}))
     return plates.merge(pd.concat(maps or [pd.DataFrame(columns=[MAP, WELL])]), on=MAP, how="left").fillna("")
 
 

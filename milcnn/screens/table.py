@@ -97,7 +97,7 @@ def csv_rows(path: Path, text: str) -> list[list[str]]:
     A first line ``sep=;`` tells the separator, or a line such as ``label;1;2;3`` above a grid of wells; else it is the
     one that makes most columns of the first line.
     """
-    if text.lstrip()[:1] in ("<", "{", "["):
+    if re.match(r"\s*(<(?!>)|[{[])", text):  # but <> is the corner of a grid, as plate readers write it
         raise not_a_table(path, "is a web page, XML or JSON, not a table")
     told = re.match(r'\s*"?sep=(.)"?[;,\s]*?[\r\n]+', text, re.IGNORECASE)
     text = text[told.end() :] if told else text

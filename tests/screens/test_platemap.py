@@ -101,7 +101,7 @@ def workbook(rows):
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (4, 6), (8, 12), (16, 24), (32, 48)])
-@pytest.mark.parametrize("corner", ["", "row", "Well", "\\", "Label", "metadata_label"])
+@pytest.mark.parametrize("corner", ["", "row", "Well", "\\", "<>", "Label", "metadata_label"])
 def test_a_grid_is_the_table_of_its_wells(tmp_path, shape, corner):
     cells = np.array([f"drug {number}" for number in range(np.prod(shape))]).reshape(shape)
     wells = [f"{ROWS[row]}{column + 1}" for row in range(shape[0]) for column in range(shape[1])]
@@ -279,6 +279,7 @@ def test_a_list_of_barcodes_gives_each_plate_its_map(tmp_path, place, named, mor
     for at, number in enumerate(wanted):
         _, compounds, micromolar = list(MAPS.values())[number]
         assert_is_the_map(found[4 * at : 4 * at + 4], [*compounds, ""], micromolar and [*micromolar, ""])
+    assert not {"plate_map_name", "Plate_Map_Name"} & set(found)
     said = capsys.readouterr().out
     assert "codes.csv: plates that are not in the table: 2, as 0002 and SQ9." in said
     assert "codes.csv: wells of the table that are not in it: 5, as 0000 B09, 0001 B09, 0003 B09 and 2 more." in said
