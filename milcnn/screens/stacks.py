@@ -1,6 +1,6 @@
 """Several z planes and time points of a field: which are read, and how one image is made of the z planes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.ndimage import laplace
 
 from milcnn.columns import FIELD_KEY, PLATE, TIME, Z
+from milcnn.screens.images import read_field
 from milcnn.screens.problems import Problem, ScreenError, field_name, first_few
 
 Rule = Literal["max", "middle", "sharpest"] | int | None
@@ -73,6 +74,17 @@ def unequal(table: pd.DataFrame) -> Iterator[Problem]:
         advice = "copy them, or delete the rows of these fields"
         detail = f"{len(own)} fields, as well {well}, site {site} with {own.iloc[0]}"
         yield Problem(f"not {usual} z planes like most fields", advice, f"plate {plate}", detail)
+
+
+def reader(z_planes: pd.DataFrame, channels: list[str], rule: Rule) -> Callable[[pd.Series], np.ndarray]:
+    """Reads all z planes of a field and makes one image of them."""
+    places = z_planes.groupby(FIELD_KEY, sort=False).indices
+
+    def read(row: pd.Series) -> np.ndarray:
+        own = z_planes.iloc[places[tuple(row[FIELD_KEY])]]
+        return projected(np.stack([read_field(plane, channels) for _, plane in own.iterrows()]), rule)
+
+    return read
 
 
 def projected(planes: np.ndarray, rule: Rule) -> np.ndarray:

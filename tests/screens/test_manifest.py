@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from skimage.io import imsave
 
-from milcnn.screens.manifest import path_of_url
+from milcnn.screens.cellprofiler import path_of_url
 from milcnn.screens.problems import ScreenError
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.settings import SettingsError

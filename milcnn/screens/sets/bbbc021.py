@@ -15,9 +15,9 @@ from pydantic import Field
 
 from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, REPLICATE, path_column
 from milcnn.files import read_table
+from milcnn.screens.cellprofiler import to_our_columns
 from milcnn.screens.download import fetch
 from milcnn.screens.images import read_field
-from milcnn.screens.manifest import to_our_columns
 from milcnn.screens.opening import open_zip
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
