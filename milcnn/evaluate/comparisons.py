@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from milcnn.columns import FIELD_KEY
-from milcnn.evaluate.intervals import mean_with_interval, summarise_draws
+from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
 from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY
-from milcnn.evaluate.scores import score_draws
+from milcnn.evaluate.scores import fields_of, seed_scores
 
 
 def bin_means(values: pd.Series, bins: int) -> pd.Series:
@@ -25,19 +24,21 @@ def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFram
 
 
 def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataFrame:
-    """Accuracy of ``first`` minus that of each other method, on the same fields and resamples.
+    """Accuracy of ``first`` minus that of each other method, on the same fields, without the same groups.
 
-    If the interval includes 0, these test fields cannot tell the two methods apart. ``seeds`` are those of ``first``.
+    If the interval includes 0, these test fields cannot tell the two methods apart. Seeds are those of ``first``.
     """
-    draws = {method: score_draws(runs, "accuracy") for method, runs in predictions.groupby("method", sort=False)}
+    columns = ["first", "second", *FACTS]
     own = predictions[predictions["method"] == first]
-    facts = {"first": first, "n": len(own.drop_duplicates(FIELD_KEY)), "seeds": own["seed"].nunique()}
-    rows = [
-        facts | {"second": second} | summarise_draws((draws[first] - draws[second]).round(12))
-        for second in draws
-        if first in draws and second != first
-    ]
-    return pd.DataFrame(rows, columns=["first", "second", "value", "low", "high", "n", "seeds"])
+    if own.empty:
+        return pd.DataFrame(columns=columns)
+    groups = clusters(fields_of(own))
+    counts, rows = without_each(groups.of_field), []
+    ours = seed_scores(own, "accuracy", counts)
+    for second, runs in predictions[predictions["method"] != first].groupby("method", sort=False):
+        scores = (ours - seed_scores(runs, "accuracy", counts).mean(axis=0)).round(12)
+        rows.append({"first": first, "second": second} | facts_of(groups, scores.mean(axis=0), scores[:, 0], lowest=-1))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:

@@ -1,7 +1,5 @@
 """Confounds: what can give a good score without a good method, each of them measured."""
 
-from collections import defaultdict
-
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -10,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from milcnn.columns import BATCH, PLATE, SPLIT, WELL
-from milcnn.evaluate.intervals import draw_counts, summarise_draws
+from milcnn.evaluate.intervals import Clusters, clusters, facts_of, without_each
 from milcnn.evaluate.runs import Profiles, summary_table
 from milcnn.evaluate.scores import Calls, balanced_accuracy
 from milcnn.evaluate.treatments import feature_columns
@@ -66,10 +64,11 @@ def standardised_by_plate(controls: pd.DataFrame, part: np.ndarray) -> pd.DataFr
     return controls.drop(columns=names).join(values)
 
 
-def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> Calls | None:
-    """``column`` (plate or batch) of the probe wells, predicted from features; ``part`` (n,) int, see ``PROBED``.
+def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> tuple[Calls, Clusters] | None:
+    """``column`` (plate or batch) of the probe wells, predicted from features, and the groups of their fields.
 
-    Logistic regression learns on one side and predicts the other, both ways. None if the sides share fewer than two.
+    ``part`` (n,) int, see ``PROBED``. Logistic regression learns on one side and predicts the other, both ways. None if
+    the sides share fewer than two.
     """
     labels = controls[column].astype(str)
     names = np.array(sorted(set.intersection(*(set(labels[part == own]) for own in PROBED))))
@@ -80,10 +79,10 @@ def probe(controls: pd.DataFrame, part: np.ndarray, column: str) -> Calls | None
     one_hot = np.eye(len(names))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
     y = cross_val_predict(model, values, label, cv=PredefinedSplit(part[rows]), method="predict_proba")
-    return Calls(one_hot[np.searchsorted(names, label)], one_hot[y.argmax(axis=1)], y)
+    return Calls(one_hot[np.searchsorted(names, label)], one_hot[y.argmax(axis=1)], y), clusters(controls.iloc[rows])
 
 
-def probes(fields: pd.DataFrame) -> dict[str, Calls]:
+def probes(fields: pd.DataFrame) -> dict[str, tuple[Calls, Clusters]]:
     """``plate_probe``, ``batch_probe`` and each ``…_corrected`` of one run, where ``probe`` is defined."""
     controls = fields[is_control(fields)]
     enough = controls.groupby(PLATE)[WELL].transform("nunique").to_numpy() >= 4  # each part has a well
@@ -91,10 +90,10 @@ def probes(fields: pd.DataFrame) -> dict[str, Calls]:
     part = controls.groupby(PLATE)[WELL].transform(lambda wells: pd.factorize(wells, sort=True)[0] % 4).to_numpy()
     tables = {"": controls, "_corrected": standardised_by_plate(controls, part)}
     return {
-        name + suffix: calls
+        name + suffix: found
         for name, column in (("plate_probe", PLATE), ("batch_probe", BATCH))
         for suffix, table in tables.items()
-        if column in fields and (calls := probe(table, part, column))
+        if column in fields and (found := probe(table, part, column))
     }
 
 
@@ -104,15 +103,17 @@ def probe_rows(profiles: Profiles, study: str, protocol: str) -> pd.DataFrame:
     Above chance, one over the number of plates or batches, the features carry a batch effect. ``…_corrected`` is after
     standardisation by plate; features of the baselines always are. Each side has its own reference wells: a shared
     reference would give both sides the same error, by which the probe detects the plate even in noise. Plates with
-    fewer than four control wells are left out. Seeds are averaged, fields resampled.
+    fewer than four control wells are left out.
     """
-    draws, n = defaultdict(list), {}
+    scores: dict[tuple[str, str], list[np.ndarray]] = {}
+    groups: dict[tuple[str, str], Clusters] = {}
     for (method, _), fields in profiles.items():
-        for metric, calls in probes(fields).items():
-            n[method, metric] = len(calls.y)
-            draws[method, metric].append(balanced_accuracy(calls, draw_counts(np.arange(len(calls.y)))))
+        for metric, (calls, of_fields) in probes(fields).items():
+            groups[method, metric] = of_fields
+            of_seed = balanced_accuracy(calls, without_each(of_fields.of_field))
+            scores.setdefault((method, metric), []).append(of_seed)
     rows = [
-        {"method": key[0], "metric": key[1], "n": n[key], "seeds": len(seeds)} | summarise_draws(np.mean(seeds, axis=0))
-        for key, seeds in draws.items()
+        {"method": key[0], "metric": key[1]} | facts_of(groups[key], np.mean(seeds, axis=0), np.array(seeds)[:, 0])
+        for key, seeds in scores.items()
     ]
     return summary_table(rows, study, protocol, "field")

@@ -11,13 +11,13 @@ import pandas as pd
 
 from milcnn.columns import CONTROL, SPLIT
 from milcnn.evaluate.comparisons import bin_means
-from milcnn.evaluate.intervals import mean_with_interval
+from milcnn.evaluate.intervals import FACTS, mean_with_interval
 from milcnn.evaluate.runs import BASELINE_FOLDER, with_errors
 from milcnn.files import read_table
 
 FACTOR_OF = {"noise": "label_noise", "share": "train_share"}  # by the first word of a condition
 CLEAN = {"label_noise": 0.0, "train_share": 1.0}  # the level of runs without a condition
-COLUMNS = ["method", "factor", "level", "value", "low", "high", "n", "seeds"]
+COLUMNS = ["method", "factor", "level", *FACTS]
 
 
 def read_methods(folder: Path) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def by_field(predictions: pd.DataFrame, bins: int) -> pd.DataFrame:
 
 
 def accuracy_at(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy for each method, factor and level, with its 95 % interval over fields (``COLUMNS``)."""
+    """Accuracy for each method, factor and level, with its 95 % interval (``COLUMNS``)."""
     # a clean run is there once for each condition: no harm, the rows of a field are averaged first
     table = mean_with_interval(predictions, COLUMNS[:3], "correct")
     return table.sort_values(COLUMNS[:3], ignore_index=True)[COLUMNS]

@@ -1,21 +1,29 @@
-"""Dose–response curves: the Hill equation, fitted to wells, with intervals from resampled wells.
+"""Dose–response curves: the Hill equation, fitted to wells, with intervals from wells and plates.
 
     f(d) = bottom + (top − bottom) / (1 + (EC50 / d)^h)          (Hill 1910)
 
 d is the dose in µM, f an effect in [0, 1] such as the responding fraction.
+
+Intervals are estimate ± t · se, with se of the jackknife (see ``intervals``), and the wider of two: wells are left out
+one at a time (n − 4 degrees of freedom, for four parameters), or plates (P − 1). On ``simulated`` with three plates the
+wider one held the true EC50 in 92 % of 108 curves (wells alone 84 %, plates alone 85 %, resampled wells, as before,
+73 %). A bias that all plates share is no part of it.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
+from scipy.stats import t
 
-from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
+from milcnn.columns import COMPOUND, CONCENTRATION, LABEL, PLATE
+from milcnn.evaluate.intervals import TAIL, without_each
 
 BOTTOM, TOP, SLOPE = (0.0, 0.2), (0.0, 1.0), (0.5, 4.0)  # bounds of a fit; those of EC50 are the tested doses
 LEAST_RISE = 0.1  # a curve whose effect rises less has no EC50
-WELL_RESAMPLES = 100  # of the wells of a compound: enough for two digits of a 95 % interval
+CONSTANT = "middle_dose"  # the method of ``constant_guess``
 BY = ["method", "seed", COMPOUND]
 
 
@@ -61,44 +69,53 @@ def fit_hill(dose: np.ndarray, effect: np.ndarray) -> Hill:
     return Hill(bottom, top, float(np.exp(middle)), slope)
 
 
-def resampled(dose: np.ndarray, effect: np.ndarray, resamples: int = WELL_RESAMPLES) -> list[Hill]:
-    """The curves of ``resamples`` bootstrap samples of the n wells."""
-    draws = np.random.default_rng(0).integers(0, len(dose), (resamples, len(dose)))
-    return [fit_hill(dose[draw], effect[draw]) for draw in draws]
+def half_width(wells: pd.DataFrame, value: Callable[[Hill], float | np.ndarray]) -> np.ndarray:
+    """Half the width of the 95 % interval, see above, of ``value`` of the curve of ``wells``; or NaN."""
+    dose, effect = wells[CONCENTRATION].to_numpy(), wells["responding_fraction"].to_numpy()
+    plates = wells.groupby(PLATE).ngroup().to_numpy()
+    widths = [np.nan]
+    for groups, freedom in ((np.arange(len(dose)), len(dose) - len(Hill._fields)), (plates, plates.max())):
+        if freedom > 0:
+            kept = without_each(groups)[1:] > 0
+            values = np.array([value(fit_hill(dose[chosen], effect[chosen])) for chosen in kept])
+            widths.append(t.ppf(1 - TAIL, freedom) * np.sqrt((len(values) - 1) * values.var(axis=0)))
+    return np.max(widths[1:] or widths, axis=0)
 
 
-def curves(wells: pd.DataFrame, resamples: int = WELL_RESAMPLES) -> pd.DataFrame:
+def curves(wells: pd.DataFrame) -> pd.DataFrame:
     """The curve of each method, seed and compound of ``wells``, see ``responding_fraction.well_means``.
 
     Columns: these, ``Metadata_Label``, those of ``Hill``, ``low``, ``high``, ``true_ec50`` (µM). ``low`` to ``high`` is
-    the 95 % percentile interval of EC50 over ``resamples`` of the wells; resamples without EC50 are left out.
+    the 95 % interval of EC50, in log EC50; missing if the curve has no EC50, or none without some well or plate.
     """
     rows = []
     for key, members in wells.groupby(BY, sort=False):
-        dose, effect = members[CONCENTRATION].to_numpy(), members["responding_fraction"].to_numpy()
-        curve = fit_hill(dose, effect)
-        low, high = np.nan, np.nan
-        if not np.isnan(curve.ec50):
-            samples = [sample.ec50 for sample in resampled(dose, effect, resamples)]
-            low, high = np.nanquantile([curve.ec50, *samples], [0.025, 0.975])
+        curve = fit_hill(members[CONCENTRATION].to_numpy(), members["responding_fraction"].to_numpy())
+        factor = np.exp(half_width(members, lambda fit: np.log(fit.ec50))) if not np.isnan(curve.ec50) else np.nan
         label, true_ec50 = members[[LABEL, "ec50"]].iloc[0]
-        facts = {LABEL: label, **curve._asdict(), "low": low, "high": high, "true_ec50": true_ec50}
-        rows.append(dict(zip(BY, key, strict=True)) | facts)
+        limits = {"low": curve.ec50 / factor, "high": curve.ec50 * factor, "true_ec50": true_ec50}
+        rows.append(dict(zip(BY, key, strict=True)) | {LABEL: label, **curve._asdict()} | limits)
     return pd.DataFrame(rows)
 
 
+def constant_guess(wells: pd.DataFrame) -> pd.DataFrame:
+    """The floor, as rows of ``curves``: the geometric mean of lowest and highest dose as EC50 of every compound."""
+    known, dose = wells.drop_duplicates(COMPOUND), wells[CONCENTRATION]
+    guess = {"method": CONSTANT, "seed": 0, "ec50": np.sqrt(dose.min() * dose.max()), "true_ec50": known["ec50"]}
+    return known[[COMPOUND, LABEL]].assign(**guess)
+
+
 def curve_bands(wells: pd.DataFrame, points: int = 60) -> pd.DataFrame:
-    """The curve of each compound of one run, ``value``, and its pointwise 95 % band, ``low`` to ``high``.
+    """The curve of each compound of one run, ``value``, and its pointwise 95 % band, ``low`` to ``high``, in [0, 1].
 
     At ``points`` concentrations (µM) in even log steps. ``true`` is the Hill curve through the true ``response``.
     """
     grid = np.geomspace(wells[CONCENTRATION].min(), wells[CONCENTRATION].max(), points)
     tables = []
     for compound, members in wells.groupby(COMPOUND, sort=False):
-        dose, effect = members[CONCENTRATION].to_numpy(), members["responding_fraction"].to_numpy()
-        samples = np.array([hill(grid, curve) for curve in resampled(dose, effect)])
-        low, high = np.quantile(samples, [0.025, 0.975], axis=0)
-        value, true = (hill(grid, fit_hill(dose, values)) for values in (effect, members["response"].to_numpy()))
-        facts = {COMPOUND: compound, CONCENTRATION: grid, "value": value, "low": low, "high": high, "true": true}
-        tables.append(pd.DataFrame(facts))
+        dose, columns = members[CONCENTRATION].to_numpy(), ("responding_fraction", "response")
+        value, true = (hill(grid, fit_hill(dose, members[name].to_numpy())) for name in columns)
+        half = half_width(members, lambda fit: hill(grid, fit))
+        band = {"value": value, "low": (value - half).clip(0, 1), "high": (value + half).clip(0, 1), "true": true}
+        tables.append(pd.DataFrame({COMPOUND: compound, CONCENTRATION: grid, **band}))
     return pd.concat(tables, ignore_index=True)

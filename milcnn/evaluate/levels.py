@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import COMPOUND, CONCENTRATION, FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT, WELL
+from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, PLATE, SOURCE, SPLIT, WELL
 from milcnn.evaluate.runs import with_errors
 from milcnn.evaluate.scores import one_label, score_rows
 
@@ -25,7 +25,7 @@ def at_level(predictions: pd.DataFrame, level: str, how: str = "mean") -> pd.Dat
     if not has_treatments(predictions):
         return predictions.iloc[:0]
     y = predictions.filter(regex="^y_")
-    metadata = ["method", "seed", *FIELD_KEY, *TREATMENT_KEY, LABEL, SPLIT]
+    metadata = ["method", "seed", *FIELD_KEY, *TREATMENT_KEY, LABEL, CONTROL, SOURCE, SPLIT]
     rules = dict.fromkeys([name for name in metadata if name in predictions], "first") | dict.fromkeys(y, how)
     groups = predictions.groupby(["method", "seed", *LEVEL_KEYS[level], LABEL], sort=False, dropna=False)
     table = groups.agg(rules).reset_index(drop=True)

@@ -20,12 +20,11 @@ import numpy as np
 import pandas as pd
 
 from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, WELL
-from milcnn.evaluate.intervals import summarise_draws
+from milcnn.evaluate.intervals import Clusters, facts_of, without_each
 from milcnn.evaluate.runs import summary_table
 from milcnn.network.dimensions import RECEPTIVE_FIELD
 
 RUN = ["method", "seed"]
-COMPOUND_RESAMPLES = 1000
 
 
 def cells_in_view(cells: float, side: int) -> float:
@@ -62,6 +61,19 @@ def with_responding_fraction(predictions: pd.DataFrame, k: float) -> pd.DataFram
     return predictions[~control].assign(responding_fraction=1 - (1 - u) ** (1 / k)).reset_index(drop=True)
 
 
+def with_picked_labels(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``predictions`` with the phenotype that each run picks for a compound in place of its known ``Metadata_Label``.
+
+    It is the class with the largest mean y over the fields of the compound, the class of the controls left out.
+    """
+    treated = ~predictions[CONTROL].astype(bool)
+    names = [f"y_{name}" for name in predictions.loc[~treated, LABEL].unique()]
+    y = predictions[treated].filter(regex="^y_").drop(columns=names)
+    means = y.groupby([predictions.loc[treated, column] for column in (*RUN, COMPOUND)]).transform("mean")
+    picked = means.idxmax(axis=1).str.removeprefix("y_")
+    return predictions.assign(**{LABEL: picked.reindex(predictions.index).fillna(predictions[LABEL])})
+
+
 def well_means(fields: pd.DataFrame) -> pd.DataFrame:
     """One row a run and well: the means of its fields."""
     by = [*RUN, COMPOUND, LABEL, CONCENTRATION, PLATE, WELL]
@@ -85,31 +97,34 @@ def within_factor_2(estimate: np.ndarray, truth: np.ndarray) -> float:
     return float(((ratio >= 0.5) & (ratio <= 2)).mean())
 
 
-def method_score(table: pd.DataFrame, estimate: str, truth: str, statistic: Callable[..., float]) -> dict[str, float]:
-    """``value``, ``low``, ``high`` of ``statistic`` between two columns of one method, mean over seeds.
+def agreement(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """Share of estimates that equal the truth."""
+    return float((estimate == truth).mean())
 
-    Compounds are resampled, the same for each seed: their wells are not independent. ``n`` counts rows of one seed.
+
+def method_score(
+    table: pd.DataFrame, estimate: str, truth: str, statistic: Callable[..., float], lowest: float = 0
+) -> dict[str, object]:
+    """``intervals.FACTS`` of ``statistic``, from ``lowest`` to 1, between two columns of one method, mean over seeds.
+
+    A group is a compound: its wells are not independent. ``n`` counts rows of one seed.
     """
-    compound = table.groupby(COMPOUND, sort=False).ngroup().to_numpy()
-    seed = table["seed"].to_numpy()
-    pairs = table[[estimate, truth]].to_numpy(float)
-    n = compound.max() + 1
-    by_seed = [[pairs[(seed == s) & (compound == c)] for c in range(n)] for s in np.unique(seed)]
-
-    def score(sample: np.ndarray) -> float:
-        return float(np.mean([statistic(*np.concatenate([rows[c] for c in sample]).T) for rows in by_seed]))
-
-    samples = np.random.default_rng(0).integers(0, n, (COMPOUND_RESAMPLES, n))
-    summary = summarise_draws(np.array([score(sample) for sample in (np.arange(n), *samples)]))
-    return summary | {"n": len(table) // len(by_seed), "seeds": len(by_seed)}
+    scores = []
+    for _, rows in table.groupby("seed"):
+        compound = rows.groupby(COMPOUND).ngroup().to_numpy()
+        pairs = rows[[estimate, truth]].to_numpy(float)
+        scores.append([statistic(*pairs[chosen > 0].T) for chosen in without_each(compound)])
+    groups = Clusters(compound, compound.max() + 1, "compound")
+    return facts_of(groups, np.mean(scores, axis=0), np.array(scores)[:, 0], lowest)
 
 
 def fraction_scores(fields: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
     """Rows of the summary: Pearson's r and mean absolute error of the responding fraction of ``fields``."""
-    measures = {"responding_fraction_r": correlation, "responding_fraction_error": absolute_error}
+    measures = {"responding_fraction_r": (correlation, -1.0), "responding_fraction_error": (absolute_error, 0.0)}
     rows = [
-        {"metric": metric, "method": method} | method_score(members, "responding_fraction", "fraction", statistic)
-        for metric, statistic in measures.items()
+        {"metric": metric, "method": method}
+        | method_score(members, "responding_fraction", "fraction", statistic, lowest)
+        for metric, (statistic, lowest) in measures.items()
         for method, members in fields.groupby("method", sort=False)
     ]
     return summary_table(rows, study, protocol, "field")
@@ -120,6 +135,16 @@ def ec50_scores(curves: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame
     rows = [
         {"metric": "ec50_within_2x", "method": method} | method_score(members, "ec50", "true_ec50", within_factor_2)
         for method, members in curves.groupby("method", sort=False)
+    ]
+    return summary_table(rows, study, protocol, "compound")
+
+
+def ec50_coverage(curves: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
+    """Rows of the summary: the share of compounds of ``hill.curves`` whose 95 % interval holds the true EC50."""
+    held = curves.assign(held=curves["true_ec50"].between(curves["low"], curves["high"]), holds=True)
+    rows = [
+        {"metric": "ec50_interval_coverage", "method": method} | method_score(members, "held", "holds", agreement)
+        for method, members in held.groupby("method", sort=False)
     ]
     return summary_table(rows, study, protocol, "compound")
 
@@ -147,11 +172,11 @@ def b_table(thresholds: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame
     """
     b = thresholds.groupby(["method", "class"], sort=False)["b"].agg(b="mean", low="min", high="max", seeds="count")
     rows = []
-    for (method, name), facts in b.iterrows():
+    for (method, name), learned in b.iterrows():
         members = predictions[predictions["method"] == method]
         own, treated = members[LABEL] == name, ~members[CONTROL].astype(bool)
         means = {"own": members.loc[own, f"p_{name}"].mean(), "other": members.loc[~own, f"p_{name}"].mean()}
         means["fraction"] = members.loc[own & treated, "fraction"].mean()
-        rows.append({"method": method, "class": name, **facts, **means})
+        rows.append({"method": method, "class": name, **learned, **means})
     table = pd.DataFrame(rows, columns=["method", "class", *b.columns, "own", "other", "fraction"])
-    return table.astype({"seeds": int})  # ``facts`` made the count a float
+    return table.astype({"seeds": int})  # ``learned`` made the count a float

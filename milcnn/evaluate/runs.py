@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
+from milcnn.evaluate.intervals import FACTS
 from milcnn.files import read_table
 
-SUMMARY = ["study", "method", "protocol", "level", "metric", "value", "low", "high", "n", "seeds"]
+SUMMARY = ["study", "method", "protocol", "level", "metric", *FACTS]  # see ``intervals.facts_of``
 BASELINE_FOLDER = "baselines"  # beside the runs of the MIL-CNNs
 MAIN_METHOD = "noisy_and"  # compared with the baselines, and trained on changed labels
 Names = Sequence[str]
@@ -111,8 +112,8 @@ def merged_summary(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """``new``, with the rows of ``old`` of all other methods and studies, sorted: the table grows run by run."""
     keys = pd.MultiIndex.from_frame(new[["study", "method"]])
     kept = old[~pd.MultiIndex.from_frame(old[["study", "method"]]).isin(keys)]
-    merged = pd.concat([table for table in (kept, new) if len(table)], ignore_index=True)
-    return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)[SUMMARY]
+    merged = pd.concat([table for table in (kept, new) if len(table)]).reindex(columns=SUMMARY)
+    return merged.sort_values(["study", "level", "metric", "protocol", "method"], ignore_index=True)
 
 
 def metrics_of(scores: pd.DataFrame, by_seed: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
 """Scores of fields, wells and treatments, each with its interval.
 
-A metric is a function ``(calls, counts) → (R,)`` of the (R, n) ``counts`` of ``intervals.draw_counts``: one value for
-the real fields and one for each resample. Where scikit-learn has the metric, its ``sample_weight`` gives the same.
+A metric is a function ``(calls, counts) → (R,)`` of (R, n) ``counts``: how often each of n fields counts, R times; see
+``intervals.without_each``. Where scikit-learn has the metric, its ``sample_weight`` gives the same.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 
 from milcnn.columns import FIELD_KEY, LABEL
-from milcnn.evaluate.intervals import draw_counts, mean_with_interval, resampling_groups, summarise_draws
+from milcnn.evaluate.intervals import clusters, facts_of, mean_with_interval, without_each
 from milcnn.evaluate.runs import SUMMARY, label_matrix, summary_table
 
-RANKING_RESAMPLES = 200  # of the metrics that sort the fields class by class: they are slow
-RANKINGS = ("mean_average_precision", "roc_auc")
 CONFIDENCE_BINS = 10
 
 
@@ -56,9 +54,10 @@ def macro_f1(calls: Calls, counts: np.ndarray) -> np.ndarray:
 
 
 def class_mean(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Mean of ``part`` / ``whole`` (R, C) over the classes of a resample, (R,): those whose ``whole`` is not 0."""
-    shares = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
-    return shares.sum(axis=1) / np.maximum((whole > 0).sum(axis=1), 1)
+    """Mean of ``part`` / ``whole`` (R, C) over the classes whose ``whole`` is not 0, (R,); NaN if there is none."""
+    defined = whole > 0
+    shares = np.divide(part, whole, out=np.zeros(part.shape), where=defined).sum(axis=1)
+    return np.divide(shares, defined.sum(axis=1), out=np.full(len(shares), np.nan), where=defined.any(axis=1))
 
 
 def mean_average_precision(calls: Calls, counts: np.ndarray) -> np.ndarray:
@@ -132,25 +131,30 @@ METRICS: dict[str, Callable[[Calls, np.ndarray], np.ndarray]] = {
 }
 
 
-def score_draws(runs: pd.DataFrame, metric: str) -> np.ndarray:
-    """``metric`` of one method, mean over its seeds: on its fields, then on each resample, (1 + resamples,)."""
-    by_seed = [run.sort_values(FIELD_KEY) for _, run in runs.groupby("seed")]
-    groups = resampling_groups(by_seed[0])
-    counts = draw_counts(groups, RANKING_RESAMPLES) if metric in RANKINGS else draw_counts(groups)
-    return np.mean([METRICS[metric](calls_of(run), counts) for run in by_seed], axis=0)
+def seed_scores(runs: pd.DataFrame, metric: str, counts: np.ndarray) -> np.ndarray:
+    """``metric`` of each seed of one method, (seeds, R), for the (R, n) ``counts`` of its sorted fields."""
+    return np.array([METRICS[metric](calls_of(run.sort_values(FIELD_KEY)), counts) for _, run in runs.groupby("seed")])
+
+
+def fields_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """The fields of ``runs``, once each, sorted."""
+    return runs.drop_duplicates(FIELD_KEY).sort_values(FIELD_KEY)
 
 
 def score_rows(predictions: pd.DataFrame, metrics: list[str], study: str, protocol: str, level: str) -> pd.DataFrame:
     """Rows of the summary: each of ``metrics`` (see ``METRICS``) for each method of ``predictions``."""
     rows: list[dict] = []
     for method, runs in predictions.groupby("method", sort=False):
-        facts = {"method": method, "n": len(runs.drop_duplicates(FIELD_KEY)), "seeds": runs["seed"].nunique()}
-        rows += [facts | {"metric": metric} | summarise_draws(score_draws(runs, metric)) for metric in metrics]
+        groups = clusters(fields_of(runs))
+        counts = without_each(groups.of_field)
+        for metric in metrics:
+            scores = seed_scores(runs, metric, counts)
+            rows.append({"method": method, "metric": metric} | facts_of(groups, scores.mean(axis=0), scores[:, 0]))
     table = summary_table(rows, study, protocol, level)
     return table.sort_values("metric", key=lambda column: column.map(metrics.index), kind="stable")
 
 
 def summary_rows(table: pd.DataFrame, study: str, protocol: str, level: str, metric: str, column: str) -> pd.DataFrame:
-    """Rows of the summary: the mean of ``column`` for each ``method`` of ``table``."""
-    scores = mean_with_interval(table, ["method"], column)
+    """Rows of the summary: the mean of ``column`` for each ``method`` of ``table``; only errors of counts exceed 1."""
+    scores = mean_with_interval(table, ["method"], column, np.inf if metric.startswith("count_error") else 1)
     return scores.assign(study=study, protocol=protocol, level=level, metric=metric)[SUMMARY]

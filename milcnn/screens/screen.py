@@ -17,9 +17,10 @@ class Screen:
 
     ``fields`` has one row for each field. Required columns: ``Metadata_Plate``, ``Metadata_Well``,
     ``Metadata_Site``, ``Metadata_Label``. Optional columns: ``Metadata_Batch``, ``Metadata_Compound``,
-    ``Metadata_Concentration`` (µM), ``Metadata_Replicate``, ``Metadata_Control`` (True for the negative control)
-    and ``Metadata_Split``, if the screen defines its own sets (train, validation or test; any other value is in
-    none of them). Fields in files have a ``Path_<channel>`` for each channel and, if a file has more than one
+    ``Metadata_Concentration`` (µM), ``Metadata_Replicate``, ``Metadata_Control`` (True for the negative control),
+    ``Metadata_Source`` (fields with the same value are made from the same images; intervals are over sources) and
+    ``Metadata_Split``, if the screen defines its own sets (train, validation or test; any other value is in none of
+    them). Fields in files have a ``Path_<channel>`` for each channel and, if a file has more than one
     plane, a ``Page_<channel>``: the number of the plane, from 0, or its name in the file's metadata.
 
     ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several

@@ -3,9 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta, norm, t
 
 from milcnn.evaluate.comparisons import error_by_fraction
-from milcnn.evaluate.intervals import draw_counts, interval, mean_with_interval, resampling_groups, summarise_draws
+from milcnn.evaluate.intervals import (
+    FACTS,
+    MOST,
+    clusters,
+    interval,
+    jackknife_interval,
+    mean_with_interval,
+    without_each,
+)
 from milcnn.evaluate.runs import (
     SUMMARY,
     classes_in,
@@ -43,66 +52,132 @@ def test_accuracy_by_hand(predictions):
 
 
 def test_interval_is_that_of_the_normal_approximation_for_many_fields():
-    values = np.random.default_rng(0).normal(3, 2, 4000)
+    values = np.random.default_rng(0).uniform(0.2, 0.9, 4000)
     low, high = interval(values)
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
-def test_interval_of_one_field_or_of_equal_fields_is_a_point():
-    assert interval(np.array([0.25])) == (0.25, 0.25)
-    assert interval(np.ones(9)) == (1, 1)
+def test_the_jackknife_error_of_a_mean_is_its_standard_error_and_the_interval_is_clopper_and_pearsons():
+    values = np.array([0.0, 1, 1, 0, 1, 1, 1, 0])
+    low, high = interval(values)
+    se = values.std(ddof=1) / np.sqrt(8)
+    m = 0.625 * 0.375 / (se * t.ppf(0.975, 7) / norm.ppf(0.975)) ** 2
+    expected = beta.ppf(0.025, 0.625 * m, 0.375 * m + 1), beta.ppf(0.975, 0.625 * m + 1, 0.375 * m)
+    assert (low, high) == pytest.approx(expected)
 
 
-def test_fields_of_a_compound_are_resampled_together():
+def test_the_jackknife_error_of_clusters_is_that_of_a_ratio():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), rng.integers(2, 9, 12))
+    values = rng.random(len(groups))
+    counts = without_each(groups)
+    low, high = jackknife_interval(counts @ values / counts.sum(axis=1), groups, highest=np.inf)
+    sizes = np.bincount(groups)
+    residual = np.bincount(groups, values - values.mean())  # Cameron and Miller 2015, the cluster-robust variance
+    robust = np.sqrt(12 / 11 * (residual**2).sum()) / len(groups)
+    freedom = sizes.sum() ** 2 / (sizes**2).sum() - 1
+    assert high - low == pytest.approx(2 * t.ppf(0.975, freedom) * robust, rel=0.05)
+
+
+def test_where_all_groups_agree_the_interval_is_that_of_no_error_in_as_many_groups():
+    low, high = interval(np.ones(12))
+    assert (low, high) == pytest.approx((0.025 ** (1 / 12), 1))  # Clopper and Pearson 1934 for 12 of 12: 0.735
+    half = 0.5 * (1 - 0.025 ** (1 / 4))
+    assert interval(np.full(4, 0.5)) == pytest.approx((0.5 - half, 0.5 + half))
+    assert jackknife_interval(np.zeros(13), np.arange(12), -1) == pytest.approx((low - 1, 1 - low))
+
+
+def test_one_group_or_a_score_that_rests_on_one_has_no_interval():
+    assert np.isnan(interval(np.array([0.25]))).all()
+    assert np.isnan(interval(np.array([0.2, 0.3]), np.array([0, 0]))).all()
+    assert np.isnan(jackknife_interval(np.array([0.9, 0.8, np.nan, 0.7]), np.arange(3))).all()
+
+
+def test_fewer_groups_give_wider_intervals():
+    rng = np.random.default_rng(0)
+    errors = rng.random((300, 60)) < 0.2
+    mean = [np.mean([np.diff(interval(row, np.arange(60) % groups)) for row in errors]) for groups in (3, 6, 9, 10, 20)]
+    assert (np.diff(mean) < 0).all()
+
+
+def test_fields_of_a_compound_are_left_out_together():
     # 200 compounds of 20 equal fields: as uncertain as 200 fields, not as 4,000
-    values = np.random.default_rng(0).normal(0, 1, 200)
+    values = np.random.default_rng(0).uniform(0, 1, 200)
     table = fields(200 * 20).assign(Metadata_Compound=np.repeat(np.arange(200), 20), x=np.repeat(values, 20))
     row = mean_with_interval(table.assign(method="max", seed=0), ["method"], "x").iloc[0]
     half = 1.96 * values.std(ddof=1) / np.sqrt(200)
     assert (row["low"], row["high"]) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
+    assert row[["n", "groups", "unit"]].tolist() == [4000, 200, "compound"]
 
 
 def fields(n):
     return pd.DataFrame({"Metadata_Plate": "p", "Metadata_Well": "w", "Metadata_Site": range(n)})
 
 
-def test_resampling_groups_are_compounds_or_plates_or_wells_or_fields():
+def test_groups_are_the_coarsest_unit_that_occurs_twice():
     table = fields(24)
-    assert len(set(resampling_groups(table))) == 24
+    assert clusters(table)[1:] == (24, "field of one well")
     table["Metadata_Well"] = np.arange(24) // 2
-    assert resampling_groups(table).tolist() == (np.arange(24) // 2).tolist()
-    table["Metadata_Plate"] = np.arange(24) % 10
-    assert resampling_groups(table).tolist() == (np.arange(24) % 10).tolist()
-    table["Metadata_Compound"] = "DMSO"  # one compound is too few
-    assert len(set(resampling_groups(table))) == 10
-    table["Metadata_Compound"] = ["DMSO", *"ABCDEFGHIJK"] * 2
-    assert resampling_groups(table).tolist() == [*range(12)] * 2
-    assert len(set(resampling_groups(table[:9]))) == 9  # nine compounds, plates, wells: fields
+    assert clusters(table).of_field.tolist() == (np.arange(24) // 2).tolist()
+    assert clusters(table)[1:] == (12, "well of one plate")
+    table["Metadata_Plate"] = np.arange(24) % 3  # few plates stay plates
+    assert clusters(table).of_field.tolist() == (np.arange(24) % 3).tolist()
+    assert clusters(table)[1:] == (3, "plate")
+    table["Metadata_Compound"] = "S"  # one compound does not repeat
+    assert clusters(table).unit == "plate"
+    table["Metadata_Compound"] = ["S", "T"] * 12
+    assert clusters(table)[1:] == (2, "compound")
+    table["Metadata_Source"] = np.nan  # not known
+    assert clusters(table).unit == "compound"
+    table["Metadata_Source"] = "image 1"  # all from one image: nothing to learn of other images
+    assert clusters(table)[1:] == (1, "source")
 
 
-def test_resamples_keep_groups_whole_and_are_the_same_for_every_method():
-    groups = np.array([0, 0, 1, 2, 2, 2])
-    counts = draw_counts(groups, 50)
-    assert counts.shape == (51, 6)
-    assert (counts[0] == 1).all()
-    assert (counts[:, 0] == counts[:, 1]).all()
-    assert (counts[:, [0, 2, 3]].sum(axis=1) == 3).all()  # as many groups as there are
-    assert (counts == draw_counts(groups, 50)).all()
+def test_each_well_of_the_negative_control_is_a_group():
+    table = fields(12).assign(Metadata_Well=np.arange(12) // 2, Metadata_Compound=["S"] * 2 + ["T"] * 4 + ["DMSO"] * 6)
+    table["Metadata_Control"] = table["Metadata_Compound"] == "DMSO"
+    groups = clusters(table)
+    assert groups.of_field.tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert groups[1:] == (5, "compound")
+    controls = table[table["Metadata_Control"]]
+    assert clusters(controls)[1:] == (3, "well of one plate")
 
 
-def test_an_interval_includes_its_value():
-    assert summarise_draws(np.array([0.9, 0.1, 0.2, np.nan])) == {
-        "value": 0.9,
-        "low": pytest.approx(0.1, abs=0.01),
-        "high": 0.9,
-    }
+def test_many_groups_are_joined_at_random_and_stay_whole():
+    table = fields(3 * 1000).assign(Metadata_Plate=np.repeat(np.arange(1000), 3))
+    groups = clusters(table)
+    assert groups.number == 1000
+    assert len(set(groups.of_field)) == MOST
+    assert (groups.of_field.reshape(1000, 3) == groups.of_field[::3, None]).all()
+    assert groups.of_field[:30].tolist() != sorted(groups.of_field[:30])
+
+
+def test_each_group_is_left_out_once():
+    assert without_each(np.array([0, 0, 1, 2])).tolist() == [[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]
+    assert without_each(np.zeros(3, int)).tolist() == [[1, 1, 1]]
+
+
+def test_an_error_of_counts_may_exceed_1_and_is_not_below_0():
+    table = fields(4).assign(method="max", seed=0, x=[0.0, 0, 0, 10])
+    row = mean_with_interval(table, ["method"], "x", np.inf).iloc[0]
+    assert (row["low"], row["value"]) == (0, 2.5)
+    assert row["high"] == pytest.approx(2.5 + t.ppf(0.975, 3) * 2.5)
+
+
+def test_the_spread_of_seeds_is_a_column(predictions):
+    rows = mean_with_interval(predictions, ["method"], "correct").set_index("method")
+    assert rows.loc["max", "seed_sd"] == pytest.approx(np.std([1, 0.75], ddof=1))
+    assert rows.loc["mean", "seed_sd"] == 0
+    one = mean_with_interval(predictions[predictions["seed"] == 0], ["method"], "correct")
+    assert one["seed_sd"].isna().all()
 
 
 def test_seeds_of_a_field_are_averaged_before_the_interval(predictions):
     doubled = pd.concat([predictions, predictions.assign(seed=predictions["seed"] + 2)])
     a, b = (mean_with_interval(t, ["method"], "correct") for t in (predictions, doubled))
-    assert a[["value", "low", "high", "n"]].equals(b[["value", "low", "high", "n"]])
+    same = ["value", "low", "high", "n", "groups"]
+    pd.testing.assert_frame_equal(a[same], b[same])
 
 
 def test_new_rows_replace_only_those_of_the_same_study_and_method():
@@ -113,6 +188,8 @@ def test_new_rows_replace_only_those_of_the_same_study_and_method():
     merged = merged_summary(old, rows("digits", 0.3))
     expected = [["digits", "max", 0.3], ["digits", "mean", 0.4], ["yeast", "max", 0.1]]
     assert merged[["study", "method", "value"]].to_numpy().tolist() == expected
+    older = old.drop(columns=["groups", "unit", "seed_sd"])  # written before these columns were there
+    assert merged_summary(older, rows("digits", 0.3))["groups"].isna().tolist() == [False, True, True]
     empty = pd.DataFrame(columns=SUMMARY)
     assert merged_summary(empty, rows("digits", 0.3))["value"].tolist() == [0.3]
 
@@ -179,7 +256,7 @@ def test_error_by_fraction_bins_many_fractions_and_is_empty_without_truth(predic
     assert table["fraction"].unique() == pytest.approx([4.5 / 40, 14.5 / 40, 24.5 / 40, 34.5 / 40], abs=1e-3)
     empty = error_by_fraction(predictions)
     assert len(empty) == 0
-    assert list(empty.columns) == ["method", "fraction", "value", "low", "high", "n", "seeds"]
+    assert list(empty.columns) == ["method", "fraction", *FACTS]
 
 
 def test_a_field_with_several_labels_is_right_if_all_are():

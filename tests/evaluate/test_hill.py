@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from milcnn.evaluate import hill
 from milcnn.screens.sets.simulated import response
@@ -14,6 +15,7 @@ def wells(effect, compound="S01", **more):
     facts = {"method": "mean", "seed": 0, "Metadata_Compound": compound, "Metadata_Label": "big", "ec50": 0.5}
     columns = {
         "Metadata_Concentration": DOSES,
+        "Metadata_Plate": ["P1", "P2", "P3"] * 4,
         "responding_fraction": effect,
         "response": response(DOSES, 0.5, 2.0, 0.8),
     }
@@ -52,17 +54,49 @@ def test_the_interval_includes_the_truth_in_most_compounds():
     rng = np.random.default_rng(0)
     true = response(DOSES, 0.5, 2.0, 0.8)
     compounds = [wells((true + rng.normal(0, 0.08, 12)).clip(0, 1), f"S{number}") for number in range(10)]
-    curves = hill.curves(pd.concat(compounds), resamples=60)
+    curves = hill.curves(pd.concat(compounds))
     covered = ((curves["low"] <= 0.5) & (curves["high"] >= 0.5)).mean()
     assert covered >= 0.8
-    assert (curves["high"] / curves["low"]).median() < 4
+    assert (curves["high"] / curves["low"]).median() < 5
     assert curves["ec50"].between(curves["low"], curves["high"]).all()
+
+
+def test_the_interval_of_one_plate_is_that_of_its_wells_by_hand():
+    rng = np.random.default_rng(2)
+    effect = (response(DOSES, 0.5, 2.0, 0.8) + rng.normal(0, 0.05, 12)).clip(0, 1)
+    (row,) = hill.curves(wells(effect, Metadata_Plate="P1")).to_dict("records")
+    without = [np.log(hill.fit_hill(np.delete(DOSES, i), np.delete(effect, i)).ec50) for i in range(12)]
+    half = t.ppf(0.975, 8) * np.sqrt(11 / 12 * sum((np.array(without) - np.mean(without)) ** 2))
+    assert (row["low"], row["high"]) == pytest.approx((row["ec50"] / np.exp(half), row["ec50"] * np.exp(half)))
+
+
+def test_plates_that_differ_widen_the_interval():
+    plates = np.array(["P1", "P2"] * 6)
+    effect = np.where(plates == "P1", response(DOSES, 0.4, 2.0, 0.8), response(DOSES, 0.6, 2.0, 0.8))
+    row = hill.curves(wells(effect, Metadata_Plate=plates)).iloc[0]
+    half = t.ppf(0.975, 1) * np.log(0.6 / 0.4) / 2  # without one plate, the EC50 is that of the other
+    assert (row["low"], row["high"]) == pytest.approx(
+        (row["ec50"] / np.exp(half), row["ec50"] * np.exp(half)), rel=0.02
+    )
+
+
+def test_an_ec50_that_rests_on_one_plate_has_no_interval():
+    effect = np.where(np.array(["P1", "P2", "P3"] * 4) == "P1", response(DOSES, 0.5, 2.0, 0.9), 0)
+    row = hill.curves(wells(effect)).iloc[0]
+    assert np.isfinite(row["ec50"])
+    assert row[["low", "high"]].isna().all()
+
+
+def test_the_constant_guess_is_the_middle_of_the_doses_for_every_compound():
+    rows = hill.constant_guess(pd.concat([wells(DOSES), wells(DOSES, seed=1), wells(DOSES, "S02", ec50=3.0)]))
+    assert rows["ec50"].tolist() == pytest.approx([np.sqrt(0.03 * 10)] * 2)
+    assert rows[["Metadata_Compound", "true_ec50"]].to_numpy().tolist() == [["S01", 0.5], ["S02", 3.0]]
 
 
 def test_curves_have_a_row_a_run_and_compound():
     true = response(DOSES, 0.5, 2.0, 0.8)
     table = pd.concat([wells(true), wells(true, seed=1), wells(np.zeros(12), "S02", ec50=3.0)])
-    curves = hill.curves(table, resamples=0)
+    curves = hill.curves(table)
     assert curves[["Metadata_Compound", "seed", "true_ec50"]].to_numpy().tolist() == [
         ["S01", 0, 0.5], ["S01", 1, 0.5], ["S02", 0, 3.0],
     ]  # fmt: skip

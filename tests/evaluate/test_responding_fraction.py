@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import pearsonr
 
 from milcnn.evaluate import responding_fraction
+from milcnn.evaluate.intervals import interval
 from milcnn.evaluate.runs import SUMMARY
 from milcnn.roles import held_out
 
@@ -127,15 +128,16 @@ def runs():
     return pd.concat([off, exact], ignore_index=True)
 
 
-def test_score_is_the_mean_over_seeds_and_its_interval_resamples_compounds(runs):
+def test_score_is_the_mean_over_seeds_and_its_interval_is_over_compounds(runs):
     score = responding_fraction.method_score(
         runs, "responding_fraction", "fraction", responding_fraction.absolute_error
     )
     assert score["value"] == pytest.approx(0.1 / 6 / 2)
     assert (score["n"], score["seeds"]) == (48, 2)
-    # S0 is drawn B(6, 1/6) times: never in 33 % of draws, more than 3 times in 1 %: between 0 and 3 times
-    assert score["low"] == 0
-    assert score["high"] == pytest.approx(3 * 0.1 / 6 / 2)
+    assert (score["groups"], score["unit"]) == (6, "compound")
+    assert score["seed_sd"] == pytest.approx(0.1 / 6 / np.sqrt(2))
+    errors = [0.05, 0, 0, 0, 0, 0]  # of the compounds, mean over seeds
+    assert (score["low"], score["high"]) == pytest.approx(interval(np.array(errors)))
 
 
 def test_rows_of_the_summary(runs):
@@ -147,6 +149,25 @@ def test_rows_of_the_summary(runs):
     assert row["value"] == pytest.approx((5 / 6 + 1) / 2)
     assert (row["level"], row["metric"], row["n"], row["seeds"]) == ("compound", "ec50_within_2x", 6, 2)
     assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_coverage_is_the_share_of_intervals_that_hold_the_truth(runs):
+    curves = runs.drop_duplicates(["seed", "Metadata_Compound"]).assign(true_ec50=1.0, high=2.0)
+    curves["low"] = [0.5, 1.5, np.nan, 0.9, 1.0, 0.1] * 2  # no interval holds nothing
+    (row,) = responding_fraction.ec50_coverage(curves, "s", "plate").to_dict("records")
+    assert (row["metric"], row["value"]) == ("ec50_interval_coverage", pytest.approx(4 / 6))
+
+
+def test_a_run_picks_the_phenotype_of_a_compound_by_its_mean_y():
+    facts = {"Metadata_Compound": "S1", "method": "max", "seed": 0}
+    rows = table(
+        CONTROL | {"y_DMSO": 0.9, "y_big": 0.05, "y_small": 0.05} | facts | {"Metadata_Compound": "DMSO"},
+        TREATED | {"y_DMSO": 0.8, "y_big": 0.15, "y_small": 0.05} | facts,
+        TREATED | {"y_DMSO": 0.1, "y_big": 0.2, "y_small": 0.7} | facts,
+        TREATED | {"y_DMSO": 0.1, "y_big": 0.7, "y_small": 0.2} | facts | {"seed": 1},
+    )
+    picked = responding_fraction.with_picked_labels(rows)["Metadata_Label"]
+    assert picked.tolist() == ["DMSO", "small", "small", "big"]
 
 
 def test_by_phenotype_averages_seeds_first(runs):

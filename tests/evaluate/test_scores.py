@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from milcnn.evaluate import scores
 from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
 from milcnn.evaluate.comparisons import best_baseline_row, best_on_validation, differences
-from milcnn.evaluate.intervals import draw_counts, interval
+from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
 from milcnn.evaluate.levels import at_level, level_rows
 from milcnn.evaluate.runs import with_errors
 from milcnn.evaluate.scores import METRICS, Calls, score_rows
@@ -131,8 +131,12 @@ def test_differences_are_paired():
     table = differences(pd.concat([first, second, twin])).set_index("second")
     each = first["correct"].to_numpy() - second["correct"].to_numpy()
     assert table.loc["max", "value"] == pytest.approx(each.mean())
-    assert tuple(table.loc["max", ["low", "high"]]) == pytest.approx(interval(each))
-    assert table.loc["twin", ["value", "low", "high"]].tolist() == [0, 0, 0]
+    counts, groups = without_each(np.arange(60)), np.arange(60)
+    expected = jackknife_interval(counts @ each / counts.sum(axis=1), groups, lowest=-1)
+    assert tuple(table.loc["max", ["low", "high"]]) == pytest.approx(expected)
+    assert table.loc["twin", "value"] == 0
+    assert table.loc["twin", "high"] == pytest.approx(1 - 0.025 ** (1 / 60))  # no field of 60 differs
+    assert table.loc["twin", "low"] == -table.loc["twin", "high"]
     assert differences(second).empty
 
 
@@ -143,7 +147,7 @@ def test_the_baseline_is_chosen_on_the_validation_fields():
     compared = pd.DataFrame(
         {"first": "noisy_and", "second": ["svm", "boost"], "value": [0.3, 0.1], "low": 0, "high": 1}
     )
-    compared = compared.assign(n=5, seeds=3)
+    compared = compared.assign(n=5, groups=5, unit="compound", seeds=3, seed_sd=0.1)
     row = best_baseline_row(compared, "boost", "s", "plate").iloc[0]
     assert row[["method", "metric", "value"]].tolist() == ["noisy_and-best_baseline", "accuracy_difference", 0.1]
     assert best_baseline_row(compared, None, "s", "plate").empty
@@ -214,9 +218,29 @@ def test_temperature_is_fitted_only_on_validation_fields():
     assert fitted["temperature"].iloc[0] == pytest.approx(np.log(99) / np.log(accuracy / (1 - accuracy)), rel=1e-2)
 
 
-def test_resamples_of_equal_fields_score_the_same():
-    calls = made_calls(1)
-    many = Calls(*(np.repeat(part, 30, axis=0) for part in calls))
+def test_fields_without_a_group_score_as_if_they_were_not_there(calls):
+    groups = np.arange(60) % 7
     for name, metric in METRICS.items():
-        values = metric(many, draw_counts(np.arange(30), 20))
-        assert values == pytest.approx(np.full(21, values[0])), name
+        values = metric(calls, without_each(groups))
+        expected = [
+            metric(Calls(*(part[groups != g] for part in calls)), np.ones((1, (groups != g).sum()))) for g in range(7)
+        ]
+        assert values[1:] == pytest.approx(np.ravel(expected)), name
+
+
+def test_a_ranking_of_one_class_is_not_defined_and_has_no_interval():
+    calls = Calls(np.eye(2)[[0, 0, 0, 1]], np.eye(2)[[0, 0, 0, 1]], np.eye(2)[[0, 0, 0, 1]] * 0.8 + 0.1)
+    values = scores.roc_auc(calls, without_each(np.arange(4)))
+    assert values[:4].tolist() == [1, 1, 1, 1]
+    assert np.isnan(values[4])  # without the only field of the second class
+    row = score_rows(table_of(calls, ["a", "b"]), ["roc_auc"], "s", "field", "field").iloc[0]
+    assert row["value"] == 1
+    assert row[["low", "high"]].isna().all()
+
+
+def test_wells_of_controls_stay_apart_at_every_level():
+    table = table_of(made_calls(8), list("abcd")).assign(Metadata_Well=list("ABCDEFGH"), Metadata_Concentration=1)
+    table = table.assign(Metadata_Compound=["S", "S", "T", "T", *["DMSO"] * 4])
+    table["Metadata_Control"] = table["Metadata_Compound"] == "DMSO"
+    assert clusters(at_level(table, "well")).number == 6
+    assert level_rows(table, "s", "plate").set_index("level").loc["well", "groups"].tolist() == [6, 6]

@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.random import Generator
 from pydantic import Field
 
-from milcnn.columns import CONTROL, FIELD_KEY, LABEL, PLATE, SITE, SPLIT
+from milcnn.columns import CONTROL, FIELD_KEY, LABEL, PLATE, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Fraction, Row, SetName, list_objects, plan_fields
 from milcnn.screens.sets.cut import cut_cells, read_cells
@@ -150,7 +150,8 @@ def matched_pairs(cells: pd.DataFrame, settings: CompositeSettings) -> np.ndarra
 def field_table(pairs: Pairs, settings: CompositeSettings) -> pd.DataFrame:
     """One row per field; see ``Screen.fields``, and: ``cells`` (n), ``fraction`` (k / n), ``field`` (seed).
 
-    The plates of a split take turns, and each plate goes through all fractions.
+    The plates of a split take turns, and each plate goes through all fractions. A field mixes cells of all source fields
+    of its plate and split, so these together are its ``Metadata_Source``.
     """
     table = plan_fields(settings.fields_per_class, [settings.negative, settings.positive])
     plates = {split: usable_plates(split, pairs, settings) for split in settings.fields_per_class}
@@ -160,7 +161,7 @@ def field_table(pairs: Pairs, settings: CompositeSettings) -> pd.DataFrame:
     turn = (table[SITE] - 1) // table.groupby(SPLIT)[PLATE].transform("nunique")
     wanted = np.take(settings.fractions, turn, mode="wrap")
     k = np.where(table[LABEL] == settings.positive, np.maximum(1, np.rint(wanted * n)), 0)
-    return table.assign(cells=n, fraction=k / n, **{CONTROL: table[LABEL] == settings.negative})
+    return table.assign(cells=n, fraction=k / n, **{CONTROL: table[LABEL] == settings.negative, SOURCE: table[PLATE]})
 
 
 def usable_plates(split: str, pairs: Pairs, settings: CompositeSettings) -> list[str]:

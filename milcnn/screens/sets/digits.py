@@ -13,7 +13,7 @@ from pydantic import Field
 from skimage.transform import resize
 from sklearn.datasets import load_digits
 
-from milcnn.columns import LABEL, SETS, SITE, SPLIT
+from milcnn.columns import LABEL, SETS, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Fraction, Row, list_objects, plan_fields
 from milcnn.screens.sets.mnist import load_mnist
@@ -41,11 +41,13 @@ class DigitsSettings(Settings):
 def digits_screen(settings: DigitsSettings) -> Screen:
     """The screen of cluttered digits. Each split is one plate, and no glyph is in two splits.
 
-    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``.
+    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``. Each field is a
+    draw of its own, ``Metadata_Source``, from the glyphs of its split; a plate and a well stand for nothing.
     """
     fields = plan_fields({split: settings.fields_per_class[split] for split in SETS}, CLASSES)
     fields["fraction"] = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
     fields["seed"] = range(len(fields))
+    fields[SOURCE] = fields["seed"]
     draw = partial(draw_field, settings=settings, glyphs=load_glyphs(settings.source, settings.seed))
     objects = list_objects(fields, lambda row: placed_digits(row, settings)[:2])
     read, truth = (lambda row: draw(row)[0]), (lambda row: draw(row)[1])
