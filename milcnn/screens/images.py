@@ -1,4 +1,4 @@
-"""Reads microscope images: TIFF, OME-TIFF, Opera .flex and PNG, on disk or inside a zip.
+"""Reads microscope images: TIFF, OME-TIFF, Opera .flex and PNG, on disk or inside a zip, and OME-Zarr.
 
 A *plane* is one 2-D grey image: a page of a TIFF, or a colour of an RGB image. Planes are numbered from 0. Reduced
 copies of a page and alpha are no planes.
@@ -27,9 +27,11 @@ from milcnn.screens.metadata import (
     metadata_file,
     of_file,
     ome_places,
+    stack_in_words,
 )
-from milcnn.screens.opening import ImageError, opened, split_zip
+from milcnn.screens.opening import ImageError, in_one_sentence, opened, split_zip
 from milcnn.screens.tiff import Plane, tiff_planes
+from milcnn.screens.zarr_image import ZarrImage, is_zarr, zarr_image
 
 TIFF = {".tif", ".tiff", ".flex"}
 PNG_TAIL = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"  # the last chunk of every whole PNG
@@ -54,6 +56,9 @@ class Header:
 
 def read_header(path: str) -> Header:
     """Read the header of an image file, not its pixels. Raises ImageError, which names the file."""
+    if is_zarr(path):
+        with in_one_sentence(path):
+            return zarr_header(zarr_image(path), whole=True)
     with opened(path) as (handle, size):
         if not is_tiff(path):
             return png_header(handle)
@@ -72,6 +77,13 @@ def read_planes(path: str, wanted: list[tuple[int | str | None, str]]) -> list[n
     Raises ImageError, which names the file, if it cannot be read, if a pixel is NaN or infinite, or if an image in
     colours is needed as grey and its colours differ.
     """
+    if is_zarr(path):
+        with in_one_sentence(path):
+            image = zarr_image(path)
+            header = zarr_header(image)
+            numbers = [plane_number(header, *plane) for plane in wanted]
+            read = image.planes([number or 0 for number in numbers])
+            return [one_plane(read.__getitem__, header, number) for number in numbers]
     with opened(path) as (handle, size):
         if not is_tiff(path):
             header, images = png_header(handle), png_planes(handle)
@@ -166,6 +178,19 @@ def companion(path: str, modified: int) -> dict[str, list[Place]]:
         else:
             places = ome_places(handle.read())
     return {file: found for file, found in places.items() if file}
+
+
+def zarr_header(image: ZarrImage, whole: bool = False) -> Header:
+    """The header of an OME-Zarr image. With ``whole``, raises Fault for a plane that was never written."""
+    times, channels, depth = image.counts
+    names = [name for name in image.names for _ in range(depth)] * times
+    if whole and (lost := list(image.unwritten())):
+        shown = f"{len(lost)} of {times * channels * depth}, as {names[lost[0]] if names else f'plane {lost[0]}'}"
+        raise Fault(f"planes that were never written ({shown}); copy or convert it again, or delete the row.")
+    places = tuple((c, z, t) for t, c, z in np.ndindex(image.counts))
+    stack = stack_in_words(channels, depth, times)
+    plane = (*image.size, image.array.dtype.newbyteorder("=").name)
+    return Header([plane] * len(places), names, image.pixel_size, stack, places=places)
 
 
 def png_header(handle: IO[bytes]) -> Header:

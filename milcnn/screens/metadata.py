@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 MICROMETRES = {"nm": 1e-3, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+MICROMETRES |= {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}  # OME-Zarr
 NOT_A_NAME = re.compile(r"[./\\:#]|^\d*$")  # an ImageJ label with one of these names a file or a slice, not a channel
 
 

@@ -22,22 +22,10 @@ class ImageError(ValueError):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file on disk or in a zip; gives the open file and its size in bytes.
-
-    Any error while it is read becomes one ImageError that names the file.
-    """
-    container, member = split_zip(path)
+def in_one_sentence(path: str) -> Iterator[None]:
+    """Any error inside becomes one ImageError that names ``path``."""
     try:
-        if member is None:
-            with open(path, "rb") as handle:
-                yield handle, filled(os.fstat(handle.fileno()).st_size)
-            return
-        archive = open_zip(container)
-        if member not in archive.NameToInfo:
-            raise ImageError(f"{container}: has no such file ('{member}'); correct the path in the table.")
-        with archive.open(member) as handle:
-            yield handle, filled(archive.getinfo(member).file_size)
+        yield
     except ImageError:
         raise
     except Fault as fault:
@@ -49,6 +37,25 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
     except Exception as error:  # a broken file can make a decoder raise any error
         detail = " ".join(str(error).split())[:120]
         raise ImageError(f"{path}: truncated or not an image ({detail}); copy or export it again.") from error
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a file on disk or in a zip; gives the open file and its size in bytes.
+
+    Any error while it is read becomes one ImageError that names the file.
+    """
+    container, member = split_zip(path)
+    with in_one_sentence(path):
+        if member is None:
+            with open(path, "rb") as handle:
+                yield handle, filled(os.fstat(handle.fileno()).st_size)
+            return
+        archive = open_zip(container)
+        if member not in archive.NameToInfo:
+            raise ImageError(f"{container}: has no such file ('{member}'); correct the path in the table.")
+        with archive.open(member) as handle:
+            yield handle, filled(archive.getinfo(member).file_size)
 
 
 def split_zip(path: str) -> tuple[str, str | None]:
