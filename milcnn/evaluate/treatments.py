@@ -12,6 +12,7 @@ from milcnn.evaluate.runs import SUMMARY, Profiles
 from milcnn.evaluate.scores import summary_rows
 from milcnn.roles import is_control
 
+LEAST_RANGE = 1e-6  # of a feature over the controls; a smaller one is rounding
 TIE = 1e-9  # smaller differences of similarities are rounding
 
 
@@ -74,12 +75,11 @@ def scored_treatments(fields: pd.DataFrame) -> pd.DataFrame:
     """The scored treatments of one run: field key, compound, ``metric`` and ``correct``.
 
     Metrics: ``nsc`` and, if batches are known, ``nscb``, where a treatment has a profile in each batch. Each again as
-    ``…_sphered``, with features sphered on the negative controls among ``fields``, if there are at least two.
+    ``…_sphered``, with features sphered on the negative controls among ``fields``, if two of them differ.
     """
     control, names = is_control(fields), feature_columns(fields)
-    spaces = {"": fields}
-    if control.sum() >= 2:
-        values = fields[names].to_numpy(float)
+    spaces, values = {"": fields}, fields[names].to_numpy(float)
+    if control.any() and np.ptp(values[control], axis=0).max() > LEAST_RANGE:
         sphered = pd.DataFrame(sphering(values[control], values), columns=names, index=fields.index)
         spaces["_sphered"] = fields.drop(columns=names).join(sphered)
     keys = {"nsc": TREATMENT_KEY} | ({"nscb": [*TREATMENT_KEY, BATCH]} if BATCH in fields else {})

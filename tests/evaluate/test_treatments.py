@@ -127,6 +127,15 @@ def test_sphering_on_controls_removes_a_nuisance():
     assert (rows["level"] == "treatment").all()
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-9])
+def test_controls_that_are_all_alike_sphere_nothing(spread):
+    table = screen_features()
+    control = table["Metadata_Control"].to_numpy()
+    table.loc[control, "feature_0000"] = 3 + spread * np.arange(control.sum())
+    table.loc[control, ["feature_0001", "feature_0002"]] = 0.0
+    assert neighbour_rows({("max", 0): table}, "s", "plate")["metric"].tolist() == ["nsc"]
+
+
 def test_nscb_scores_a_treatment_in_each_batch():
     table = screen_features()
     twice = pd.concat([table, table.assign(Metadata_Plate="q", Metadata_Batch="c")], ignore_index=True)
