@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,10 @@ def write_plates(
         for plate, rows in table.groupby(table[PLATE].astype(str), sort=False):
             if Path(plate).name != plate:
                 raise ValueError(f"plate '{plate}': a plate names its file; give it a name without '/'.")
-            fingerprint = plates.plate_fingerprint(screen, rows, settings, origin)
+            once = replace(screen, read=plates.reading_once(screen.read))
+            fingerprint = plates.plate_fingerprint(once, rows, settings, origin)
             done = [plates.finished(place, plate, fingerprint, screen.truth is not None) for place in (folder, part)]
-            record = done[0] or done[1] or plates.write_plate(screen, rows, settings, part, fingerprint, bar)
+            record = done[0] or done[1] or plates.write_plate(once, rows, settings, part, fingerprint, bar)
             records[plate] = record
             bar.update(sum(len(record["fields"]) for record in records.values()) - bar.n)  # plates that were finished
     return records

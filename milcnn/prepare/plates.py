@@ -26,8 +26,28 @@ from milcnn.prepare import illumination, preprocessing, quality
 from milcnn.prepare.prepared import array_path
 from milcnn.prepare.preprocessing import PrepareSettings, cropped, parallel, prepared_truth, read_raw, stored
 from milcnn.screens.screen import Screen
+from milcnn.screens.zarr_image import image_files
 
+KEPT = 2**29  # bytes of raw fields of a plate that are kept in memory until they are written
 CODE = [Path(str(module.__file__)) for module in (illumination, quality, preprocessing)]
+
+
+def reading_once(read: Callable[[pd.Series], np.ndarray]) -> Callable[[pd.Series], np.ndarray]:
+    """``read`` for the rows of one plate, whose fields it keeps until ``KEPT`` bytes are full; safe in threads.
+
+    The fields for the fingerprint and for the statistics of a plate are read before all are written.
+    """
+    fields: dict[int, np.ndarray] = {}
+
+    def read_once(row: pd.Series) -> np.ndarray:
+        field = fields.get(row["index"])
+        if field is None:
+            field = np.asarray(read(row))
+            if (len(fields) + 1) * field.nbytes <= KEPT:
+                fields[row["index"]] = field
+        return field
+
+    return read_once
 
 
 def plate_fingerprint(screen: Screen, rows: pd.DataFrame, settings: PrepareSettings, origin: object) -> str:
@@ -38,9 +58,9 @@ def plate_fingerprint(screen: Screen, rows: pd.DataFrame, settings: PrepareSetti
     a reader can change without a trace in the others.
     """
     rows_read = screen.read_from(rows)
-    paths = [str(path) for column in rows_read if column.startswith("Path_") for path in rows_read[column]]
-    # a path can also name the member of a zip, which is not a file
-    status = [Path(path).stat() for path in paths if os.path.exists(path)]
+    columns = [column for column in rows_read if column.startswith("Path_")]
+    paths = dict.fromkeys(str(path) for column in columns for path in rows_read[column])
+    status = [os.stat(file) for path in paths for file in image_files(path)]
     facts = [settings.model_dump_json(exclude={"workers"}), screen.channels, origin, rows_read.to_csv(index=False)]
     text = json.dumps([facts, [(file.st_size, file.st_mtime_ns) for file in status]], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode())

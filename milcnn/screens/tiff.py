@@ -4,6 +4,7 @@ import logging
 import math
 from typing import Literal, NamedTuple
 
+import imagecodecs
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
@@ -11,6 +12,7 @@ from milcnn.screens.metadata import Fault, flex_factors
 
 DTYPES = ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"]
 FLEX = 65200  # the tag with the XML of an Opera .flex
+WHOLE = 8  # times the size of a page: files that are read whole for one page
 BYTES: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 GREY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE}
 COLOUR = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR}
@@ -30,7 +32,7 @@ class Plane(NamedTuple):
 
     def pixels(self) -> np.ndarray:
         """(H, W). A factor other than 1 cuts to whole numbers, as Bio-Formats does."""
-        image = self.page.asarray()
+        image = page_pixels(self.page)
         if self.page.samplesperpixel > 1:
             image = np.take(image, self.colour, axis=self.page.axes.index("S"))
         image = image.reshape(self.page.imagelength, self.page.imagewidth)
@@ -40,6 +42,17 @@ class Plane(NamedTuple):
         if values.max() >= 2**16:
             raise Fault(f"the Factor of a plane is too large for 16 bits ({self.factor}); export it as TIFF.")
         return values.astype(np.uint16)
+
+
+def page_pixels(page: TiffPage) -> np.ndarray:
+    """The pixels of a page. libtiff halves the time of LZW, but needs the whole file: not a long stack."""
+    file, size = page.parent.filehandle, sum(page.databytecounts)
+    grey = page.samplesperpixel == 1 and page.bitspersample in (8, 16, 32)
+    if page.compression != COMPRESSION.LZW or not grey or file.size > WHOLE * size:
+        return page.asarray()
+    file.seek(0)
+    pixels: np.ndarray = imagecodecs.tiff_decode(file.read(), index=page.index)
+    return pixels
 
 
 def tiff_planes(tif: TiffFile, size: int) -> list[Plane]:

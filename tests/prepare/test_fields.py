@@ -178,6 +178,24 @@ def test_number_of_workers_changes_nothing(tmp_path):
 # illumination and scale
 
 
+@pytest.mark.parametrize(("kept", "most"), [(2**29, 1), (0, 5)])
+def test_a_field_is_read_once_where_memory_allows_and_no_value_changes(tmp_path, monkeypatch, kept, most):
+    """Without memory the first field is read for the fingerprint, as the example, for the sample and for the array."""
+    reads = []
+    monkeypatch.setattr(plates, "KEPT", kept)
+    table = field_table()
+    screen = screen_of(table, lambda row: reads.append(row.name) or pixels_of(row))
+    prepare(screen, "s", tmp_path, PrepareSettings(workers=1))
+    counts = pd.Series(reads).value_counts()
+    assert set(counts.index) == set(table.index)
+    assert counts.max() <= most
+    assert (counts.max() == 1) == (kept > 0)
+    for plate in table["Metadata_Plate"].unique():
+        stored = np.load(tmp_path / "plates" / f"{plate}.npy")
+        own = table[table["Metadata_Plate"] == plate]
+        assert_array_equal(stored, np.stack([pixels_of(row) for _, row in own.iterrows()]))
+
+
 def shading(shape: tuple[int, int]) -> np.ndarray:
     """Smooth, asymmetric light with mean 1 that falls to about one half."""
     y, x = (np.indices(shape) + 0.5) / np.array(shape)[:, None, None] - 0.5

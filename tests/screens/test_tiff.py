@@ -28,6 +28,9 @@ def crc(image) -> int:
         {"tile": (16, 16)},
         {"tile": (16, 16), "compression": "zlib", "predictor": True},
         {"compression": "lzw", "rowsperstrip": 10},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "lzw", "byteorder": ">", "tile": (16, 16)},
+        {"compression": "lzw", "photometric": "rgb", "planarconfig": "separate"},
         {"compression": "zstd"},
         {"rowsperstrip": 7},
         {"planarconfig": "separate", "photometric": "rgb"},
@@ -169,6 +172,24 @@ def test_a_strip_that_was_never_written_is_named(tmp_path):
     by_hand(path, data[:-100], {})
     with pytest.raises(ImageError, match=r"a\.tif: pixels are missing \(6044 of 6144 bytes in page 0\)"):
         read_plane(path)
+
+
+def test_a_long_stack_in_lzw_is_read_page_by_page(tmp_path):
+    path, stack = str(tmp_path / "a.tif"), np.concatenate([STACK] * 5)
+    tifffile.imwrite(path, stack, compression="lzw", photometric="minisblack")
+    assert [crc(read_plane(path, page)) for page in range(15)] == [crc(page) for page in stack]
+
+
+def test_a_broken_strip_of_lzw_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK[0], compression="lzw", rowsperstrip=16)
+    with tifffile.TiffFile(path) as tif:
+        start, count = tif.pages[0].dataoffsets[1], tif.pages[0].databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[start + 9 : start + count] = bytes(count - 9)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.tif: truncated or not an image \(.*\); copy or export it again\."):
+        read_plane(str(path))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
