@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from skimage.io import imread
 
-from milcnn.baselines.segment import SegmentSettings, has_signal, segment
+from milcnn.baselines.foreground import has_signal
+from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.evaluate.intervals import interval
 from milcnn.files import write_json
 from milcnn.localise.agreement import object_f1

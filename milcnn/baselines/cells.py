@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from milcnn.baselines.foreground import MAD_TO_SD
 from milcnn.baselines.measure import feature_names
-from milcnn.baselines.segment import MAD_TO_SD
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.prepare.prepared import Prepared
 from milcnn.roles import is_control, reference_fields

@@ -20,21 +20,13 @@ import mahotas
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
-from skimage.filters import threshold_li, threshold_otsu
+from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
+from milcnn.baselines.foreground import foreground, gaussian
 from milcnn.settings import Settings
 
-MAD_TO_SD = 1.4826  # of a normal distribution
 EVERYWHERE = np.ones((3, 3), bool)  # diagonal neighbours touch
-REACH = 3.0  # standard deviations after which a Gaussian is cut
-RIM = 0.5  # px, sigma of the image in which cells end: a stronger blur makes them too large
-# A field is blank if it varies no more between blocks of COARSE px than noise would that varies as it does between
-# blocks of FINE px. White noise of any kind has a ratio near 1, at most 1.5; fields that hold cells are above 1.9.
-FINE, COARSE, SIGNAL = 2, 8, 1.8
-FLOOR = 4.0  # standard deviations of the noise by which cells exceed the background
-CALM = 4.0  # less contrast, in root mean squares of the darker half of the dark pixels: no pixel is background
-SOFT = 1.5  # px, sigma of the image in which this contrast is measured
 CROWDED = 3.0  # px, least sigma of nuclei in a field without background: its cells have texture, not outlines
 
 
@@ -67,17 +59,17 @@ def segment(
     settings name a channel that is not in ``channels``, ImportError and OSError as ``pretrained``.
     """
     nucleus, cytoplasm = chosen(channels, settings)
-    level = foreground_level(field[nucleus])
+    mask, level = foreground(field[nucleus])
     if settings.method == "classical":
         nuclei = find_nuclei(field[nucleus], settings, level)
     else:
         nuclei = pretrained(settings.method)(field[nucleus], pixel_size)
     nuclei = without_debris(nuclei, settings.min_area)
     if not cytoplasm:
-        cells = without_debris(grow_cells(nuclei, bright_mask(field[nucleus], level)), settings.min_area)
+        cells = without_debris(grow_cells(nuclei, mask), settings.min_area)
         return cells, cells.copy()
-    rest = added(field[cytoplasm])
-    return nuclei, grow_cells(nuclei, without_holes(bright_mask(rest, foreground_level(rest)) | (nuclei > 0)))
+    mask, _ = foreground(added(field[cytoplasm]))
+    return nuclei, grow_cells(nuclei, without_holes(mask | (nuclei > 0)))
 
 
 def few_cells(without: int, fields: int, study: str) -> str:
@@ -105,92 +97,16 @@ def added(images: np.ndarray) -> np.ndarray:
     return (images / np.where(spread > 0, spread, 1)).sum(axis=0)
 
 
-def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
-    """``image`` (H, W) after a Gaussian filter, float32."""
-    return ndimage.gaussian_filter(image.astype(np.float32), sigma, truncate=REACH)
+def nuclear_mask(smooth: np.ndarray, settings: SegmentSettings, level: float) -> np.ndarray:
+    """Where there are nuclei in a smoothed image (H, W), bool, without holes; nowhere when blank.
 
-
-def has_signal(image: np.ndarray) -> bool:
-    """Does an image (H, W) show more than noise and uneven light? False means blank. See ``SIGNAL``.
-
-    Noise of a camera, of photons too, does not know its neighbours: means of blocks of n px a side have 1 / n of its
-    standard deviation. Cells are larger than a block, so their means keep it. A polynomial takes the uneven light out.
-    """
-    if min(image.shape) < 3 * COARSE:
-        return bool(np.ptp(image) > 0)  # too small to tell
-    noise = roughness(block_means(image, FINE))
-    coarse = without_trend(block_means(image, COARSE), min(4, min(image.shape) // 16))
-    return bool(noise > 0 and roughness(coarse) * COARSE / FINE > SIGNAL * noise)
-
-
-def block_means(image: np.ndarray, side: int) -> np.ndarray:
-    """Means of the whole blocks of ``side`` px of an image (H, W), (H // side, W // side) float32."""
-    rows, columns = (length // side for length in image.shape)
-    cut = image[: rows * side, : columns * side].astype(np.float32)
-    return cut.reshape(rows, side, columns, side).mean(axis=(1, 3))
-
-
-def second_differences(image: np.ndarray) -> np.ndarray:
-    """a − 2 b + c of all neighbours a, b, c in a row or a column of an image (H, W), flat."""
-    return np.concatenate([np.diff(image, 2, axis).ravel() for axis in (0, 1)])
-
-
-def roughness(image: np.ndarray) -> float:
-    """Root mean square of the second differences of an image (H, W)."""
-    return float(np.sqrt(np.mean(second_differences(image) ** 2)))
-
-
-def without_trend(image: np.ndarray, degree: int) -> np.ndarray:
-    """An image (H, W) minus the polynomial of ``degree`` in x and y that fits it best."""
-    y, x = (np.linspace(-1, 1, length) for length in image.shape)
-    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-    basis, _ = np.linalg.qr(np.stack([np.outer(y**i, x**j).ravel() for i, j in powers], axis=1))
-    return image - (basis @ (basis.T @ image.ravel())).reshape(image.shape)
-
-
-def noise_of(image: np.ndarray) -> float:
-    """Standard deviation of the noise of an image (H, W), from the median of its second differences."""
-    return float(np.median(np.abs(second_differences(image)))) * MAD_TO_SD / 6**0.5
-
-
-def foreground_level(image: np.ndarray) -> float:
-    """The value above which an image (H, W), blurred by ``RIM``, shows cells: the one foreground of maps and baselines.
-
-    It is the threshold of minimum cross-entropy (Li and Tam 1998), which keeps the dim rim that Otsu's cuts off. Its
-    search starts at Otsu's: from the mean it ends in the noise where few pixels are bright. It is at least ``FLOOR``
-    above the noise. Infinite for a blank field; minus infinity where cells cover all, so that nothing is dark and calm.
-    """
-    if not has_signal(image):
-        return np.inf
-    smooth = gaussian(image, RIM)
-    level = float(threshold_li(smooth, initial_guess=threshold_otsu(smooth)))
-    level = max(level, float(np.median(smooth[smooth <= level])) + FLOOR * noise_of(smooth))
-    mask, soft = smooth > level, gaussian(image, SOFT)
-    if not mask.any():
-        return np.inf
-    dark = soft[~mask]
-    middle = np.median(dark)
-    calm = np.sqrt(np.mean((dark[dark <= middle] - middle) ** 2))
-    return level if soft[mask].mean() - middle > CALM * calm else -np.inf
-
-
-def bright_mask(image: np.ndarray, level: float) -> np.ndarray:
-    """Where an image (H, W) shows cells, bool, by its ``foreground_level``."""
-    return gaussian(image, RIM) > level
-
-
-def nuclear_mask(image: np.ndarray, settings: SegmentSettings, level: float) -> np.ndarray:
-    """Where there are nuclei in an image (H, W) of a ``foreground_level``, bool, without holes; nowhere when blank.
-
-    The local threshold is the mean of the window around a pixel, but at least half way from the
-    background to Otsu's, for windows without a nucleus. Without a background it is the mean alone.
+    ``level`` is that of its ``foreground``. The local threshold is the mean of the window around a pixel, but at least
+    half way from the background to Otsu's, for windows without a nucleus. Without a background it is the mean alone.
     """
     if level == np.inf:
-        return np.zeros(image.shape, bool)
+        return np.zeros(smooth.shape, bool)
     if level == -np.inf:
-        smooth = gaussian(image, max(settings.sigma, CROWDED))
         return without_holes(smooth > ndimage.uniform_filter(smooth, settings.window))
-    smooth = gaussian(image, settings.sigma)
     mask = smooth > (limit := max(float(threshold_otsu(smooth)), level))
     if settings.threshold == "local" and not mask.all():
         half_way = (limit + np.median(smooth[~mask])) / 2
@@ -216,11 +132,11 @@ def distance_to(mask: np.ndarray) -> np.ndarray:
 def find_nuclei(image: np.ndarray, settings: SegmentSettings, level: float) -> np.ndarray:
     """Label image (H, W) of the nuclei in an image (H, W): one for each peak of the distance to the background.
 
-    ``level`` is the ``foreground_level`` of the image.
+    ``level`` is that of the ``foreground`` of the image.
     """
-    mask = nuclear_mask(image, settings, level)
-    # smoothing joins the many small peaks of a rough outline
-    distance = gaussian(distance_to(~mask), settings.sigma if level > -np.inf else max(settings.sigma, CROWDED))
+    sigma = settings.sigma if level > -np.inf else max(settings.sigma, CROWDED)
+    mask = nuclear_mask(gaussian(image, sigma), settings, level)
+    distance = gaussian(distance_to(~mask), sigma)  # smoothing joins the many small peaks of a rough outline
     peaks = mask & (distance == ndimage.maximum_filter(distance, 2 * settings.seed_distance + 1))
     seeds, _ = ndimage.label(peaks, EVERYWHERE)
     return watershed(-distance, seeds, mask=mask)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from skimage.filters import threshold_otsu
 
-from milcnn.baselines.segment import foreground_level
+from milcnn.baselines.foreground import foreground
 from milcnn.localise.denoise import DenoiseSettings, denoise
 
 EMPTY = float("inf")  # a threshold that no value exceeds
@@ -37,12 +37,12 @@ def brightness(field: np.ndarray) -> np.ndarray:
 
 
 def foreground_probability(fields: np.ndarray) -> np.ndarray:
-    """Brightness of ``fields`` (B, C, H, W) as a probability, (B, H, W) float32: 1/2 at its ``foreground_level``.
+    """Brightness of ``fields`` (B, C, H, W) as a probability, (B, H, W) float32: 1/2 at its ``foreground`` level.
 
     0 in a blank field, and 1 in one without a background.
     """
     bright = np.stack([brightness(field) for field in fields])
-    levels = np.array([foreground_level(one) for one in bright])
+    levels = np.array([foreground(one)[1] for one in bright])
     probability = as_probability(bright, np.maximum(levels, TINY))
     probability[levels == -np.inf] = 1
     return probability

@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
-from milcnn.baselines import segment
+from milcnn.baselines import foreground, segment
 from milcnn.baselines.segment import SegmentSettings
 from milcnn.localise import agreement
 from milcnn.paths import ROOT
@@ -118,11 +118,11 @@ def noisy(kind: str, rng: np.random.Generator, side: int = 192) -> np.ndarray:
 def test_noise_and_uneven_light_are_blank_and_a_faint_cell_is_not(kind):
     rng = np.random.default_rng(3)
     empty = [noisy(kind, rng) for _ in range(10)]
-    assert not any(segment.has_signal(image) for image in empty)
+    assert not any(foreground.has_signal(image) for image in empty)
     if kind in {"camera", "photons", "vignette"}:  # there a cell is brighter by five standard deviations
         cells = gaussian_filter(1.0 * (discs([(40, 50), (90, 100), (140, 60)], 12, 192) > 0), 2)
         faint = [image + (5 * image.std() * cells).round().astype(np.uint16) for image in empty]
-        assert all(segment.has_signal(image) for image in faint)
+        assert all(foreground.has_signal(image) for image in faint)
 
 
 def confluent(rng: np.random.Generator, side: int = 192, apart: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,7 @@ def confluent(rng: np.random.Generator, side: int = 192, apart: int = 48) -> tup
 def test_a_field_full_of_cells_has_cells_everywhere():
     image, truth = confluent(np.random.default_rng(4))
     found = segment.segment(image[None], ["GFP"], SegmentSettings())[1]
-    assert segment.has_signal(image)
+    assert foreground.has_signal(image)
     assert (found > 0).mean() > 0.95
     assert agreement.object_f1(truth, found) > 0.7
 
@@ -152,7 +152,7 @@ def test_fields_full_of_cells_are_not_blank():
     path = folder / "BBBC016_v1_images.zip"
     names = sorted(zipfile.ZipFile(path).namelist())
     images = [read_plane(f"{path}/{name}") for name in names[::6]]
-    assert all(segment.has_signal(image) for image in images)
+    assert all(foreground.has_signal(image) for image in images)
     counts = [segment.segment(image[None], ["GFP"], SegmentSettings())[1].max() for image in images]
     assert min(counts) >= 20
 
@@ -293,5 +293,5 @@ def test_holes_and_distances_are_scipys(share):
 def test_a_nucleus_that_fills_the_field_is_one_object():
     frame = np.full((40, 40), 900, np.uint16)
     frame[5:-5, 5:-5] = np.random.default_rng(0).normal(100, 5, (30, 30))
-    nuclei = segment.find_nuclei(frame, SegmentSettings(), segment.foreground_level(frame))
+    nuclei = segment.find_nuclei(frame, SegmentSettings(), foreground.foreground(frame)[1])
     assert nuclei.min() == nuclei.max() == 1
