@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import zarr
 from pydantic import BaseModel, ValidationError
-from yaozarrs import open_group, v04, v05
 
 from milcnn.screens.metadata import Fault, in_micrometres
 from milcnn.screens.tiff import DTYPES
+
+if TYPE_CHECKING:  # zarr and yaozarrs take 0.2 s to import, and most screens are TIFFs
+    import zarr
 
 ABSENT = 2**64 - 1  # offset of a chunk that is not in its shard
 warnings.filterwarnings("ignore", "Warning: .* axis unit|The name .* risky|The FieldOfView")  # what yaozarrs advises
@@ -36,7 +37,7 @@ class ZarrImage:
     """
 
     folder: str
-    array: zarr.Array
+    array: "zarr.Array"
     axes: list[str]
     names: list[str]
     pixel_size: float | None
@@ -91,7 +92,7 @@ class ZarrImage:
         return bool((inside[tuple(at)] != ABSENT).any())
 
 
-def shard_offsets(file: str, array: zarr.Array) -> np.ndarray:
+def shard_offsets(file: str, array: "zarr.Array") -> np.ndarray:
     """Where each chunk of a shard starts in its file, by its place in the shard; ``ABSENT`` for one not there."""
     codecs: Any = array.metadata.to_dict()["codecs"]
     told = next(codec["configuration"] for codec in codecs if codec["name"] == "sharding_indexed")
@@ -105,6 +106,8 @@ def shard_offsets(file: str, array: zarr.Array) -> np.ndarray:
 
 def zarr_image(path: str) -> ZarrImage:
     """Open an image, or a field of a mosaic. Raises Fault or FileNotFoundError if it is not whole."""
+    import zarr
+
     folder, field = split_field(path)
     models, ome = ome_attributes(folder)
     if "multiscales" not in ome:
@@ -147,6 +150,8 @@ def split_field(path: str) -> tuple[str, str]:
 
 def ome_attributes(folder: str) -> tuple[Any, dict]:
     """The models of the version, and the attributes of OME-Zarr, of a group. Raises Fault if they cannot be read."""
+    from yaozarrs import open_group, v04, v05
+
     if not os.path.isdir(folder):
         raise FileNotFoundError(folder)
     try:
@@ -179,6 +184,8 @@ def validated(model: type[BaseModel], told: object) -> Any:
 
 def field_table(folder: str) -> pd.DataFrame | None:
     """The fields of a mosaic by name, with position and size in µm; None if an image has no such table."""
+    import zarr
+
     table = Path(folder, "tables", "FOV_ROI_table")
     if not table.is_dir():
         return None
@@ -207,6 +214,14 @@ def field_window(folder: str, field: str, step: dict[str, float], whole: dict[st
                 f"a field outside its mosaic ({field}, {axis} {start} to {start + length} px); convert it again."
             )
     return window
+
+
+def image_files(path: str) -> list[str]:
+    """The files that hold the image of a path, where they are on disk; one inside a zip has none."""
+    folder = split_field(path)[0]
+    if os.path.isdir(folder):
+        return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return [path] if os.path.exists(path) else []
 
 
 def is_zarr(path: str) -> bool:

@@ -1,6 +1,7 @@
 """OME-Zarr plates and images as converters write them, compared with the arrays they were made from."""
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from milcnn.screens.images import ImageError, read_field, read_header, read_plan
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.omezarr import plate_rows
 from milcnn.screens.problems import ScreenError
+from milcnn.screens.zarr_image import image_files
 
 RNG = np.random.default_rng(0)
 KINDS = {"t": "time", "c": "channel"}
@@ -317,3 +319,13 @@ def test_a_table_may_name_images_of_ome_zarr(tmp_path, column):
     shutil.rmtree(tmp_path / "2.ome.zarr")
     with pytest.raises(ScreenError, match=r"images are missing"):
         manifest_screen(ManifestSettings(table=str(tmp_path / "fields.csv"))).check()
+
+
+def test_a_chunk_that_is_replaced_changes_the_files_of_its_image_alone(tmp_path):
+    for name in ("a.zarr", "b.zarr"):
+        image(tmp_path / name, fields(1, 2, 6, 8)[0], "cyx")
+    paths = [f"{tmp_path}/a.zarr#FOV_1", f"{tmp_path}/b.zarr"]
+    before = [[os.stat(file) for file in image_files(path)] for path in paths]
+    chunk_files(tmp_path / "a.zarr")[1].write_bytes(b"another")
+    after = [[os.stat(file) for file in image_files(path)] for path in paths]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
