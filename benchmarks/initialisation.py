@@ -73,8 +73,9 @@ def trained(method: str, bias: float, head_start: str, steps: int, seed: int) ->
     for _ in range(steps):
         instances, labels = draw(generator)
         z = scores(instances)
-        P = function(z.sigmoid(), features=instances)
-        output = Output(z, z.sigmoid(), P, head(P), instances.mean(dim=2))
+        Z = function(z, features=instances)
+        P = Z.sigmoid()
+        output = Output(z, z.sigmoid(), Z, P, head(P), instances.mean(dim=2))
         loss = two_headed_loss(output, labels).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -93,7 +94,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "initialisation.json")
     arguments = parser.parse_args()
-    torch.set_flush_denormal(True)
     rows = []
     for _, start in starts(arguments.poolings).iterrows():
         runs = pd.DataFrame(

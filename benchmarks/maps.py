@@ -81,7 +81,6 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds, for a busy machine")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
-    torch.set_flush_denormal(True)
     keep_freed_memory()
     model = network()
     field = simulated_field(*arguments.size)

@@ -52,7 +52,7 @@ class Plain(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         features = self.model.trunk((fields.float() - self.model.mean) / self.model.std)
-        return self.model.head(self.model.pooling(self.model.scores(features).sigmoid(), None, features))
+        return self.model.head(self.model.pooling(self.model.scores(features), None, features).sigmoid())
 
 
 def best_times(
@@ -135,7 +135,6 @@ def measure(
     size: str, normalisation: str, phase: str, device: torch.device, batch: int, repeats: int, clock: str
 ) -> dict[str, object]:
     """One row of the table."""
-    torch.set_flush_denormal(True)
     multiply, multiply_gflop = product(device)
     work = programs(size, normalisation, phase, device, batch)
     gflop = flops(work["plain"])

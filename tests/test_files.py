@@ -1,6 +1,7 @@
 """A file is written completely or not at all, and tables come back as they were."""
 
 import errno
+import os
 
 import pandas as pd
 import pytest
@@ -21,6 +22,27 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_has_the_usual_rights(tmp_path):
+    """Also where a library writes a file that its owner alone can read, as safetensors does."""
+    before = os.umask(0o027)
+    try:
+        with written_whole(tmp_path / "a.txt") as temporary:
+            temporary.unlink(missing_ok=True)
+            os.close(os.open(temporary, os.O_CREAT, 0o600))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_whole_numbers_keep_all_digits(tmp_path):
+    values = [20230517001.0, -3.0, 1234567.25, 1 / 3, 1e300, float("inf"), None]
+    narrow = pd.Series([1048577.0, -3.0, 1234567.25, 1 / 3, 1e30, float("inf"), None], dtype="float32")
+    write_table(pd.DataFrame({"wide": values, "narrow": narrow}), tmp_path / "a.csv")
+    wide, narrow = zip(*(line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()[1:]), strict=True)
+    assert wide == ("20230517001", "-3", "1.23457e+06", "0.333333", "1e+300", "inf", "")
+    assert narrow == ("1048577", "-3", "1.23457e+06", "0.333333", "1e+30", "inf", "")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])

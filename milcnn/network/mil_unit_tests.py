@@ -113,18 +113,18 @@ def run_check(method: str, check: Check, seed: int = 0) -> float:
     def pooled(bags: Tensor) -> Tensor:
         instances = F.one_hot(bags, 4).float() + NOISE * torch.randn(*bags.shape, 4, generator=generator)
         features = instances.transpose(1, 2)  # (B, 4, N)
-        return function(scores(features).sigmoid(), features=features)[:, 0]
+        return function(scores(features), features=features)[:, 0]
 
     optimiser = torch.optim.Adam([*function.parameters(), *scores.parameters()], RATE)
     for _ in range(STEPS):
         bags, labels = check.draw(BAGS, generator, False)
-        loss = F.binary_cross_entropy(pooled(bags), labels.float())
+        loss = F.binary_cross_entropy_with_logits(pooled(bags), labels.float())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
         bags, labels = check.draw(400, generator, True)
-        return float(check.score(labels, pooled(bags)))
+        return float(check.score(labels, pooled(bags).sigmoid()))
 
 
 def table(methods: list[str], seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:

@@ -24,6 +24,9 @@ from milcnn.network import pooling
 from milcnn.network.pooling.base import instance_mean
 from milcnn.settings import Settings
 
+# Denormals appear as gradients vanish, and slow a CPU tenfold. This reaches only the threads that torch starts later:
+# so here, when a process imports its first network, before it computes.
+torch.set_flush_denormal(True)
 HEAD_START = 4.0  # diagonal of the class layer at the start, see MILNetwork
 Net = TypeVar("Net", bound="MILNetwork")
 
@@ -60,6 +63,7 @@ class Output(NamedTuple):
 
     scores: Tensor  # z (B, C, h, w), class maps before the sigmoid
     instances: Tensor  # p (B, C, h, w), in [0, 1]
+    bag_scores: Tensor  # Z (B, C), before the sigmoid
     bags: Tensor  # P (B, C), in [0, 1]
     logits: Tensor  # y (B, C), before the softmax, or the sigmoid of a multi-label study
     profiles: Tensor  # (B, D), mean over the instances of the features before the scores
@@ -93,11 +97,12 @@ class MILNetwork(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # long sums: never in bf16
             features, scores = features.float(), scores.float()
             instances = scores.sigmoid()
-            bags = self.pooling(instances, mask, features)
+            bag_scores = self.pooling(scores, mask, features)
+            bags = bag_scores.sigmoid()
             logits = self.head(bags)
             counts = features.new_ones(1, 1, features[0, 0].numel()) if mask is None else mask.flatten(1).unsqueeze(1)
             profiles = instance_mean(features.flatten(2), counts)
-        return Output(scores, instances, bags, logits, profiles)
+        return Output(scores, instances, bag_scores, bags, logits, profiles)
 
 
 class MILCNN(MILNetwork):

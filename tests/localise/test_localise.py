@@ -37,7 +37,7 @@ def jacobian_by_hand(model, fields, index):
     z = model.scores(x)
     p = z.sigmoid()
     start = torch.zeros_like(z)
-    start[:, index] = (model.pooling(p)[:, index, None, None] * p[:, index]).detach()
+    start[:, index] = (model.pooling(z).sigmoid()[:, index, None, None] * p[:, index]).detach()
     (gradient,) = torch.autograd.grad((z * start).sum(), pixels)
     return gradient.sum(1).clamp(min=0)
 

@@ -76,13 +76,13 @@ def test_pixels_are_standardised_by_the_model():
 
 @pytest.mark.parametrize("name", [*pooling.POOLINGS, "noisy_and-learn_a1"])
 def test_output_follows_the_equations(name):
-    """p = σ(z), P = pooling(p), y = W P + b, a batch is its fields one by one, for every pooling."""
+    """p = σ(z), P = σ(pooling(z)), y = W P + b, a batch is its fields one by one, for every pooling."""
     network = make(pooling=name).eval()
     output = network(fields())
     torch.testing.assert_close(output.instances, torch.sigmoid(output.scores))
     torch.testing.assert_close(output.logits, output.bags @ network.head.weight.T + network.head.bias)
     if not isinstance(network.pooling, pooling.Attention):
-        torch.testing.assert_close(output.bags, network.pooling(output.instances))
+        torch.testing.assert_close(output.bags, network.pooling(output.scores).sigmoid())
     alone = [network(fields()[i : i + 1]).logits for i in (0, 1)]
     torch.testing.assert_close(output.logits, torch.cat(alone), atol=1e-5, rtol=1e-4)
 
@@ -92,7 +92,7 @@ def test_attention_looks_at_the_features_of_the_trunk():
     torch.nn.init.normal_(network.pooling.weights.weight)
     standardised = (fields().float() - network.mean) / network.std
     output, features = network(fields()), network.trunk(standardised)
-    torch.testing.assert_close(output.bags, network.pooling(output.instances, features=features))
+    torch.testing.assert_close(output.bags, network.pooling(output.scores, features=features).sigmoid())
 
 
 def test_masked_instances_do_not_count():

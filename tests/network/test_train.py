@@ -70,7 +70,8 @@ def settings(**changes) -> TrainSettings:
 
 def output_of(bag_probabilities: list[float], logits: list[float]) -> Output:
     maps = torch.zeros(1, len(logits), 1, 1)
-    return Output(maps, maps, torch.tensor([bag_probabilities]), torch.tensor([logits]), torch.zeros(1, 1))
+    P = torch.tensor([bag_probabilities])
+    return Output(maps, maps, P.logit(), P, torch.tensor([logits]), torch.zeros(1, 1))
 
 
 def test_loss_of_one_label_by_hand():
@@ -92,6 +93,17 @@ def test_the_loss_of_nan_is_nan():
     for targets in (torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]])):
         output = output_of([math.nan, 0.2, 0.1], [math.nan] * 3)
         assert train.two_headed_loss(output, targets).isnan().all()
+
+
+def test_no_thread_computes_with_denormals():
+    """torch flushes them only in threads that it starts after it is told to: a new process, and two threads."""
+    words = (
+        "import milcnn.network.batches, milcnn.network.train as train, torch; torch.set_num_threads(2); "
+        "torch.ones(4_000_000) * 2; train.set_determinism(0); "
+        "print(int((torch.full((4_000_000,), 2e-38) * 0.1).view(torch.int32).count_nonzero()))"  # their bits
+    )
+    seen = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "0"
 
 
 # ------------------------------------------------------------------------------------- what a step sees

@@ -1,12 +1,14 @@
-"""MIL pooling: from the instance probabilities of a bag to the probability of the bag.
+"""MIL pooling: from the scores of the instances of a bag to the score of the bag.
 
-All functions are called in the same way, ``pooling(p, mask, features) → P``:
+The formulas of all functions are in probabilities: p = σ(z) of an instance, P = σ(Z) of the bag. They are computed in
+scores, because a P that is rounded to 0 or 1 has no logarithm, and a wrong gradient. All are called in the same way,
+``pooling(z, mask, features) → Z``:
 
-- ``p`` (B, C, H, W) or (B, C, N): the probability that instance j shows class c;
+- ``z`` (B, C, H, W) or (B, C, N): p = σ(z) is the probability that instance j shows class c;
 - ``mask`` (B, H, W) or (B, N) bool: true where an instance counts;
-- ``features`` (B, D, H, W) or (B, D, N): the features from which p was made. Only attention uses them; without
+- ``features`` (B, D, H, W) or (B, D, N): the features from which z was made. Only attention uses them; without
   them it uses p;
-- ``P`` (B, C) in [0, 1]; float32 or float64, as ``p``.
+- ``Z`` (B, C): P = σ(Z) is the probability of the bag; float32 or float64, as ``z``.
 
 ``paper`` has the functions of Kraus 2016, ``modern`` the others.
 """

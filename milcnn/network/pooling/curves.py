@@ -20,6 +20,7 @@ def response_curves(b: float = 0.1, n_instances: int = 49) -> pd.DataFrame:
     for bag, p in bags.items():
         for name in POOLINGS:
             function = (make(name, 1, b=b) if name == "noisy_and" else make(name, 1)).double()
-            curve = {"pooling": name, "bag": bag, "mean": share.numpy(), "P": function(p[:, None])[:, 0].numpy()}
+            Z = function(p[:, None].logit())[:, 0]
+            curve = {"pooling": name, "bag": bag, "mean": share.numpy(), "P": Z.sigmoid().numpy()}
             tables.append(pd.DataFrame(curve))
     return pd.concat(tables, ignore_index=True)

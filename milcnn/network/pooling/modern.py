@@ -4,8 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from milcnn.network.pooling.base import Pooling, instance_mean, logit, positive
+from milcnn.network.pooling.base import LIMIT, Pooling, logit, positive, score_of_mean
 
 
 class TopK(Pooling):
@@ -21,11 +22,11 @@ class TopK(Pooling):
             raise ValueError(f"share: {share} is not above 0 and at most 1.")
         self.share = share
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         k = (self.share * counts.sum(2, keepdim=True)).round().clamp(min=1)  # (B or 1, 1, 1)
-        rank = torch.arange(p.shape[2], device=p.device)
-        largest_first = (p * counts).sort(dim=2, descending=True).values
-        return instance_mean(largest_first, (rank < k).to(p.dtype))
+        rank = torch.arange(z.shape[2], device=z.device)
+        largest_first = z.masked_fill(counts == 0, -LIMIT).sort(dim=2, descending=True).values
+        return score_of_mean(largest_first, (rank < k).to(z.dtype).log())
 
 
 class Quantile(Pooling):
@@ -45,29 +46,27 @@ class Quantile(Pooling):
         """The level of each class, (C,), in (0, 1)."""
         return self.q_logit.sigmoid()
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        masked_last = p.masked_fill(counts == 0, 2).sort(dim=2).values.clamp(max=1)
-        n = counts.sum(2, keepdim=True).double() - 1  # (B or 1, 1, 1)
-        k = torch.arange(p.shape[2], device=p.device)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        masked_last = z.masked_fill(counts == 0, LIMIT).sort(dim=2).values
+        n = counts.sum(2, keepdim=True).cpu().double() - 1  # (B or 1, 1, 1); on the CPU, as MPS has no float64
+        k = torch.arange(z.shape[2])
         inside = k <= n
         k = torch.where(inside, k, 0)
         ways = (n + 1).lgamma() - (k + 1).lgamma() - (n - k + 1).lgamma()  # log (n over k)
-        odds = self.q_logit.to(p.dtype)[:, None]
         # log B without n·log(1 − q), which softmax cancels
-        weights = (ways.to(p.dtype) + k * odds).masked_fill(~inside, -math.inf).softmax(dim=2)
-        return (weights * masked_last).sum(2)
+        log_weights = ways.to(z) + k.to(z) * self.q_logit.to(z.dtype)[:, None]
+        return score_of_mean(masked_last, log_weights.masked_fill(~inside.to(z.device), -math.inf))
 
 
 class Weighted(Pooling):
     """P = Σ_j w_j p_j with w = softmax_j(u_j), where ``logits`` gives u."""
 
-    def logits(self, p: Tensor, features: Tensor) -> Tensor:
-        """``p`` (B, C, N) and ``features`` (B, D, N) → u (B, C, N)."""
+    def logits(self, z: Tensor, features: Tensor) -> Tensor:
+        """``z`` (B, C, N) and ``features`` (B, D, N) → u (B, C, N)."""
         raise NotImplementedError
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        u = self.logits(p, features).masked_fill(counts == 0, -math.inf)
-        return (u.softmax(dim=2) * p).sum(2)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        return score_of_mean(z, self.logits(z, features).masked_fill(counts == 0, -math.inf))
 
 
 class Softmax(Weighted):
@@ -77,8 +76,8 @@ class Softmax(Weighted):
         super().__init__(n_classes)
         self.r = positive("r", r)
 
-    def logits(self, p: Tensor, features: Tensor) -> Tensor:
-        return self.r * p
+    def logits(self, z: Tensor, features: Tensor) -> Tensor:
+        return self.r * z.sigmoid()
 
 
 class Power(Weighted):
@@ -88,8 +87,8 @@ class Power(Weighted):
         super().__init__(n_classes)
         self.r = positive("r", r)
 
-    def logits(self, p: Tensor, features: Tensor) -> Tensor:
-        return self.r * p.clamp(min=torch.finfo(p.dtype).eps).log()
+    def logits(self, z: Tensor, features: Tensor) -> Tensor:
+        return self.r * F.logsigmoid(z)
 
 
 class AutoPool(Weighted):
@@ -99,8 +98,8 @@ class AutoPool(Weighted):
         super().__init__(n_classes)
         self.r = nn.Parameter(torch.full((n_classes,), float(r)))
 
-    def logits(self, p: Tensor, features: Tensor) -> Tensor:
-        return self.r[:, None] * p
+    def logits(self, z: Tensor, features: Tensor) -> Tensor:
+        return self.r[:, None] * z.sigmoid()
 
 
 class Attention(Weighted):
@@ -118,10 +117,10 @@ class Attention(Weighted):
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
 
-    def logits(self, p: Tensor, features: Tensor) -> Tensor:
+    def logits(self, z: Tensor, features: Tensor) -> Tensor:
         if features.shape[1] != self.n_features:
             raise ValueError(f"features: {features.shape[1]} an instance; this attention needs {self.n_features}.")
-        return self.weights(self.embed(features.to(p.dtype).transpose(1, 2))).transpose(1, 2)
+        return self.weights(self.embed(features.to(z.dtype).transpose(1, 2))).transpose(1, 2)
 
     def embed(self, features: Tensor) -> Tensor:
         return self.content(features).tanh()

@@ -1,14 +1,16 @@
 """The pooling functions of Kraus, Ba, Frey 2016, doi 10.1093/bioinformatics/btw252, section 3.
 
-J is the number of instances that count, p̄ the mean of their p. See ``pooling`` for arguments and shapes.
+J is the number of instances that count, p̄ the mean of their p, q̄ that of q = 1 − p = σ(−z). Z = log P − log(1 − P).
+See ``pooling`` for arguments and shapes.
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from milcnn.network.pooling.base import Pooling, below_one, instance_mean, logit, positive
+from milcnn.network.pooling.base import Pooling, instance_mean, log_mean_exp, logit, positive, score_of_mean
 
 
 class NoisyAnd(Pooling):
@@ -17,6 +19,9 @@ class NoisyAnd(Pooling):
     The bag turns positive once p̄, the share of positive instances, passes the threshold b. The slope there is a > 0:
     fixed, or with ``learn_a`` 1 learned for each class, starting at ``a``. b is the sigmoid, and a learned a the
     exponential, of a free parameter: neither can leave its range.
+
+    σ(x) − σ(y) = σ(x) σ(−y) (1 − exp(y − x)) turns the differences into products, which lose no digits at small p̄:
+    P ∝ σ(a(p̄ − b)) (1 − exp(−a p̄)) / σ(a(1 − b)), and 1 − P ∝ σ(a(b − p̄)) (1 − exp(−a q̄)) / σ(ab).
     """
 
     def __init__(self, n_classes: int, a: float = 10.0, b: float = 0.1, learn_a: float = 0):
@@ -37,34 +42,30 @@ class NoisyAnd(Pooling):
         """The slope of each class, (C,), above 0."""
         return torch.full_like(self.b_logit, self.fixed_a) if self.log_a is None else self.log_a.exp()
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
         a, b = self.a, self.b
-        low, high = torch.sigmoid(-a * b), torch.sigmoid(a * (1 - b))
-        return (torch.sigmoid(a * (instance_mean(p, counts) - b)) - low) / (high - low)
+        p_mean, q_mean = instance_mean(z.sigmoid(), counts), instance_mean((-z).sigmoid(), counts)
+        ends = (-(-a * p_mean).expm1()).log() - (-(-a * q_mean).expm1()).log()
+        return a * (p_mean - b) + ends + F.logsigmoid(a * b) - F.logsigmoid(a * (1 - b))
 
 
 class NoisyOr(Pooling):
-    """P = 1 − Π_j (1 − p_j), computed as −expm1(Σ_j log1p(−p_j)), since the product of 576 factors vanishes.
-
-    In float32, P rounds to 1 where Σ_j p_j is above 17, and a negative bag then has no gradient. With the start σ(−5)
-    this happens above 2,500 instances: train on crops of larger fields.
-    """
+    """P = 1 − Π_j (1 − p_j). The product of 576 factors vanishes, so their logarithms are added."""
 
     start_bias = -5.0
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        return -torch.expm1((counts * torch.log1p(-below_one(p))).sum(2))
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        evidence = -(counts * F.logsigmoid(-z)).sum(2)  # −log(1 − P)
+        return evidence + (-(-evidence).expm1()).log()
 
 
 class ISR(Pooling):
-    """Integrated segmentation and recognition: P = S / (1 + S), S = Σ_j p_j / (1 − p_j)."""
+    """Integrated segmentation and recognition: P = S / (1 + S), S = Σ_j p_j / (1 − p_j) = Σ_j exp(z_j)."""
 
     start_bias = -5.0
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        p = below_one(p)
-        odds = (counts * p / (1 - p)).sum(2)
-        return odds / (1 + odds)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        return (z + counts.log()).logsumexp(2)
 
 
 class GeneralizedMean(Pooling):
@@ -74,9 +75,9 @@ class GeneralizedMean(Pooling):
         super().__init__(n_classes)
         self.r = positive("r", r)
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        p = p.clamp(min=torch.finfo(p.dtype).eps)  # at 0 the root has an infinite slope, and no gradient
-        return instance_mean(p**self.r, counts) ** (1 / self.r)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        log_P = log_mean_exp(self.r * F.logsigmoid(z), counts) / self.r
+        return log_P - (-log_P.expm1()).log()
 
 
 class LogSumExp(Pooling):
@@ -86,9 +87,10 @@ class LogSumExp(Pooling):
         super().__init__(n_classes)
         self.r = positive("r", r)
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        total = torch.logsumexp(self.r * p + counts.log(), dim=2)
-        return (total - counts.sum(2).log()) / self.r
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        P = log_mean_exp(self.r * z.sigmoid(), counts) / self.r
+        Q = -log_mean_exp(-self.r * (-z).sigmoid(), counts) / self.r  # 1 − P
+        return P.log() - Q.log()
 
 
 class Max(Pooling):
@@ -96,12 +98,12 @@ class Max(Pooling):
 
     start_bias = -4.0
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        return (p * counts).amax(2)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        return z.masked_fill(counts == 0, -math.inf).amax(2)
 
 
 class Mean(Pooling):
     """P = p̄ = (1/J) Σ_j p_j."""
 
-    def pool(self, p: Tensor, counts: Tensor, features: Tensor) -> Tensor:
-        return instance_mean(p, counts)
+    def pool(self, z: Tensor, counts: Tensor, features: Tensor) -> Tensor:
+        return score_of_mean(z, counts.log())
