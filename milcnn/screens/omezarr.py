@@ -25,15 +25,22 @@ def plate_rows(plate: Path, folder: Path) -> Iterator[Plane]:
     except ImageError as error:
         raise ScreenError([str(error)]) from None
     usual = next((images for images in wells.values() if images), [])
-    images = [(well, image, bool(own)) for well, own in wells.items() for image in own or usual]
-    planes = {(well, image): image_planes(plate / well / image) for well, image, whole in images if whole}
-    pattern = next((own for own in planes.values() if own), None)
+    images = [(well, image) for well, own in wells.items() for image in own or usual]
+    planes: dict[tuple[str, str], list[Plane]] = {}
+    faults = []
+    for well, image in images:
+        try:
+            planes[well, image] = image_planes(plate / well / image) if wells[well] else []
+        except ImageError as error:  # the check tells it, with all others
+            faults.append(str(error))
+    pattern = next(filter(None, planes.values()), None)
     if pattern is None:
-        raise ScreenError([f"{plate}: none of its {len(images) or len(wells)} images can be read; copy it again."])
-    for well, image, _ in images:
+        why = f"none of its {len(images) or len(wells)} images can be read"
+        raise ScreenError([f"{plate}: {why}: {faults[0]}" if faults else f"{plate}: {why}; copy it again."])
+    for well, image in images:
         path = plate.relative_to(folder) / well / image
+        there = bool(wells[well]) and (folder / path).is_dir()
         for plane in planes.get((well, image)) or pattern:
-            there = (folder / path).is_dir() and (well, image) in planes
             own = f"{path.as_posix()}{plane['field']}" if there else ""
             place = {"plate": name, "well": well.replace("/", ""), "path": own}
             site = plane["site"] if plane["field"] else image
@@ -49,11 +56,10 @@ def plate_wells(plate: Path) -> tuple[dict[str, list[str]], str]:
     told = validated(models.PlateDef, ome["plate"])
     wells, acquisitions = {}, set()
     for well in told.wells:
-        try:
-            models, ome = ome_attributes(str(plate / well.path))
-        except FileNotFoundError:
-            ome = {}
-        images = validated(models.WellDef, ome["well"]).images if "well" in ome else []
+        with in_one_sentence(str(plate / well.path)):
+            there = any((plate / well.path / name).exists() for name in (".zgroup", "zarr.json"))
+            ome = ome_attributes(str(plate / well.path))[1] if there else {}
+            images = validated(models.WellDef, ome["well"]).images if "well" in ome else []
         wells[well.path] = [image.path for image in images]
         acquisitions |= {image.acquisition or 0 for image in images}
     if len(acquisitions) > 1:
@@ -63,12 +69,9 @@ def plate_wells(plate: Path) -> tuple[dict[str, list[str]], str]:
 
 
 def image_planes(folder: Path) -> list[Plane]:
-    """The planes of an image, without plate and well; none if it cannot be read, which the check tells."""
-    try:
-        with in_one_sentence(str(folder)):
-            told, fields = zarr_image(str(folder)), field_table(str(folder))
-    except ImageError:
-        return []
+    """The planes of an image, without plate and well. Raises ImageError if it cannot be read."""
+    with in_one_sentence(str(folder)):
+        told, fields = zarr_image(str(folder)), field_table(str(folder))
     names = [] if fields is None else fields.index.tolist()
     sites = dict(zip([f"#{name}" for name in names], field_numbers(names), strict=True)) or {"": 0}
     times, channels, depth = told.counts

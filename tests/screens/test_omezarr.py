@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from yaozarrs import DimSpec, v05
+from yaozarrs.write.v05 import write_plate
 
 from milcnn.screens.folders import folder_table
 from milcnn.screens.images import ImageError, read_field, read_header, read_plane, read_planes
@@ -80,6 +82,20 @@ def test_an_image_a_field_gives_a_row_a_plane_with_its_pixels(tmp_path, version)
     table, _ = folder_table(tmp_path)
     assert table["Metadata_Well"].tolist() == ["B02", "B02", "D11", "D11"]
     assert table["Metadata_Site"].tolist() == ["0", "1", "0", "1"]
+
+
+def test_a_plate_that_yaozarrs_writes_is_read(tmp_path):
+    pixels = fields(2, 2, 6, 8)
+    dims = [DimSpec(name="c", size=2), DimSpec(name="y", size=6, scale=0.5, unit="micrometer")]
+    dims.append(DimSpec(name="x", size=8, scale=0.5, unit="micrometer"))
+    made = v05.Image(multiscales=[v05.Multiscale.from_dims(dims)])
+    images = {("C", "4", str(site)): (made, own) for site, own in enumerate(pixels)}
+    write_plate(tmp_path / "P1.zarr", images, shards=(2, 6, 8), chunks=(1, 6, 8), writer="zarr")
+    rows = list(plate_rows(tmp_path / "P1.zarr", tmp_path))
+    assert [row["well"] for row in rows] == ["C4"] * 4
+    assert {row["pixel_size"] for row in rows} == {0.5}
+    read = [read_plane(str(tmp_path / row["path"]), row["page"]) for row in rows]
+    np.testing.assert_array_equal(np.reshape(read, pixels.shape), pixels)
 
 
 def fov_table(folder: Path, kind: str, table: pd.DataFrame, version: str) -> None:
@@ -208,6 +224,19 @@ def test_what_a_plate_promises_and_lacks_has_rows_without_a_path(tmp_path, versi
         read_header(f"{folder}/A/3/0")
 
 
+def test_a_well_without_metadata_is_missing_and_a_broken_one_is_named(tmp_path):
+    plate(tmp_path / "P1.zarr", {"A/1": [{"path": "0"}], "A/2": [{"path": "0"}]})
+    for well in ("A/1", "A/2"):
+        image(tmp_path / "P1.zarr" / well / "0", fields(1, 2, 6, 8)[0], "cyx")
+    (tmp_path / "P1.zarr/A/2/.zattrs").write_text("{")
+    with pytest.raises(ScreenError, match=r"P1\.zarr/A/2: broken metadata of Zarr"):
+        list(plate_rows(tmp_path / "P1.zarr", tmp_path))
+    (tmp_path / "P1.zarr/A/2/.zattrs").unlink()
+    (tmp_path / "P1.zarr/A/2/.zgroup").unlink()
+    rows = plate_rows(tmp_path / "P1.zarr", tmp_path)
+    assert [row["path"] for row in rows] == ["P1.zarr/A/1/0"] * 2 + [""] * 2
+
+
 def test_two_acquisitions_of_a_plate_are_refused(tmp_path):
     images = [{"path": "0", "acquisition": 0}, {"path": "1", "acquisition": 3}]
     plate(tmp_path / "P1.zarr", {"A/1": images}, acquisitions=[{"id": 0}, {"id": 3}])
@@ -242,7 +271,7 @@ def other_zarr(folder: Path, kind: str) -> None:
         ("old", r"break the rules of OME-Zarr"),
         ("json", r"broken metadata of Zarr"),
         ("empty", r"a folder without metadata of Zarr"),
-        ("no images", r"none of its 1 images can be read"),
+        ("no images", r"none of its 1 images can be read: .*/A/1/0: no such file"),
     ],
 )
 def test_a_zarr_that_is_no_whole_plate_is_refused_in_one_sentence(tmp_path, kind, told):
