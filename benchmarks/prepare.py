@@ -1,10 +1,11 @@
 """How fast fields are prepared, and in how much memory. Run by hand:
 
-    python benchmarks/prepare.py --fields 240 --plates 2 --illumination mean --scaling control
+    python benchmarks/prepare.py --kind lzw --fields 240 --plates 2 --illumination mean --scaling control
 
-Writes synthetic, uncompressed 16-bit TIFFs, one file per channel: 3 channels of 1024 × 1280 px by default. Prepares
-them in a new process and appends the result to ``benchmarks/results/prepare.json``. ``--files`` is the number of fields
-on disk; if there are more fields, they use the same files again.
+Writes synthetic 16-bit fields of 3 channels, 1024 × 1280 px by default: TIFFs, one per channel, uncompressed or in LZW,
+or OME-Zarr images, one chunk per channel (blosc). Prepares them in a new process and appends the result to
+``benchmarks/results/prepare.json``. ``--files`` is the number of fields on disk; if there are more fields, they use the
+same files again. On a machine that others use, compare CPU seconds.
 """
 
 import argparse
@@ -22,32 +23,63 @@ import numpy as np
 import pandas as pd
 import psutil
 import tifffile
+import zarr
 from scipy.ndimage import gaussian_filter
 
 from milcnn.files import write_json
 from milcnn.prepare import fields
 from milcnn.prepare.preprocessing import PrepareSettings
 from milcnn.prepare.splits import SplitSettings
+from milcnn.screens.images import read_field
 from milcnn.screens.screen import Screen
 
 RESULTS = Path(__file__).parent / "results" / "prepare.json"
 CHANNELS = ["DAPI", "Tubulin", "Actin"]
 
 
-def write_tiffs(folder: Path, count: int, shape: tuple[int, int]) -> None:
+def write_images(folder: Path, count: int, shape: tuple[int, int], kind: str) -> None:
     """``count`` fields of blurred spots under uneven light, with camera noise."""
     rng = np.random.default_rng(0)
     y, x = np.indices(shape) / np.array(shape)[:, None, None] - 0.5
     light = 1 - 0.6 * (y**2 + x**2)
     for number in range(count):
-        for channel in CHANNELS:
+        field = []
+        for _ in CHANNELS:
             spots = np.zeros(shape, np.float32)
             spots[tuple(rng.integers(0, length, 200) for length in shape)] = 4e5
             image = light * (400 + gaussian_filter(spots, 9)) + rng.normal(0, 20, shape)
-            tifffile.imwrite(folder / f"{number}_{channel}.tif", image.clip(0, 65535).astype(np.uint16))
+            field.append(image.clip(0, 65535).astype(np.uint16))
+        if kind == "zarr":
+            write_zarr(folder / f"{number}.zarr", np.stack(field))
+            continue
+        for channel, image in zip(CHANNELS, field, strict=True):
+            name = folder / f"{number}_{channel}.tif"
+            tifffile.imwrite(name, image, compression=None if kind == "uncompressed" else kind)
 
 
-def tiff_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
+def write_zarr(path: Path, field: np.ndarray) -> None:
+    """An OME-Zarr 0.4 image (C, H, W), its channels named."""
+    scale = {"type": "scale", "scale": [1.0, 0.5, 0.5]}
+    axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx")]
+    levels = [{"path": "0", "coordinateTransformations": [scale]}]
+    names = [
+        {
+            "label": name,
+            "color": "FFFFFF",
+            "window": dict.fromkeys(["start", "min"], 0) | dict.fromkeys(["end", "max"], 65535),
+        }
+        for name in CHANNELS
+    ]
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.attrs.update(
+        {"multiscales": [{"version": "0.4", "axes": axes, "datasets": levels}], "omero": {"channels": names}}
+    )
+    group.create_array(
+        "0", data=field, chunks=(1, *field.shape[1:]), chunk_key_encoding={"name": "v2", "separator": "/"}
+    )
+
+
+def image_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
     """A screen of ``arguments.fields`` fields, divided among the plates. Every eighth well is a control."""
     number = np.arange(arguments.fields)
     plate = number * arguments.plates // arguments.fields
@@ -62,17 +94,14 @@ def tiff_screen(folder: Path, arguments: argparse.Namespace) -> Screen:
         }
     )
     for channel in CHANNELS:
-        table[f"Path_{channel}"] = [str(folder / f"{index % arguments.files}_{channel}.tif") for index in number]
-
-    def read(row: pd.Series) -> np.ndarray:
-        return np.stack([tifffile.imread(row[f"Path_{channel}"]) for channel in CHANNELS])
-
-    return Screen(fields=table, channels=CHANNELS, classes=["a", "b"], read=read)
+        ending = ".zarr" if arguments.kind == "zarr" else f"_{channel}.tif"
+        table[f"Path_{channel}"] = [str(folder / f"{index % arguments.files}{ending}") for index in number]
+    return Screen(fields=table, channels=CHANNELS, classes=["a", "b"], read=lambda row: read_field(row, CHANNELS))
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Prepare once, in this process: wall-clock and CPU seconds, and peak memory."""
-    screen = tiff_screen(folder, arguments)
+    screen = image_screen(folder, arguments)
     settings = PrepareSettings(
         illumination=arguments.illumination,
         scaling=arguments.scaling,
@@ -86,6 +115,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     return {
         "fields_per_second": round(arguments.fields / wall, 2),
         "fields_per_cpu_second": round(arguments.fields / cpu, 2),
+        "cpu_ms_per_field": round(1000 * cpu / arguments.fields, 1),
         "wall_s": round(wall, 2),
         "cpu_s": round(cpu, 2),
         "peak_memory_gb": round(peak_memory(), 3),
@@ -118,6 +148,7 @@ def machine() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=["uncompressed", "lzw", "zarr"], default="uncompressed")
     parser.add_argument("--fields", type=int, default=240)
     parser.add_argument("--plates", type=int, default=2)
     parser.add_argument("--files", type=int, default=120, help="number of fields to write as TIFFs")
@@ -127,19 +158,20 @@ def main() -> None:
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--scratch", help="where to put the temporary files")
-    parser.add_argument("--inside", help=argparse.SUPPRESS)  # folder of the TIFFs; set in the process to measure
+    parser.add_argument("--inside", help=argparse.SUPPRESS)  # folder of the images; set in the process to measure
     arguments = parser.parse_args()
     if arguments.inside:
         print(json.dumps(measure(Path(arguments.inside), arguments)))
         return
     about = machine()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
-        write_tiffs(Path(name), min(arguments.files, arguments.fields), tuple(arguments.size))
+        write_images(Path(name), min(arguments.files, arguments.fields), tuple(arguments.size), arguments.kind)
         command = [sys.executable, __file__, *sys.argv[1:], "--inside", name]
         result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     settings = {key: value for key, value in vars(arguments).items() if key not in ("inside", "scratch")}
     for key, value in result.items():
         print(f"{key:22} {value}")
+    print(f"{about['cpu']}, {about['cores']} cores, load before {about['load_1_min_before']}")
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     write_json([*old, {"settings": settings, "result": result, "machine": about}], RESULTS)
 
