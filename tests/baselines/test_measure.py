@@ -3,6 +3,7 @@
 import pickle
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -275,3 +276,13 @@ def test_well_profiles_are_read_by_pycytominer(prepared, measured):
     chosen = pycytominer.feature_select(normalised, operation=["variance_threshold", "drop_na_columns"])
     assert 0 < len(measure.feature_names(chosen)) < len(features)
     assert "Metadata_Compound" in chosen
+
+
+def test_white_is_that_of_training_fields_alone():
+    rows = pd.DataFrame({"Metadata_Split": ["train", "test", "train", "validation"], "value": [100, 5000, 200, 7000]})
+
+    def pixels(rows):
+        return np.broadcast_to(rows["value"].to_numpy()[:, None, None, None], (len(rows), 2, 8, 8))
+
+    prepared = SimpleNamespace(fields=rows, pixels=pixels, of=lambda split: rows[rows["Metadata_Split"] == split])
+    assert measure.white_values(prepared).tolist() == [150, 150]

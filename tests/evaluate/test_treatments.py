@@ -168,3 +168,11 @@ def test_profiles_are_read_beside_the_metadata_of_their_fields(tmp_path):
     features[:-1].to_parquet(tmp_path / "max-1" / "features.parquet", index=False)
     with pytest.raises(ValueError, match="features of 1 fields are missing; run max again"):
         read_profiles(tmp_path, metadata)
+
+
+def test_the_nearest_of_two_that_differ_little_is_no_tie():
+    """Cosines of 1° and 2° differ by 5e-4."""
+    radians = np.deg2rad([0, 1, 2, 2])
+    table = nsc_table(np.stack([np.cos(radians), np.sin(radians)], axis=1), ["x", "x", "y", "y"], list("ABCD"))
+    assert table["predicted"].iloc[0] == "x"
+    assert table["correct"].iloc[0] == 1

@@ -74,3 +74,13 @@ def test_the_sharp_map_of_a_small_field_is_refused_or_padded(cells):
     with pytest.raises(ValueError, match="fields: 100 × 224 px, but one instance takes 135 px"):
         dense.sharp_map(MILCNN(settings), small, 0)
     assert dense.sharp_map(MILCNN(settings), small, 0, pad=True).shape == (1, 100, 224)
+
+
+def test_maps_are_smoothed_by_the_gaussian_of_their_docstring(monkeypatch):
+    point = torch.zeros(1, 65, 65)
+    point[0, 32, 32] = 1
+    for name in ("jacobian_map", "layer_cam"):
+        monkeypatch.setattr(dense, name, lambda *_, **__: point)
+    found = dense.evidence_map(None, None, 0)[0].double()
+    distance = (torch.arange(65.0) - 32).double()
+    assert (found.sum(0) * distance**2).sum() / found.sum() == pytest.approx(4.0**2, rel=0.03)

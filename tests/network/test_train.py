@@ -226,6 +226,49 @@ def test_the_lowest_validation_loss_is_kept(prepared, tmp_path):
     assert (tested["predicted"] == tested[LABEL]).mean() == pytest.approx(row["test_accuracy"])
 
 
+def test_the_weights_of_the_best_epoch_are_kept_not_the_last(prepared, tmp_path, monkeypatch):
+    losses, seen = iter([3.0, 1.0, 2.0]), []
+
+    def scripted(network, held, *_):
+        if "validation" not in set(held.rows["Metadata_Split"]):
+            return 0.0, 0.0
+        seen.append({name: weight.clone() for name, weight in network.state_dict().items()})
+        return next(losses), 0.5
+
+    monkeypatch.setattr(train, "validate", scripted)
+    train.train(prepared, network(), settings(), tmp_path, tmp_path / "run.ckpt")
+    kept = model.load_model(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
+    assert not all(torch.equal(seen[1][name], weight) for name, weight in seen[2].items())
+
+
+def opened(prepared: Prepared, how: TrainSettings) -> tuple[train.Run, batches.FieldBatches]:
+    net = model.MILCNN(network())
+    training = batches.open_batches(prepared, "train", False, torch.device("cpu"), "device", net.averaged)
+    return train.open_run(net, how, len(training), train.open_accelerator(how)), training
+
+
+def test_gradients_are_clipped(prepared):
+    for clip in (1e-3, 1e6):
+        how = settings(gradient_clip=clip)
+        start, training = opened(prepared, how)
+        train.train_epoch(start, training, how, train.open_accelerator(how), 1)
+        gradients = [weight.grad.flatten() for weight in start.network.parameters() if weight.grad is not None]
+        norm = torch.cat(gradients).norm().item()  # of the last step
+        assert norm == pytest.approx(1e-3, rel=1e-3) if clip < 1 else norm > 1e-2
+
+
+def test_weights_without_a_gradient_decay(prepared):
+    """AdamW: w ← w (1 − rate · decay) at every step."""
+    assert TrainSettings().weight_decay > 0
+    start, _ = opened(prepared, settings(schedule="constant", learning_rate=0.1, weight_decay=0.5))
+    weight = start.network.scores.weight
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    start.optimiser.step()
+    torch.testing.assert_close(weight.detach(), before * (1 - 0.1 * 0.5))
+
+
 def test_multilabel_from_fields_to_predictions(tmp_path):
     screen = blob_screen()
     both = screen.fields[LABEL].replace({"dark": "", "left": "left|right"})
