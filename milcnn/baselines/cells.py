@@ -12,6 +12,7 @@ from pydantic import Field
 from milcnn.baselines.foreground import MAD_TO_SD
 from milcnn.baselines.measure import feature_names
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT
+from milcnn.network.batches import targets_of
 from milcnn.prepare.prepared import Prepared
 from milcnn.roles import is_control, reference_fields
 from milcnn.settings import Settings
@@ -33,14 +34,19 @@ class ProfileSettings(Settings):
     seed: int = Field(0, ge=0)
 
 
+class TooFewCells(ValueError):
+    """Why a baseline cannot learn from these cells, in one sentence without a full stop."""
+
+
 @dataclass(frozen=True)
 class Cells:
     """n cells in N fields, with D features each. A field may have no cell."""
 
     fields: pd.DataFrame  # N rows, as ``Prepared.fields``
-    targets: np.ndarray  # (N,) int64, the class index of each field
+    targets: np.ndarray  # (N,) int64, the class index of each field; in a study of several labels (N, C) of 0 and 1
     features: np.ndarray  # (n, D) float32, standardised and without unit, see ``open_cells``
     field: np.ndarray  # (n,) int64, the row of ``fields`` in which each cell lies
+    totals: np.ndarray  # (N, 1 + channels) float32, ``field_totals``, standardised as the features
     names: list[str]  # of the D features
     classes: list[str]
 
@@ -58,7 +64,8 @@ class Cells:
         kept = mask[self.field]
         field = (np.cumsum(mask) - 1)[self.field[kept]]
         fields = self.fields[mask].reset_index(drop=True)
-        return replace(self, fields=fields, targets=self.targets[mask], features=self.features[kept], field=field)
+        own = {"targets": self.targets[mask], "totals": self.totals[mask]}
+        return replace(self, fields=fields, features=self.features[kept], field=field, **own)
 
 
 def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSettings) -> Cells:
@@ -80,7 +87,20 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     values = table[feature_names(table)].where(np.isfinite)
     values = values.loc[:, values[train[field]].max() > values[train[field]].min()]
     features = standardise_features(values.to_numpy(float), field, fields, settings.clip)
-    return Cells(fields, prepared.targets(fields), features, field, list(values), prepared.classes)
+    each = np.arange(len(fields))
+    totals = standardise_features(field_totals(table, field, len(fields)), each, fields, settings.clip)
+    targets = targets_of(prepared, fields, True).numpy() if prepared.multilabel else prepared.targets(fields)
+    return Cells(fields, targets, features, field, totals, list(values), prepared.classes)
+
+
+def field_totals(table: pd.DataFrame, field: np.ndarray, count: int) -> np.ndarray:
+    """The number of cells of each of ``count`` fields, and their intensity above background a channel, (count, 1 + C).
+
+    ``field`` (n,) int is the row of the field of each cell of ``table``.
+    """
+    parts = table.filter(regex="^Cells_Intensity_IntegratedIntensity_").assign(cells=1)
+    totals = parts.groupby(field).sum().reindex(range(count), fill_value=0)
+    return totals[["cells", *parts.columns.drop("cells")]].to_numpy(float)
 
 
 def stored_masks(folder: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Baselines with a classifier of scikit-learn: support vector machines that vote, boosted trees."""
+"""Baselines with a classifier of scikit-learn: SVMs that vote, boosted trees, and two that see only sums."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from milcnn.baselines.cells import Cells, ProfileSettings, field_means
+from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells, field_means
 from milcnn.baselines.neighbours import Scorer
 
 # Bins of each feature for the boosted trees. On some hundred fields, 255 bins are slower, and worse on the validation
@@ -27,6 +27,29 @@ FEATURE_BINS = 32
 # C of the support vector machines; the best on validation is used. The log loss hardly depends on it (digits 1.22 at
 # 0.01, 1.24 at 0.03, 1.01 at 0.3 and at 1; simulated 0.227, 0.222, 0.236, 0.229), and 1 takes twice as long.
 PENALTIES = (0.03, 0.3)
+
+
+def cell_count(cells: Cells, settings: ProfileSettings) -> Scorer:
+    """Logistic regression on the number of cells alone. Its score needs no phenotype (Seal et al. 2026)."""
+    return of_totals(cells, slice(0, 1))
+
+
+def total_intensity(cells: Cells, settings: ProfileSettings) -> Scorer:
+    """Logistic regression on the summed intensity of the cells, a number a channel."""
+    return of_totals(cells, slice(1, None))
+
+
+def of_totals(cells: Cells, columns: slice) -> Scorer:
+    """Logistic regression on ``columns`` of the totals of each field."""
+    training = cells.where(cells.split("train"))
+    layer = LogisticRegression(class_weight="balanced", max_iter=1000)
+    return partial(score_totals, layer.fit(training.totals[:, columns], training.targets), columns)
+
+
+def score_totals(layer: LogisticRegression, columns: slice, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """y (N, C), and its input as profile."""
+    values = cells.totals[:, columns]
+    return all_classes(layer.predict_proba(values), layer.classes_, len(cells.classes)), values
 
 
 def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
@@ -50,12 +73,16 @@ def svm_vote(cells: Cells, settings: ProfileSettings) -> Scorer:
 
 def cross_voted(training: Cells, settings: ProfileSettings) -> list[tuple[list[Pipeline], np.ndarray]]:
     """For each of ``PENALTIES``: the members, and their votes (N, C) on training fields that they have not seen."""
+    if len(training.targets) < settings.svm_folds:
+        raise TooFewCells(f"Cells were found in only {len(training.targets)} training fields")
     folds = KFold(settings.svm_folds, shuffle=True, random_state=settings.seed)
     ensembles: list[list[Pipeline]] = [[] for _ in PENALTIES]
     shares = np.zeros((len(PENALTIES), len(training.fields), len(training.classes)))
     for _, left_out in folds.split(training.targets):
         mask = np.isin(np.arange(len(training.targets)), left_out)
         seen, other = training.where(~mask), training.where(mask)
+        if len(np.unique(seen.targets)) < 2:
+            raise TooFewCells("Only one class has cells in enough training fields")
         landmarks = min(settings.svm_components, len(seen.features))
         kernel = Nystroem(n_components=landmarks, random_state=settings.seed).fit(seen.features)
         mapped = kernel.transform(seen.features).astype(float)

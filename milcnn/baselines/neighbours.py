@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from sklearn.decomposition import FactorAnalysis
 from sklearn.metrics.pairwise import cosine_similarity
 
-from milcnn.baselines.cells import Cells, ProfileSettings, field_means
+from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells, field_means
 from milcnn.baselines.sphering import sphering
 from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
 from milcnn.roles import reference_fields
@@ -30,6 +30,8 @@ def ljosa(cells: Cells, settings: ProfileSettings) -> Scorer:
     profile is the mean of E[f | x] over the cells of a field (Ljosa 2013, doi 10.1177/1087057113503553).
     """
     controls = cells.features[reference_fields(cells.fields)[cells.field]]
+    if (controls == controls[0]).all():
+        raise TooFewCells("All control cells are alike")
     numbers = [number for number in settings.factors if number <= min(controls.shape)] or [min(controls.shape)]
     analyses = [FactorAnalysis(number, random_state=settings.seed).fit(controls) for number in numbers]
     return nearest(cells, [partial(field_means, of=analysis.transform) for analysis in analyses])
@@ -38,6 +40,8 @@ def ljosa(cells: Cells, settings: ProfileSettings) -> Scorer:
 def sphered(cells: Cells, settings: ProfileSettings) -> Scorer:
     """The nearest neighbour of the mean profile, sphered on the profiles of control fields."""
     reference = field_means(cells)[reference_fields(cells.fields)]
+    if (reference == reference[0]).all():
+        raise TooFewCells("Cells were found in fewer than two control fields that differ")
 
     def profile(regularisation: float, own: Cells) -> np.ndarray:
         return sphering(reference, field_means(own), regularisation)

@@ -1,6 +1,7 @@
 """Fit a baseline, predict the fields that it may not learn from, and save the run as for a MIL-CNN."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,17 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from milcnn.baselines.cell_mil import cell_attention, cell_mean
-from milcnn.baselines.cells import Cells, ProfileSettings
-from milcnn.baselines.learners import boosting, svm_vote
+from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells
+from milcnn.baselines.learners import boosting, cell_count, svm_vote, total_intensity
 from milcnn.baselines.neighbours import Scorer, ljosa, mean_profile, sphered
 from milcnn.files import write_json, write_table
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
 
-FITS = (mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attention)
+FITS = (cell_count, total_intensity, mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attention)
 BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {fit.__name__: fit for fit in FITS}
 # the result depends on the random numbers drawn; that of ljosa (factor analysis) does so in the third digit only
 RANDOM = ("boosting", "svm_vote", "cell_mean", "cell_attention")
-
-
-class TooFewCells(ValueError):
-    """Why no baseline can learn from these cells, in one sentence."""
 
 
 def seeds_for(name: str, seeds: list[int]) -> list[int]:
@@ -33,9 +30,11 @@ def seeds_for(name: str, seeds: list[int]) -> list[int]:
 def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
-    Fields without cells are left out. Of several labels the first counts. Raises TooFewCells if too few fields have
-    cells.
+    Fields without cells are left out. In a study of several labels there is one fit a class. Raises TooFewCells if too
+    few fields have cells, or if these are too much alike for the baseline.
     """
+    if cells.targets.ndim == 2:
+        return fit_each_class(name, cells, settings)
     known = cells.where((cells.counts > 0) & ~cells.split("test"))
     for split, what in (("train", "training"), ("validation", "validation")):
         if not known.split(split).any():
@@ -47,20 +46,37 @@ def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     return BASELINES[name](known, settings)
 
 
-def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``prediction_table``, with y as probabilities that sum to 1, and ``profile_table`` of the ``fields_to_predict``.
+def fit_each_class(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
+    """One fit a class, against the rest. y (N, C) are their probabilities of yes; the profile is that of the first."""
 
-    A field without cells gets the shares of the classes among the training fields as y, and a profile of zeros.
+    def asked(own: Cells, number: int) -> Cells:
+        return replace(own, targets=own.targets[:, number].astype(np.int64), classes=["no", "yes"])
+
+    scorers = [fit_baseline(name, asked(cells, number), settings) for number in range(len(cells.classes))]
+
+    def score(own: Cells) -> tuple[np.ndarray, np.ndarray]:
+        answers = [scorer(asked(own, number)) for number, scorer in enumerate(scorers)]
+        return np.stack([y[:, 1] for y, _ in answers], axis=1), answers[0][1]
+
+    return score
+
+
+def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``prediction_table``, with y as probabilities, and ``profile_table`` of the ``fields_to_predict``.
+
+    y of a field sums to 1, except in a study of several labels. A field without cells gets the shares of the classes
+    among the training fields as y, and a profile of zeros.
     """
     cells_to_predict = cells.where(cells.fields.index.isin(fields_to_predict(cells.fields).index))
     rows, has_cells = cells_to_predict.fields, cells_to_predict.counts > 0
     predictions, profiles = scorer(cells_to_predict.where(has_cells))
-    of_class = np.bincount(cells.targets[cells.split("train")], minlength=len(cells.classes))
-    y = np.tile(of_class / of_class.sum(), (len(rows), 1))
+    multilabel, trained = cells.targets.ndim == 2, cells.targets[cells.split("train")]
+    shares = (trained if multilabel else np.eye(len(cells.classes))[trained]).mean(axis=0)
+    y = np.tile(shares.astype(float), (len(rows), 1))
     y[has_cells] = predictions
     features = np.zeros((len(rows), profiles.shape[1]), np.float32)
     features[has_cells] = profiles
-    return prediction_table(rows, cells.classes, False, y=y), profile_table(rows, features)
+    return prediction_table(rows, cells.classes, multilabel, y=y), profile_table(rows, features)
 
 
 def run_baselines(
@@ -93,8 +109,8 @@ def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Pat
     """
     try:
         scorer = fit_baseline(name, cells, settings)
-    except ValueError as error:  # of fit_baseline, or of the library: a class in too few fields, no variance
-        return str(error).splitlines()[0].rstrip(".")
+    except TooFewCells as reason:
+        return str(reason)
     predictions, features = predict_baseline(scorer, cells)
     write_table(predictions, folder / "predictions.csv")
     write_table(features, folder / "features.parquet")

@@ -9,6 +9,7 @@ LABELS = {  # all other names are shown with spaces for underscores
     "generalized_mean": "generalised mean",
     "log_sum_exp": "log-sum-exp",
     "top_k": "top-k mean",
+    "cell_count": "number of cells",
     "ljosa": "factor analysis profile",
     "boosting": "gradient boosting",
     "svm_vote": "SVM vote",
@@ -19,6 +20,7 @@ LABELS = {  # all other names are shown with spaces for underscores
     "noisy_and_shuffled": "Noisy-AND, shuffled labels",
     "unet": "supervised U-Net",
     "otsu": "Otsu threshold",
+    "middle_dose": "constant guess, the middle of the doses",
     "classical": "classical segmentation",
 }
 

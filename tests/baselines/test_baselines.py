@@ -14,8 +14,8 @@ from scipy.special import softmax
 from scipy.stats import median_abs_deviation
 from sklearn.metrics import log_loss
 
-from milcnn.baselines import learners, neighbours
-from milcnn.baselines.cells import ProfileSettings, open_cells, stored_masks
+from milcnn.baselines import learners, neighbours, run
+from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells, open_cells, stored_masks
 from milcnn.baselines.run import BASELINES, fit_baseline, predict_baseline, run_baseline, run_baselines, seeds_for
 from milcnn.baselines.sphering import sphering
 from milcnn.figures.outlines import outline_objects, outline_paths
@@ -171,7 +171,7 @@ def test_cells_of_fields_that_are_not_used_are_left_out(prepared, table):
 
 
 def test_errors_say_what_is_wrong(cells, tmp_path):
-    with pytest.raises(ValueError, match="'forest' is not one of mean_profile"):
+    with pytest.raises(ValueError, match="'forest' is not one of cell_count"):
         run_baselines([("forest", 0)], cells, SETTINGS, tmp_path)
 
 
@@ -183,7 +183,10 @@ def test_without_training_cells_every_baseline_is_left_out_with_its_reason(prepa
     assert json.loads((tmp_path / "left_out.json").read_text()) == left_out
 
 
-@pytest.mark.parametrize("name", BASELINES)
+OF_SUMS = ("cell_count", "total_intensity")  # these learn no phenotype
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name not in OF_SUMS])
 def test_every_baseline_learns_classes_from_training_labels_alone(prepared, table, cells, name, tmp_path):
     """Half of the cells of a field show its class. Labels of test fields change nothing; another seed may."""
     predictions = run_baseline(name, cells, SETTINGS, tmp_path / "run")
@@ -205,6 +208,9 @@ def test_every_baseline_learns_classes_from_training_labels_alone(prepared, tabl
     fields = prepared.fields.copy()
     fields.loc[fields["Metadata_Split"] == "test", "Metadata_Label"] = "large"
     relabelled = open_cells(prepared.with_fields(fields), table, SETTINGS)
+    fields["Metadata_Control"] = np.where(fields["Metadata_Split"] == "test", True, fields["Metadata_Control"])
+    # nor do its controls, once the features are standardised
+    relabelled = replace(relabelled, fields=fields)
     pd.testing.assert_frame_equal(predicted(name, relabelled, SETTINGS), y)
     # another seed has another outcome where random numbers are drawn
     other = predicted(name, cells, changed(seed=1))
@@ -213,6 +219,99 @@ def test_every_baseline_learns_classes_from_training_labels_alone(prepared, tabl
         pd.testing.assert_frame_equal(other, y, **tolerance)
     else:
         assert not other.equals(y)
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name not in ("cell_count", "total_intensity")])
+def test_of_several_labels_every_one_is_learnt(prepared, table, name):
+    """A large field has the label a, a bright one a and b, a control none."""
+    names = {"DMSO": "", "large": "a", "bright": "a|b"}
+    fields = prepared.fields.assign(Metadata_Label=prepared.fields["Metadata_Label"].map(names))
+    several = replace(prepared, classes=["a", "b"], multilabel=True).with_fields(fields)
+    cells = open_cells(several, table, SETTINGS)
+    assert cells.targets[:3].tolist() == [[0, 0], [1, 0], [1, 1]]
+    table, _ = predict_baseline(fit_baseline(name, cells, changed(boosting_rounds=60)), cells)
+    known = np.array([["a" in label, "b" in label] for label in table["Metadata_Label"]])
+    y = table[["y_a", "y_b"]].to_numpy()
+    assert ((y > 0.5) == known)[:-1].mean(axis=0).min() > 0.8
+    assert table["predicted"].tolist() == ["|".join(np.array(["a", "b"])[row]) for row in y > 0.5]
+    assert y[-1].tolist() == pytest.approx([2 / 3, 1 / 3])  # no cell: the shares
+
+
+def test_the_controls_of_a_test_plate_decide_how_that_plate_is_standardised_alone(prepared, table, cells):
+    """The layout is known before a plate is imaged, but where controls are a class, it tells labels of test fields."""
+    fields, test = prepared.fields.copy(), prepared.fields["Metadata_Split"] == "test"
+    fields.loc[test, "Metadata_Control"] = np.random.default_rng(0).permutation(fields.loc[test, "Metadata_Control"])
+    permuted = open_cells(prepared.with_fields(fields), table, SETTINGS)
+    of_test = test.to_numpy()[cells.field]
+    np.testing.assert_array_equal(permuted.features[~of_test], cells.features[~of_test])
+    assert not np.allclose(permuted.features[of_test], cells.features[of_test])
+
+
+@pytest.mark.parametrize(("name", "blind"), [OF_SUMS, OF_SUMS[::-1]])
+def test_sums_of_a_field_are_learned_from_sums_alone(prepared, name, blind):
+    """A class has 4, 7 or 12 cells a field and the same light, or as many cells and 4, 7 or 12 units of light."""
+    amount = prepared.fields["Metadata_Label"].map({"DMSO": 7, "large": 4, "bright": 12})
+    spread = (np.arange(N_FIELDS) // 3 % 3 - 1) * 0.01  # controls that are all alike have no scale
+    counts = amount if name == "cell_count" else np.full(N_FIELDS, 7)
+    light = (84.0 if name == "cell_count" else 7.0 * amount) * (1 + spread)
+    table = prepared.fields.loc[np.repeat(np.arange(N_FIELDS), counts), ["Metadata_Plate", "Metadata_Well"]]
+    field = table.index.to_numpy()
+    table = table.assign(Metadata_Site=1, touches_border=False, Cells_Shape_a=np.arange(len(table)) % 5.0)
+    table["Cells_Intensity_IntegratedIntensity_DNA"] = np.broadcast_to(light / counts, N_FIELDS)[field]
+    cells = open_cells(prepared, table.reset_index(drop=True), SETTINGS)
+    y = {own: predicted(own, cells, SETTINGS).to_numpy() for own in (name, blind)}
+    right = {own: (values.argmax(axis=1) == fields_targets(cells)).mean() for own, values in y.items()}
+    assert right[name] == 1
+    assert right[blind] < 0.5
+
+
+def fields_targets(cells) -> np.ndarray:
+    return cells.targets[fields_to_predict(cells.fields).index]
+
+
+def test_totals_are_sums_over_the_cells_of_a_field_standardised_by_the_controls_of_its_plate(prepared, table):
+    rng = np.random.default_rng(1)
+    table = table[rng.random(len(table)) < 0.7].reset_index(drop=True)
+    light = rng.uniform(1, 9, (len(table), 2))
+    table[["Cells_Intensity_IntegratedIntensity_DNA", "Cells_Intensity_IntegratedIntensity_Actin"]] = light
+    table["Cells_Intensity_IntegratedIntensityEdge_DNA"] = 7.0
+    cells = open_cells(prepared, table, changed(clip=1e9))
+    sums = np.zeros((N_FIELDS, 3))
+    for number, values in zip(table["number"], light, strict=True):
+        sums[number] += [1, *values]
+    for plate in ("P0", "P1", "P2"):
+        here = (prepared.fields["Metadata_Plate"] == plate).to_numpy()
+        controls = sums[here & prepared.fields["Metadata_Control"].to_numpy()]
+        expected = (sums[here] - np.median(controls, axis=0)) / median_abs_deviation(controls, scale="normal")
+        np.testing.assert_allclose(cells.totals[here], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_very_few_cells_are_learned_from_or_told_in_a_sentence(name):
+    """2 to 9 training fields with a cell each; in 9, one class has a single field."""
+    for count, alike in [(2, False), (3, False), (4, True), (9, False)]:
+        targets = np.array([number == 1 if count == 9 else number % 2 for number in range(count + 2)], int)
+        rows = pd.DataFrame({"Metadata_Split": ["train"] * count + ["validation", "test"], "Metadata_Plate": "P"})
+        rows = rows.assign(Metadata_Well=rows.index, Metadata_Site=1, Metadata_Label=np.array(CLASSES)[targets])
+        rows["Metadata_Control"] = rows.index == 0
+        features = np.random.default_rng(0).normal(size=(count + 2, 3)).astype(np.float32)
+        features = np.repeat(targets[:, None], 3, axis=1).astype(np.float32) if alike else features
+        cells = Cells(rows, targets, features, np.arange(count + 2), features, list("abc"), CLASSES)
+        own = changed(boosting_rounds=2, epochs=1)
+        if name in ("ljosa", "sphered") or (name == "svm_vote" and count != 4):
+            with pytest.raises(TooFewCells, match=r"^(Cells were found in|Only one class has|All control cells)"):
+                fit_baseline(name, cells, own)
+        else:
+            np.testing.assert_allclose(predicted(name, cells, own).sum(axis=1), 1, atol=1e-6)
+
+
+def test_an_error_of_a_library_is_no_reason_to_leave_a_baseline_out(cells, monkeypatch, tmp_path):
+    def broken(cells, settings):
+        raise ValueError("could not broadcast")
+
+    monkeypatch.setitem(run.BASELINES, "ljosa", broken)
+    with pytest.raises(ValueError, match="could not broadcast"):
+        run_baseline("ljosa", cells, SETTINGS, tmp_path)
 
 
 def predicted(name, cells, settings) -> pd.DataFrame:
@@ -321,3 +420,27 @@ def test_an_outline_encloses_its_object_and_no_other():
     fig, axes = plt.subplots(1, 2)
     outline_objects(fig, labels[None], "red")
     assert [len(ax.collections) for ax in axes] == [1, 0]
+
+
+def test_profiles_of_neighbours_are_chosen_on_validation_fields(cells):
+    known = cells.where((cells.counts > 0) & ~cells.split("test"))
+
+    def profile_with_noise(training: float, validation: float):
+        def profile(own):
+            noise = np.random.default_rng(len(own.fields)).normal(size=(len(own.fields), 3))
+            return np.eye(3)[own.targets] + np.where(own.split("train")[:, None], training, validation) * noise
+
+        return profile
+
+    sharp_on_training, fair = profile_with_noise(0.0, 5.0), profile_with_noise(0.3, 0.3)
+    for profiles in ([sharp_on_training, fair], [fair, sharp_on_training]):
+        assert neighbours.nearest(known, profiles).args[0] is fair
+
+
+def test_boosting_stops_after_the_round_that_is_best_on_validation(cells, monkeypatch):
+    known = cells.where(cells.counts > 0)
+    third, _ = learners.boosting(known, changed(boosting_rounds=3))(known)  # of three rounds the last is the best here
+    losses = iter([0.9, 0.8, 0.1, 0.3, 0.2])
+    monkeypatch.setattr(learners, "log_loss", lambda *_, **__: next(losses))
+    best, _ = learners.boosting(known, changed(boosting_rounds=5))(known)
+    np.testing.assert_array_equal(best, third)

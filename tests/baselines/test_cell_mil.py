@@ -19,7 +19,7 @@ def cells() -> Cells:
     features = rng.normal(0, 1, (len(field), 4)).astype(np.float32)
     features[:, 0] += 3 * targets[field]
     rows = pd.DataFrame({"Metadata_Split": np.where(np.arange(24) < 16, "train", "validation")})
-    return Cells(rows, targets, features, field, list("abcd"), ["no", "yes"])
+    return Cells(rows, targets, features, field, np.zeros((24, 1), np.float32), list("abcd"), ["no", "yes"])
 
 
 def test_a_padded_field_has_its_own_cells_in_their_order(cells):
