@@ -15,14 +15,13 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 from tqdm.auto import tqdm
 
-from milcnn.columns import FIELD_KEY, LABEL
+from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, SOURCE
 from milcnn.evaluate.scores import summary_rows
 from milcnn.localise.agreement import aggregated_jaccard, count_error, dice, iou, object_f1
 from milcnn.localise.found import Finder, Localised, SegmentedFields, in_cells, maps_of
 from milcnn.localise.maps import Mapping
 from milcnn.network import model as models
 from milcnn.prepare.prepared import Prepared
-from milcnn.roles import is_control
 
 SCORE_LEVELS = {
     "average_precision": "pixel",
@@ -74,18 +73,6 @@ def score_field(truth: np.ndarray, wanted: np.ndarray, predicted: Localised) -> 
     }
 
 
-def scored_fields(prepared: Prepared, split: str, fields_per_class: int) -> pd.DataFrame:
-    """The first fields of each class in ``split`` that are scored, as rows of ``Prepared.fields``.
-
-    Negative controls, and labels that no object carries, are left out. Without truth, fields of every class.
-    """
-    rows = prepared.of(split)
-    if prepared.has_truth:
-        carried = prepared.first_label(rows).isin(prepared.objects["class"].unique())
-        rows = rows[carried & ~is_control(rows)]
-    return rows.groupby(LABEL).head(fields_per_class).reset_index(drop=True)
-
-
 def wanted_objects(prepared: Prepared, rows: pd.DataFrame) -> list[np.ndarray]:
     """The numbers of the objects that carry the label of their field, for each of ``rows``; none if unknown."""
     if not prepared.has_truth:
@@ -97,8 +84,12 @@ def wanted_objects(prepared: Prepared, rows: pd.DataFrame) -> list[np.ndarray]:
 def score_method(
     prepared: Prepared, rows: pd.DataFrame, predictions: Iterable[Localised], method: str, seed: int = 0
 ) -> pd.DataFrame:
-    """One row for each of ``rows``: key, label, ``method``, ``seed`` and ``SCORE_LEVELS`` (NaN without truth)."""
-    facts = rows[[*FIELD_KEY, LABEL]].reset_index(drop=True).assign(method=method, seed=seed)
+    """One row for each of ``rows``: key, label, ``method``, ``seed`` and ``SCORE_LEVELS`` (NaN without truth).
+
+    Compound and source image stay where they are known: intervals take fields of one together.
+    """
+    kept = [*FIELD_KEY, *(name for name in (COMPOUND, SOURCE) if name in rows), LABEL]
+    facts = rows[kept].reset_index(drop=True).assign(method=method, seed=seed)
     if not prepared.has_truth:
         return facts.reindex(columns=[*facts, *SCORE_LEVELS])
     triples = zip(prepared.truth(rows), wanted_objects(prepared, rows), predictions, strict=True)

@@ -10,7 +10,8 @@ import torch
 from scipy import ndimage
 
 from milcnn.files import write_json, write_table
-from milcnn.localise import supervised_unet
+from milcnn.localise import supervised_unet, unet_training
+from milcnn.localise.found import SegmentedFields
 from milcnn.localise.scores import score_method
 from milcnn.prepare.prepared import Prepared
 
@@ -19,9 +20,9 @@ from milcnn.prepare.prepared import Prepared
 def prepared(tmp_path_factory):
     """Fields of two filled squares and two rings each; the label is one of the two by turns."""
     folder, rng = tmp_path_factory.mktemp("prepared"), np.random.default_rng(0)
-    pixels, truth = rng.integers(0, 20, (12, 1, 64, 64)).astype(np.uint8), np.zeros((12, 64, 64), np.uint8)
+    pixels, truth = rng.integers(0, 20, (14, 1, 64, 64)).astype(np.uint8), np.zeros((14, 64, 64), np.uint8)
     objects = []
-    for field in range(12):
+    for field in range(14):
         for number, (y, x) in enumerate(((4, 6), (6, 38), (36, 4), (38, 40)), start=1):
             truth[field, y : y + 16, x : x + 16] = number
             pixels[field, 0, y : y + 16, x : x + 16] += 150
@@ -31,9 +32,9 @@ def prepared(tmp_path_factory):
     for kind, stack in (("plates", pixels), ("truth", truth)):
         (folder / kind).mkdir()
         np.save(folder / kind / "P.npy", stack)
-    fields = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": "A01", "Metadata_Site": range(12)})
-    fields = fields.assign(Metadata_Label=["ring", "square"] * 6, index=range(12))
-    fields["Metadata_Split"] = ["train"] * 8 + ["test"] * 4
+    fields = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": "A01", "Metadata_Site": range(14)})
+    fields = fields.assign(Metadata_Label=["ring", "square"] * 7, index=range(14))
+    fields["Metadata_Split"] = ["train"] * 8 + ["test"] * 4 + ["validation"] * 2
     key = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
     write_table(fields, folder / "fields.csv")
     write_table(pd.DataFrame(objects, columns=[*key, "object", "class"]), folder / "objects.csv")
@@ -43,7 +44,7 @@ def prepared(tmp_path_factory):
 
 def test_targets_are_the_class_of_each_object_and_its_core(prepared):
     rows = prepared.of("train").iloc[:2]
-    targets = supervised_unet.mask_targets(prepared, rows, ["ring", "square"])
+    targets = unet_training.mask_targets(prepared, rows, ["ring", "square"])
     assert targets.shape == (2, 2, 64, 64)
     assert targets[0, 0, 10, 10] == 1  # object 1 of field 0 is a ring
     assert targets[1, 0, 10, 10] == 2  # of field 1 a square
@@ -54,7 +55,7 @@ def test_targets_are_the_class_of_each_object_and_its_core(prepared):
 def touching_rings(prepared, folder):
     """``prepared`` with a truth of pairs of rings, 3 px thick, that touch."""
     y, x = np.mgrid[:64, :64]
-    truth = np.zeros((12, 64, 64), np.uint8)
+    truth = np.zeros((14, 64, 64), np.uint8)
     for number, (row, column) in enumerate(((15, 15), (15, 36), (44, 20), (44, 41)), start=1):
         distance = np.hypot(y - row, x - column)
         truth[:, (distance < 10.6) & (distance > 7.6)] = number
@@ -80,11 +81,11 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize("step", [1, 2])
 def test_perfect_outputs_find_every_thin_object_that_touches_others(prepared, step, tmp_path, monkeypatch):
     rings = touching_rings(prepared, tmp_path / "rings")
-    rows, settings = rings.of("test"), supervised_unet.UNetSettings(downscale=step, crop=64)
+    rows, settings = rings.of("test"), unet_training.UNetSettings(downscale=step, crop=64)
     mean, std = torch.tensor(prepared.mean).view(-1, 1, 1), torch.tensor(prepared.std).view(-1, 1, 1)
     blank = supervised_unet.TrainedUNet(torch.nn.Identity(), ["ring", "square"], mean, std, step)
-    monkeypatch.setattr(supervised_unet, "augmented", lambda both, *_: both)  # the whole field, upright
-    _, targets = supervised_unet.training_crops(rings, rows, blank, torch.zeros(len(rows), 4), settings)
+    monkeypatch.setattr(unet_training, "augmented", lambda both, *_: both)  # the whole field, upright
+    _, targets = unet_training.training_crops(rings, rows, blank, torch.zeros(len(rows), 4), settings)
     perfect = dataclasses.replace(blank, network=Oracle(targets))
     found = [supervised_unet.localise_with_unet(perfect, field, "ring") for field in rings.pixels(rows)]
     scores = score_method(rings, rows, found, "oracle")
@@ -94,16 +95,109 @@ def test_perfect_outputs_find_every_thin_object_that_touches_others(prepared, st
 
 
 def test_a_rare_class_weighs_more(prepared):
-    weights = supervised_unet.class_weights(prepared, ["ring", "square", "never"])
+    weights = unet_training.class_weights(prepared, ["ring", "square", "never"])
     assert weights[0] == weights[1]
     assert weights[2] > weights[0]
 
 
+def test_a_pixel_is_of_a_core_above_the_level_that_splits_validation_fields_best(prepared, tmp_path, monkeypatch):
+    rings = touching_rings(prepared, tmp_path / "rings")
+    rows = rings.of("validation")
+    core = unet_training.mask_targets(rings, rows, ["ring", "square"])[:, 1]
+    inside = rings.truth(rows) > 0
+    outputs = iter(
+        [(one, np.where(seeds, 0.85, 0.6), np.stack([one] * 2)) for one, seeds in zip(inside, core, strict=True)]
+    )
+    monkeypatch.setattr(unet_training, "probabilities", lambda *_: next(outputs))
+    classes = supervised_unet.TrainedUNet(torch.nn.Identity(), ["ring", "square"], *[torch.zeros(1)] * 2, 1)
+    score, level = unet_training.validation_score(classes, rings, rows)
+    assert level == 0.65  # the first between seams and cores
+    assert score == pytest.approx((1 + 1 + 1 / 2) / 3)  # masks and objects are right; two of four have the class
+
+
+def scripted(prepared, monkeypatch, scores, patience):
+    """Train with these scores of the looks, one a step: the trained U-Net, its looks in words, the weights."""
+    script, seen = iter(scores), []
+
+    def score(unet, *_):
+        seen.append({name: value.clone() for name, value in unet.network.module.state_dict().items()})
+        return next(script), len(seen) / 10
+
+    monkeypatch.setattr(unet_training, "validation_score", score)
+    settings = unet_training.UNetSettings(steps=len(scores), every=1, patience=patience, crop=32)
+    unet, looks = unet_training.train_unet(prepared, settings, torch.device("cpu"))
+    return unet, looks, unet_training.told_looks(looks, settings), seen
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "steps", "best"),
+    [([0.1, 0.5, 0.4, 0.3, 0.9], 2, 4, 2), ([0.1, 0.5, 0.4, 0.3, 0.9], 3, 5, 5), ([0.3, 0.3, 0.2, 0.9], 2, 3, 1)],
+)
+def test_it_stops_when_the_score_no_longer_rises_and_keeps_the_best(
+    prepared, monkeypatch, scores, patience, steps, best
+):
+    unet, looks, told, seen = scripted(prepared, monkeypatch, scores, patience)
+    assert [look.step for look in looks] == list(range(1, steps + 1))
+    assert unet.core == best / 10
+    assert ("may still rise" in told) == (steps == len(scores) and steps - best < patience)
+    for name, value in unet.network.state_dict().items():
+        assert torch.equal(value, seen[best - 1][name]), name
+    assert not torch.equal(seen[0]["final_conv.weight"], seen[1]["final_conv.weight"])
+    assert not unet.network.training
+
+
+def test_the_mean_of_the_weights_forgets_the_start():
+    values = torch.zeros(())
+    for step in range(400):
+        values = unet_training.running_mean(values, torch.tensor(float(step)), step)
+    assert values == pytest.approx(399 - 400 / 11, abs=2)  # weights of age a fall as (1 − a/400)^9: mean age 400/11
+    assert unet_training.running_mean(torch.zeros(1), torch.ones(1), 10**6).item() == pytest.approx(0.01)
+
+
+def test_neither_test_fields_nor_their_truth_are_learned_from(prepared, tmp_path):
+    shutil.copytree(prepared.folder, tmp_path / "other")
+    for kind in ("plates", "truth"):
+        stack = np.load(tmp_path / "other" / kind / "P.npy")
+        stack[8:12] = 1
+        np.save(tmp_path / "other" / kind / "P.npy", stack)
+    settings = unet_training.UNetSettings(steps=2, every=1, crop=32)
+    studies = (prepared, dataclasses.replace(prepared, folder=tmp_path / "other"))
+    first, second = (unet_training.train_unet(study, settings, torch.device("cpu")) for study in studies)
+    assert first[1] == second[1]
+    for name, value in first[0].network.state_dict().items():
+        assert torch.equal(value, second[0].network.state_dict()[name]), name
+
+
+def test_the_map_is_averaged_over_the_cells_that_are_shared(prepared):
+    torch.manual_seed(0)
+    unet = supervised_unet.untrained(prepared, 1, torch.device("cpu"))
+    field, shared = prepared.pixels(prepared.of("test"))[0], np.kron(np.arange(4).reshape(2, 2), np.ones((32, 32), int))
+    free = supervised_unet.localise_with_unet(unet, field, "ring")
+    found = supervised_unet.localise_with_unet(unet, field, "ring", shared)
+    for number in range(4):
+        mean = free.map[shared == number].mean() if number else 0
+        assert found.map[shared == number] == pytest.approx(mean, abs=1e-6)
+    assert np.array_equal(free.cells, found.cells)
+
+
+def test_it_is_called_a_ceiling_only_where_it_is_above_every_network():
+    means = pd.DataFrame(
+        {"average_precision": [0.8, 0.7, 0.75], "cell_average_precision": [0.9, 0.8, 0.95]}, ["unet", "max", "mean"]
+    )
+    assert "is above the networks" in unet_training.told_rank(means, ["max"])
+    told = unet_training.told_rank(means, ["max", "mean"])
+    assert "cell average precision: supervised U-Net 0.900, not above the best network (0.950)" in told
+    assert "no ceiling" in told
+
+
 def test_it_learns_masks_and_classes(prepared):
     rows = prepared.of("test")
-    settings = supervised_unet.UNetSettings(steps=60, downscale=1, learning_rate=1e-2)
-    scores = supervised_unet.score_unet(prepared, rows, settings, torch.device("cpu"))
+    settings = unet_training.UNetSettings(steps=60, every=20, downscale=1, learning_rate=1e-2)
+    truth = [own.astype(int) for own in prepared.truth(rows)]
+    fields = SegmentedFields(rows, prepared.pixels(rows), prepared.targets(rows), truth)
+    unet, _ = unet_training.train_unet(prepared, settings, torch.device("cpu"))
+    scores = unet_training.score_unet(unet, prepared, fields, whole_cells=True)
     assert (scores[["iou_foreground", "f1_at_0.5", "average_precision"]].mean() > 0.9).all()
-    everything = [supervised_unet.Localised(*[(truth > 0).astype(int)] * 3) for truth in prepared.truth(rows)]
+    everything = [supervised_unet.Localised(*[(own > 0).astype(int)] * 3) for own in truth]
     blind = score_method(prepared, rows, everything, "all")
     assert scores["f1_class"].mean() > blind["f1_class"].mean() + 0.3
