@@ -9,6 +9,7 @@ import torch
 from scipy.stats import binom
 from torch.autograd import gradcheck
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from milcnn import columns
 from milcnn.network import pooling
@@ -194,6 +195,27 @@ def test_more_probable_instances_never_lower_the_bag(method):
     assert ((lower >= 0) & (lower <= 1)).all()
     if method.split("-")[0] not in ("noisy_and", "noisy_or", "isr"):
         assert ((lower > p.amin(2) - 1e-9) & (lower < p.amax(2) + 1e-9)).all()  # all others are means of a kind
+
+
+class NoFloat64(TorchDispatchMode):
+    """As on Apple's MPS: an operation that makes float64 off the CPU fails."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else [result]:
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
+                assert tensor.device.type == "cpu", func
+        return result
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_function_needs_float64_on_the_device(method, monkeypatch):
+    """The device is ``meta``, whose tensors have a shape and a dtype, and no values to bring back."""
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape, dtype=self.dtype))
+    function, p = make(method, 2).float().to("meta"), torch.empty(1, 2, 9, device="meta")
+    with NoFloat64():
+        Z = function(p)
+    assert (Z.device.type, Z.dtype, Z.shape) == ("meta", torch.float32, (1, 2))
 
 
 def test_known_before_you_start():

@@ -54,7 +54,7 @@ class Quantile(Pooling):
         k = torch.where(inside, k, 0)
         ways = (n + 1).lgamma() - (k + 1).lgamma() - (n - k + 1).lgamma()  # log (n over k)
         # log B without n·log(1 − q), which softmax cancels
-        log_weights = ways.to(z) + k.to(z) * self.q_logit.to(z.dtype)[:, None]
+        log_weights = ways.to(z.dtype).to(z.device) + k.to(z) * self.q_logit.to(z.dtype)[:, None]
         return score_of_mean(masked_last, log_weights.masked_fill(~inside.to(z.device), -math.inf))
 
 
