@@ -10,8 +10,8 @@ holds for any score, also for those that rank the fields. Groups of unequal size
 groups (Carter, Schnepel and Steigerwald 2017, doi 10.1162/REST_a_00639), and t has G* − 1 degrees of freedom, as few
 clusters need (Cameron and Miller 2015, doi 10.3368/jhr.50.2.317). A score θ in [0, 1] has the interval of Clopper and
 Pearson (1934) for m · θ right of m, where m = θ (1 − θ) / se² · (z / t)² is the effective number of fields (Korn and
-Graubard 1998, Survey Methodology 24, 193). It stays in [0, 1] and is longer towards the middle. Scores with other
-bounds are scaled to [0, 1].
+Graubard 1998, Survey Methodology 24, 193, for proportions; with t of n − 1 degrees of freedom in place of z). It stays
+in [0, 1] and is longer towards the middle. Scores with other bounds are scaled to [0, 1].
 
 If all groups agree (se = 0), at most q = 1 − 0.025^(1/G*) of all groups differ, as for 0 of G* (Clopper and Pearson);
 they could change the score by at most q times its distance to each end of the range. With one group, or if a group

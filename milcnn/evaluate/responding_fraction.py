@@ -64,13 +64,13 @@ def with_responding_fraction(predictions: pd.DataFrame, k: float) -> pd.DataFram
 def with_picked_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     """``predictions`` with the phenotype that each run picks for a compound in place of its known ``Metadata_Label``.
 
-    It is the class with the largest mean y over the fields of the compound, the class of the controls left out.
+    It is the class with the largest mean p̄ over the fields of the compound, the class of the controls left out.
     """
     treated = ~predictions[CONTROL].astype(bool)
-    names = [f"y_{name}" for name in predictions.loc[~treated, LABEL].unique()]
-    y = predictions[treated].filter(regex="^y_").drop(columns=names)
-    means = y.groupby([predictions.loc[treated, column] for column in (*RUN, COMPOUND)]).transform("mean")
-    picked = means.idxmax(axis=1).str.removeprefix("y_")
+    names = [f"p_{name}" for name in predictions.loc[~treated, LABEL].unique()]
+    p = predictions[treated].filter(regex="^p_").drop(columns=names)
+    means = p.groupby([predictions.loc[treated, column] for column in (*RUN, COMPOUND)]).transform("mean")
+    picked = means.idxmax(axis=1).str.removeprefix("p_")
     return predictions.assign(**{LABEL: picked.reindex(predictions.index).fillna(predictions[LABEL])})
 
 

@@ -28,7 +28,7 @@ def error_curves(table: pd.DataFrame, chance: float) -> plt.Figure:
     ax.set_xscale("log")
     ax.set_xticks(levels, [f"{level:.2g}" for level in levels], rotation=45)
     ax.minorticks_off()
-    ax.set_ylim(-0.02, min(1, 1.15 * table["high"].max() + 0.05))
+    ax.set_ylim(-0.02, min(1, 1.15 * table[["value", "high"]].max().max() + 0.05))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside right center", title=f"chance level: {chance:.2f}")
     return fig
 

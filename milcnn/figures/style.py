@@ -32,7 +32,10 @@ def panels(n: int, columns: int, width: float, height: float, **options: Any) ->
 
 
 def error_bars(rows: pd.DataFrame, column: str = "value") -> list[pd.Series]:
-    """Lengths of the error bars of ``column``, down to ``low`` and up to ``high``, as matplotlib takes them."""
+    """Lengths of the error bars of ``column``, down to ``low`` and up to ``high``, as matplotlib takes them.
+
+    A value without an interval has no bar.
+    """
     return [rows[column] - rows["low"], rows["high"] - rows[column]]
 
 

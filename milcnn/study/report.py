@@ -41,6 +41,8 @@ TABLES: dict[str, dict[Metric, str]] = {
         ("responding_fraction_error", "field"): "Mean absolute error of the fraction",
         ("ec50_within_2x", "compound"): "EC50 within a factor of 2",
         ("ec50_within_2x_test_plates", "compound"): "… from the test plates alone",
+        ("ec50_within_2x_picked", "compound"): "… with the phenotype that the network picks",
+        ("ec50_interval_coverage", "compound"): "95 % intervals of EC50 that hold the true one",
     },
 }
 # the one table of the README: ten methods, and what is shown of each, by study
@@ -59,8 +61,14 @@ HEADLINE = {
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
+    "digits": "Each test field is drawn by itself, but from the same glyphs: about 45 of each digit, and the 45 zeros "
+    "fill most places. So intervals are for new fields of these glyphs, not for new handwriting.",
+    **dict.fromkeys(
+        ("composite", "composite-shape"),
+        "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates.",
+    ),
     "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
-    "classes differ in the number of cells and in how much of a field is black, so any method separates them."
+    "classes differ in the number of cells and in how much of a field is black, so any method separates them.",
 }
 # a picture of the last run, in reports/, and its copy in docs/
 DOCS_PICTURES = {
@@ -74,8 +82,9 @@ MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
 RESULTS = """# Results
 
 `make readme` writes this page from [`reports/tables/summary.csv`](../reports/tables/summary.csv), which the last
-run of each study wrote. Each value is the mean over seeds, with its 95 % interval; `summary.csv` has the number of
-fields and seeds. [discussion.md](discussion.md) says how to read the tables.
+run of each study wrote. Each value is the mean over seeds, with its 95 % interval; a value without one rests on one
+group of fields, such as one plate. `summary.csv` has the numbers of fields, groups and seeds, and the standard
+deviation over seeds. [discussion.md](discussion.md) says how to read the tables.
 
 """
 
@@ -86,6 +95,7 @@ class Section:
 
     study: str
     note: str  # what a reader must know before the numbers
+    intervals: str  # what the groups of the intervals are
     tables: dict[str, str]  # title, HTML
     notes: list[str] = field(default_factory=list)  # what could not be computed, and other warnings of the notebooks
     pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
@@ -94,7 +104,24 @@ class Section:
 
 
 def with_interval(row: pd.Series) -> str:
-    return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+    """``value (low–high)``; the value alone where it has no interval, a dash where it is not defined."""
+    if np.isnan(row["value"]):
+        return "–"
+    limits = "" if np.isnan(row["low"]) else f" ({row['low']:.3f}–{row['high']:.3f})"
+    return f"{row['value']:.3f}{limits}"
+
+
+def interval_note(summary: pd.DataFrame, study: str) -> str:
+    """What the intervals in the tables of ``study`` are over: "Intervals are over 3 plates."; '' if not known."""
+    shown = pd.MultiIndex.from_tuples([key for metrics in TABLES.values() for key in metrics])
+    rows = summary[pd.MultiIndex.from_frame(summary[["metric", "level"]]).isin(shown) & (summary["study"] == study)]
+    rows = rows.reindex(columns=SUMMARY).dropna(subset=["groups", "unit"])
+    parts = []
+    for unit, groups in rows.groupby("unit", sort=False)["groups"]:
+        first, *rest = unit.split(" ", 1)
+        number = " to ".join(f"{n:.0f}" for n in sorted({groups.min(), groups.max()}))
+        parts.append(" ".join([number, first + "s" * (number != "1"), *rest]))
+    return f"Intervals are over {', '.join(parts)}." if parts else ""
 
 
 def scores_tables(summary: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
@@ -159,7 +186,8 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
     gallery = Path("galleries", study, "page", "index.html")
     link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
     notes = notes_in(reports / "executed" / study)
-    return Section(study, NOTES.get(study, ""), tables, notes, pictures, notebooks, link)
+    intervals = interval_note(summary, study)
+    return Section(study, NOTES.get(study, ""), intervals, tables, notes, pictures, notebooks, link)
 
 
 def notes_in(executed: Path) -> list[str]:
@@ -194,6 +222,7 @@ def results_page(summary: pd.DataFrame) -> str:
     for study in summary["study"].unique():
         blocks += [f"## {study}", *([NOTES[study]] if study in NOTES else [])]
         blocks += [f"*{title}*\n\n{markdown(table)}" for title, table in scores_tables(summary, study).items()]
+        blocks += [note] if (note := interval_note(summary, study)) else []
     return RESULTS + "\n\n".join(blocks) + "\n"
 
 

@@ -88,6 +88,20 @@ def test_where_all_groups_agree_the_interval_is_that_of_no_error_in_as_many_grou
     assert jackknife_interval(np.zeros(13), np.arange(12), -1) == pytest.approx((low - 1, 1 - low))
 
 
+def test_groups_of_unequal_size_count_as_fewer():
+    groups = np.array([0] * 10 + [1, 2, 3])  # (10 + 3)² / (10² + 3) groups
+    effective = 169 / 103
+    assert interval(np.ones(13), groups)[0] == pytest.approx(0.025 ** (1 / effective))
+    counts, values = without_each(groups), np.arange(13.0)
+    scores = counts @ values / counts.sum(axis=1)
+    half = t.ppf(0.975, 1) * np.sqrt(3 * scores[1:].var())  # never fewer than one degree of freedom
+    assert jackknife_interval(scores, groups, highest=np.inf)[1] == pytest.approx(scores[0] + half)
+    pairs = np.repeat(np.arange(6), [1, 1, 1, 1, 1, 4])  # 81 / 21 groups
+    scores = np.array([5.0, 4, 6, 5, 5, 4, 6])
+    half = t.ppf(0.975, 81 / 21 - 1) * np.sqrt(5 * scores[1:].var())
+    assert jackknife_interval(scores, pairs, -np.inf, np.inf) == pytest.approx((5 - half, 5 + half))
+
+
 def test_one_group_or_a_score_that_rests_on_one_has_no_interval():
     assert np.isnan(interval(np.array([0.25]))).all()
     assert np.isnan(interval(np.array([0.2, 0.3]), np.array([0, 0]))).all()
@@ -140,6 +154,8 @@ def test_each_well_of_the_negative_control_is_a_group():
     groups = clusters(table)
     assert groups.of_field.tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
     assert groups[1:] == (5, "compound")
+    one = table[table["Metadata_Compound"] != "T"]  # one compound beside the control does not repeat
+    assert clusters(one)[1:] == (4, "well of one plate")
     controls = table[table["Metadata_Control"]]
     assert clusters(controls)[1:] == (3, "well of one plate")
 
@@ -163,6 +179,8 @@ def test_an_error_of_counts_may_exceed_1_and_is_not_below_0():
     row = mean_with_interval(table, ["method"], "x", np.inf).iloc[0]
     assert (row["low"], row["value"]) == (0, 2.5)
     assert row["high"] == pytest.approx(2.5 + t.ppf(0.975, 3) * 2.5)
+    counts = summary_rows(table, "s", "field", "object", "count_error", "x").iloc[0]
+    assert counts["high"] == row["high"]
 
 
 def test_the_spread_of_seeds_is_a_column(predictions):

@@ -144,6 +144,8 @@ def test_rows_of_the_summary(runs):
     rows = responding_fraction.fraction_scores(runs, "s", "plate")
     assert rows["metric"].tolist() == ["responding_fraction_r", "responding_fraction_error"]
     assert list(rows.columns) == SUMMARY
+    wrong = runs.assign(responding_fraction=1 - runs["fraction"])  # r is between −1 and 1
+    assert responding_fraction.fraction_scores(wrong, "s", "plate")["low"].iloc[0] == pytest.approx(-1)
     curves = runs.drop_duplicates(["seed", "Metadata_Compound"]).assign(true_ec50=1.0, ec50=[0.6, np.nan, *[1.0] * 10])
     (row,) = responding_fraction.ec50_scores(curves, "s", "plate").to_dict("records")
     assert row["value"] == pytest.approx((5 / 6 + 1) / 2)
@@ -158,13 +160,13 @@ def test_coverage_is_the_share_of_intervals_that_hold_the_truth(runs):
     assert (row["metric"], row["value"]) == ("ec50_interval_coverage", pytest.approx(4 / 6))
 
 
-def test_a_run_picks_the_phenotype_of_a_compound_by_its_mean_y():
+def test_a_run_picks_the_phenotype_of_a_compound_by_its_mean_p():
     facts = {"Metadata_Compound": "S1", "method": "max", "seed": 0}
     rows = table(
-        CONTROL | {"y_DMSO": 0.9, "y_big": 0.05, "y_small": 0.05} | facts | {"Metadata_Compound": "DMSO"},
-        TREATED | {"y_DMSO": 0.8, "y_big": 0.15, "y_small": 0.05} | facts,
-        TREATED | {"y_DMSO": 0.1, "y_big": 0.2, "y_small": 0.7} | facts,
-        TREATED | {"y_DMSO": 0.1, "y_big": 0.7, "y_small": 0.2} | facts | {"seed": 1},
+        CONTROL | {"p_DMSO": 0.9, "p_big": 0.05, "p_small": 0.05} | facts | {"Metadata_Compound": "DMSO"},
+        TREATED | {"p_DMSO": 0.8, "p_big": 0.15, "p_small": 0.05} | facts,
+        TREATED | {"p_DMSO": 0.1, "p_big": 0.2, "p_small": 0.7} | facts,
+        TREATED | {"p_DMSO": 0.1, "p_big": 0.7, "p_small": 0.2} | facts | {"seed": 1},
     )
     picked = responding_fraction.with_picked_labels(rows)["Metadata_Label"]
     assert picked.tolist() == ["DMSO", "small", "small", "big"]

@@ -33,6 +33,9 @@ def test_error_curves_show_the_values_of_the_table():
     table = pd.DataFrame({"method": ["max"] * 2, "fraction": [0.1, 0.5], "value": [0.4, 0.1], "low": 0.05, "high": 0.5})
     (ax,) = error_curves(table, chance=0.9).axes
     assert ax.containers[0].lines[0].get_ydata().tolist() == [0.4, 0.1]
+    bare = error_curves(table.assign(low=np.nan, high=np.nan), chance=0.9)
+    assert bare.axes[0].containers[0].lines[0].get_ydata().tolist() == [0.4, 0.1]
+    assert bare.axes[0].get_ylim()[1] > 0.4
 
 
 def test_confusion_rows_are_shares_of_the_true_class():

@@ -1,5 +1,6 @@
 """The page and the README say what summary.csv says."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -23,7 +24,10 @@ def summary():
         "low": 0.1,
         "high": 0.9,
         "n": 4,
+        "groups": 3,
+        "unit": "plate",
         "seeds": 2,
+        "seed_sd": 0.01,
     }
     table = pd.DataFrame([dict(zip(("metric", "level", "method", "value"), row, strict=True)) | facts for row in rows])
     return table[SUMMARY]
@@ -44,6 +48,24 @@ def test_scores_tables_have_the_best_method_first_and_a_dash_where_nothing_was_m
     pd.testing.assert_frame_equal(
         report.scores_tables(pd.concat([again, summary]), "digits")["Which class?"], tables["Which class?"]
     )
+
+
+def test_a_value_without_an_interval_stands_alone_and_an_undefined_one_is_a_dash(summary):
+    table = summary.astype({"value": float}).assign(low=np.nan, high=np.nan, groups=1, unit="source")
+    table.loc[0, "value"] = np.nan
+    shown = report.scores_tables(table, "digits")["Which class?"]
+    assert shown["Field accuracy"].tolist() == ["0.750", "–"]
+    assert report.interval_note(table, "digits") == "Intervals are over 1 source."
+
+
+def test_the_note_names_the_groups_of_the_intervals(summary):
+    assert report.interval_note(summary, "digits") == "Intervals are over 3 plates."
+    more = summary.assign(groups=[3, 12, 9], unit=["plate", "well of one plate", "well of one plate"])
+    assert report.interval_note(more, "digits") == "Intervals are over 3 plates, 9 to 12 wells of one plate."
+    assert "Intervals are over 3 plates." in report.results_page(summary)
+    older = summary.drop(columns=["groups", "unit", "seed_sd"])
+    assert report.interval_note(older, "digits") == ""
+    assert report.interval_note(summary, "simulated") == ""
 
 
 @pytest.fixture
