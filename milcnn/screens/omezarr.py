@@ -33,6 +33,8 @@ def plate_rows(plate: Path, folder: Path) -> Iterator[Plane]:
             planes[well, image] = image_planes(plate / well / image) if wells[well] else []
         except ImageError as error:  # the check tells it, with all others
             faults.append(str(error))
+    names = sorted({image for _, image in images}, key=lambda image: (len(image), image))
+    numbers = dict(zip(names, field_numbers(names), strict=True))
     pattern = next(filter(None, planes.values()), None)
     if pattern is None:
         why = f"none of its {len(images) or len(wells)} images can be read"
@@ -43,7 +45,7 @@ def plate_rows(plate: Path, folder: Path) -> Iterator[Plane]:
         for plane in planes.get((well, image)) or pattern:
             own = f"{path.as_posix()}{plane['field']}" if there else ""
             place = {"plate": name, "well": well.replace("/", ""), "path": own}
-            site = plane["site"] if plane["field"] else image
+            site = plane["site"] if plane["field"] else numbers[image]
             yield {key: value for key, value in plane.items() if key != "field"} | place | {"site": site}
 
 
@@ -95,6 +97,8 @@ def image_planes(folder: Path) -> list[Plane]:
 
 
 def field_numbers(names: list[str]) -> list[int]:
-    """The numbers of fields such as FOV_1; else they are counted from 1."""
+    """The numbers of fields such as 7 and FOV_1, from 1 also where they start at 0; without numbers, counted."""
     numbers = [int(match[1]) for name in names if (match := re.fullmatch(r"\D*(\d+)", name))]
-    return numbers if len(set(numbers)) == len(names) else list(range(1, len(names) + 1))
+    if len(set(numbers)) < len(names):
+        return list(range(1, len(names) + 1))
+    return [number + (0 in numbers) for number in numbers]

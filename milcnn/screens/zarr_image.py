@@ -24,7 +24,6 @@ from milcnn.screens.tiff import DTYPES
 if TYPE_CHECKING:  # zarr and yaozarrs take 0.2 s to import, and most screens are TIFFs
     import zarr
 
-ABSENT = 2**64 - 1  # offset of a chunk that is not in its shard
 warnings.filterwarnings("ignore", "Warning: .* axis unit|The name .* risky|The FieldOfView")  # what yaozarrs advises
 
 
@@ -67,41 +66,15 @@ class ZarrImage:
         return {number: pixels[tuple(place - first)] for number, place in zip(numbers, places, strict=True)}
 
     def unwritten(self) -> Iterator[int]:
-        """The planes without any chunk, which Zarr reads as its fill value, mostly 0, without a word."""
+        """The planes without a file of any chunk or shard: Zarr reads its fill value, mostly 0, without a word."""
         grid = self.array.shards or self.array.chunks
         for number, place in enumerate(np.ndindex(*self.counts)):
             at = self.window | {axis: slice(index, index + 1) for axis, index in zip("tcz", place, strict=True)}
-            parts = [at[axis] for axis in self.axes]
-            steps = [
-                range(part.start // step, (part.stop - 1) // step + 1) for part, step in zip(parts, grid, strict=True)
-            ]
-            if not any(self.has_chunk(chunk, parts) for chunk in product(*steps)):
+            parts = zip((at[axis] for axis in self.axes), grid, strict=True)
+            chunks = product(*(range(part.start // step, (part.stop - 1) // step + 1) for part, step in parts))
+            keys = map(self.array.metadata.encode_chunk_key, chunks)
+            if not any(os.path.exists(f"{self.folder}/{key}") for key in keys):
                 yield number
-
-    def has_chunk(self, chunk: tuple[int, ...], parts: list[slice]) -> bool:
-        """True if the file of a chunk is there; of a shard, if it has a chunk of these ``parts`` of the array."""
-        file = f"{self.folder}/{self.array.metadata.encode_chunk_key(chunk)}"
-        if not os.path.exists(file) or not self.array.shards:
-            return os.path.exists(file)
-        inside = shard_offsets(file, self.array)
-        places = zip(parts, self.array.chunks, chunk, inside.shape, strict=True)
-        at = [
-            slice(max(part.start // size - number * count, 0), (part.stop - 1) // size - number * count + 1)
-            for part, size, number, count in places
-        ]
-        return bool((inside[tuple(at)] != ABSENT).any())
-
-
-def shard_offsets(file: str, array: "zarr.Array") -> np.ndarray:
-    """Where each chunk of a shard starts in its file, by its place in the shard; ``ABSENT`` for one not there."""
-    codecs: Any = array.metadata.to_dict()["codecs"]
-    told = next(codec["configuration"] for codec in codecs if codec["name"] == "sharding_indexed")
-    counts = np.floor_divide(array.shards or array.chunks, array.chunks)
-    size = 16 * int(counts.prod())  # offset and length of each chunk; then, mostly, 4 bytes of a checksum
-    with open(file, "rb") as handle:
-        if told.get("index_location", "end") == "end":
-            handle.seek(-size - 4 * (len(told["index_codecs"]) - 1), os.SEEK_END)
-        return np.frombuffer(handle.read(size), "<u8").reshape(*counts, 2)[..., 0]
 
 
 def zarr_image(path: str) -> ZarrImage:

@@ -64,14 +64,7 @@ def test_a_screen_is_prepared_to_the_same_bytes_from_all_its_forms(tmp_path):
         for array in first.folder.glob("plates/*.npy"):
             assert array.read_bytes() == (other.folder / "plates" / array.name).read_bytes()
         tables = [ready.fields.drop(columns=ready.fields.filter(like="Path_")) for ready in (first, other)]
-        if counted_from_0(other.fields):
-            tables[1]["Metadata_Site"] += 1
         pd.testing.assert_frame_equal(*tables)
-
-
-def counted_from_0(fields: pd.DataFrame) -> bool:
-    """Whether the sites are: such a form may keep its numbers."""
-    return bool(pd.api.types.is_integer_dtype(fields["Metadata_Site"]) and fields["Metadata_Site"].min() == 0)
 
 
 def assert_refusal(message: str, case: dict) -> None:
@@ -92,8 +85,7 @@ def assert_values(ready: Prepared, case: dict, folder: Path) -> None:
     if "pixel_size" in values:
         assert ready.pixel_size == pytest.approx(values["pixel_size"])
     if "fields" in values:
-        told = fields.assign(Metadata_Site=fields["Metadata_Site"] + 1) if counted_from_0(fields) else fields
-        assert told[[*FIELD_KEY, LABEL]].astype(str).to_numpy().tolist() == [
+        assert fields[[*FIELD_KEY, LABEL]].astype(str).to_numpy().tolist() == [
             [str(cell) for cell in row] for row in values["fields"]
         ]
         for name in SETS:

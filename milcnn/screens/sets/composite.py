@@ -150,8 +150,8 @@ def matched_pairs(cells: pd.DataFrame, settings: CompositeSettings) -> np.ndarra
 def field_table(pairs: Pairs, settings: CompositeSettings) -> pd.DataFrame:
     """One row per field; see ``Screen.fields``, and: ``cells`` (n), ``fraction`` (k / n), ``field`` (seed).
 
-    The plates of a split take turns, and each plate goes through all fractions. A field mixes cells of all source fields
-    of its plate and split, so these together are its ``Metadata_Source``.
+    The plates of a split take turns, and each plate goes through all fractions. A field mixes cells of all source
+    fields of its plate and split, so these together are its ``Metadata_Source``.
     """
     table = plan_fields(settings.fields_per_class, [settings.negative, settings.positive])
     plates = {split: usable_plates(split, pairs, settings) for split in settings.fields_per_class}

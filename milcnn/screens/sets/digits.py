@@ -41,8 +41,8 @@ class DigitsSettings(Settings):
 def digits_screen(settings: DigitsSettings) -> Screen:
     """The screen of cluttered digits. Each split is one plate, and no glyph is in two splits.
 
-    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``. Each field is a
-    draw of its own, ``Metadata_Source``, from the glyphs of its split; a plate and a well stand for nothing.
+    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``. Each field is
+    a draw of its own, ``Metadata_Source``, from the glyphs of its split; a plate and a well stand for nothing.
     """
     fields = plan_fields({split: settings.fields_per_class[split] for split in SETS}, CLASSES)
     fields["fraction"] = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
