@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("style")
 def wells():
     effects = {"S1": ([0, 0.4, 0.8] * 2, "big"), "S2": ([0.05] * 6, "red")}
     truth = {"method": "max", "seed": 0, "Metadata_Concentration": DOSES, "response": [0, 0.5, 0.9] * 2, "ec50": 1.0}
+    truth["Metadata_Plate"] = ["P1"] * 3 + ["P2"] * 3
     return pd.concat(
         pd.DataFrame(truth | {"Metadata_Compound": compound, "responding_fraction": effect, "Metadata_Label": label})
         for compound, (effect, label) in effects.items()
@@ -23,7 +24,7 @@ def wells():
 
 
 def test_each_compound_has_its_wells_curve_and_true_ec50(wells):
-    curves = hill.curves(wells, resamples=0)
+    curves = hill.curves(wells)
     fig = dose_response(wells, hill.curve_bands(wells, points=5), curves)
     first, second, *empty = fig.axes
     assert [ax.get_title(loc="left") for ax in (first, second)] == ["S1 · big", "S2 · red"]
