@@ -19,12 +19,14 @@ def kept_out(fields: pd.DataFrame) -> np.ndarray:
 
 
 def fields_in_use(fields: pd.DataFrame) -> pd.DataFrame:
-    """The fields of the three sets and all controls.
+    """The fields of the three sets, all controls, and weak doses on plates with validation or test fields.
 
-    Other fields, for example those of weak doses, are left out: baselines are neither trained nor scored on
-    them, and their cells take long to measure.
+    Baselines predict these weak doses, for dose–response curves. Other fields, such as weak doses on training plates,
+    are left out: their cells take long to measure.
     """
-    return fields[~kept_out(fields) | is_control(fields)].reset_index(drop=True)
+    held = fields[PLATE].isin(fields.loc[fields[SPLIT].isin(["validation", "test"]), PLATE])
+    held &= fields[SPLIT] != UNLABELLED
+    return fields[~kept_out(fields) | is_control(fields) | held].reset_index(drop=True)
 
 
 def reference_fields(fields: pd.DataFrame) -> np.ndarray:

@@ -344,13 +344,18 @@ def test_distribution_is_that_of_numpy(cells):
     np.testing.assert_allclose(learners.distribution(cells)[3], np.concatenate(parts), rtol=1e-4, atol=1e-5)
 
 
-def test_fields_in_no_set_are_left_out_unless_they_are_controls(prepared):
+def test_fields_in_no_set_are_left_out_unless_they_are_controls_or_on_plates_that_are_not_trained_on(prepared):
     table = prepared.fields.copy()
+    large = table["Metadata_Label"] == "large"
+    held = table.index[large & (table["Metadata_Split"] == "test")][:2]
+    unlabelled = table.index[large & (table["Metadata_Split"] == "test")][2:4]
     weak = table.index[(table["Metadata_Label"] == "large") & (table["Metadata_Split"] == "train")][:2]
     control = table.index[(table["Metadata_Label"] == "DMSO") & (table["Metadata_Split"] == "train")][:2]
-    table.loc[[*weak, *control], "Metadata_Split"] = "dose"
+    table.loc[[*weak, *control, *held], "Metadata_Split"] = "dose"
+    table.loc[unlabelled, "Metadata_Split"] = "unlabelled"
     left = fields_in_use(table)
-    pd.testing.assert_frame_equal(left, table.drop(index=weak).reset_index(drop=True))
+    pd.testing.assert_frame_equal(left, table.drop(index=[*weak, *unlabelled]).reset_index(drop=True))
+    assert set(fields_to_predict(left).index) >= set(left.index[left["Metadata_Split"] == "dose"])
 
 
 def test_padding_and_order_of_cells_change_no_score(cells):
