@@ -96,6 +96,7 @@ def test_summary_has_the_rows_of_this_run_and_keeps_those_of_other_studies(copy)
         digits["method"]
     )
     assert {"unet", "random_map", "all_foreground", "otsu", "classical"} < set(digits["method"])
+    digits = digits.dropna(subset="low")  # one group has no interval
     assert digits["value"].between(digits["low"], digits["high"]).all()
 
 
