@@ -74,6 +74,10 @@ def screen(source):
     return built(source)
 
 
+def test_all_fields_of_a_plate_mix_the_same_source_images(screen):
+    assert (screen.fields["Metadata_Source"] == screen.fields["Metadata_Plate"]).all()
+
+
 def test_cells_are_cut_where_they_are(source):
     table, crops = cut.cut_cells(*source, [B, A], CROP, 1)
     assert len(table) == 3 * 2 * 8 * 20  # nothing from P4, which has only B

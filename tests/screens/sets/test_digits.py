@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from milcnn.columns import FIELD_KEY
+from milcnn.evaluate.intervals import clusters
 from milcnn.screens.sets.digits import CLASSES, GLYPH, DigitsSettings, digits_screen, load_glyphs
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.settings import SettingsError
@@ -25,6 +26,11 @@ def test_no_glyph_is_in_two_splits():
     assert not seen["train"] & seen["test"]
     assert not seen["train"] & seen["validation"]
     assert not seen["validation"] & seen["test"]
+
+
+def test_each_field_is_a_source_of_its_own(screen):
+    assert screen.fields["Metadata_Source"].is_unique
+    assert clusters(screen.fields)[1:] == (len(screen.fields), "source")
 
 
 def test_density_is_as_in_the_paper(screen):
