@@ -19,7 +19,7 @@ from milcnn.baselines.segment import EVERYWHERE
 from milcnn.localise.found import Localised, in_cells
 from milcnn.prepare.prepared import Prepared
 
-FEATURES = (8, 16, 32, 64, 128, 8)  # channels of the five levels, and of the last
+FEATURES = (16, 24, 32, 64, 128, 16)  # channels of the five levels, and of the last
 
 
 @dataclass(frozen=True)

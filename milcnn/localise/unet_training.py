@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from milcnn.columns import FIELD_KEY, LABEL
@@ -39,11 +39,10 @@ LOOKED_AT = 36  # validation fields, about: the same number of each class
 
 
 class UNetSettings(Settings):
-    """How the U-Net is trained. AdamW, random crops, turned and reflected; a running mean of the weights is used."""
+    """How the U-Net is trained. AdamW, one-cycle learning rate, random crops, turned and reflected."""
 
-    steps: int = Field(3000, ge=1)  # at the most
-    every: int = Field(150, ge=1)  # steps between two looks at validation fields
-    patience: int = Field(3, ge=1)  # looks without a better score, after which it stops
+    steps: int = Field(450, ge=1)  # of a cycle of the learning rate; validation fields are looked at after each
+    cycles: int = Field(4, ge=1)  # at the most
     batch_size: int = Field(4, ge=1)
     crop: int = Field(256, ge=32)  # px, side of a random crop; at most that of the field
     downscale: int = Field(2, ge=1)  # blocks of this side become one pixel; 2 is four times as fast as 1
@@ -57,32 +56,28 @@ class Look(NamedTuple):
 
     score: float  # mean of foreground IoU, object F1 and cell average precision
     core: float  # the level of ``LEVELS`` with the best object F1
-    step: int
+    step: int  # since the start
 
 
 def train_unet(prepared: Prepared, settings: UNetSettings, device: torch.device) -> tuple[TrainedUNet, list[Look]]:
     """Train a U-Net on the masks of split ``train`` until the score on validation fields stops rising.
 
-    The weights and the core of the best look are kept. Returns them, and all looks. The truth must be known.
+    That is after the first cycle of the learning rate that is no better than the one before. Returns the U-Net of the
+    best look, and all looks. The truth must be known.
     """
     set_determinism(settings.seed)
     unet = untrained(prepared, settings.downscale, device)
-    mean_weights = AveragedModel(unet.network, avg_fn=running_mean, use_buffers=True)
-    averaged = replace(unet, network=mean_weights)
     validation = validation_fields(prepared)
     looks: list[Look] = []
     best: dict[str, Tensor] = {}
-    with tqdm(total=settings.steps, desc="U-Net", unit="step") as bar:
-        for step in training_steps(prepared, unet, settings):
-            mean_weights.update_parameters(unet.network)
-            bar.update()
-            if step % settings.every and step < settings.steps:
-                continue
-            looks.append(Look(*validation_score(averaged, prepared, validation), step))
-            if looks[-1] is best_look(looks):
-                best = copy.deepcopy(mean_weights.module.state_dict())
-            elif step - best_look(looks).step >= settings.patience * settings.every:
-                break
+    total = settings.steps * settings.cycles
+    for step in tqdm(training_steps(prepared, unet, settings), desc="U-Net", unit="step", total=total):
+        if step % settings.steps:
+            continue
+        looks.append(Look(*validation_score(unet, prepared, validation), step))
+        if looks[-1] is not best_look(looks):
+            break
+        best = copy.deepcopy(unet.network.state_dict())
     unet.network.load_state_dict(best)
     unet.network.eval()
     return replace(unet, core=best_look(looks).core), looks
@@ -101,12 +96,11 @@ def score_unet(unet: TrainedUNet, prepared: Prepared, fields: SegmentedFields, *
     return score_method(prepared, fields.rows, found, "unet")
 
 
-def told_looks(looks: list[Look], settings: UNetSettings) -> str:
+def told_looks(looks: list[Look]) -> str:
     """When training ended, and whether the score was still rising then."""
-    best, last = best_look(looks), looks[-1]
-    told = f"U-Net: validation score {best.score:.3f} after {best.step} steps, the best of {len(looks)} looks."
-    rising = last.step - best.step < settings.patience * settings.every
-    return told + (f" It may still rise: {settings.steps} steps are the limit." if rising else "")
+    best = best_look(looks)
+    told = f"U-Net: validation score {best.score:.3f} after {best.step} steps, the best of {len(looks)} cycles."
+    return told + (" It may still rise with more cycles." if best is looks[-1] else "")
 
 
 def told_rank(means: pd.DataFrame, networks: list[str]) -> str:
@@ -131,8 +125,10 @@ def training_steps(prepared: Prepared, unet: TrainedUNet, settings: UNetSettings
     weights = class_weights(prepared, unet.classes).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(settings.seed)
-    network.train()
-    for step in range(1, settings.steps + 1):
+    for step in range(settings.steps * settings.cycles):
+        if step % settings.steps == 0:
+            schedule = OneCycleLR(optimiser, settings.learning_rate, settings.steps)
+        network.train()  # a look at validation fields ends this
         batch = rows.iloc[torch.randint(len(rows), (settings.batch_size,), generator=generator).numpy()]
         draws = torch.rand(len(batch), 4, generator=generator)
         pixels, targets = training_crops(prepared, batch, unet, draws, settings)
@@ -140,12 +136,8 @@ def training_steps(prepared: Prepared, unet: TrainedUNet, settings: UNetSettings
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        yield step
-
-
-def running_mean(mean: Tensor, new: Tensor, seen: Tensor | int) -> Tensor:
-    """The mean of the weights of about the last tenth of the steps, at most of the last 100."""
-    return mean + (new - mean) * max(0.01, 10 / (10 + int(seen)))
+        schedule.step()
+        yield step + 1
 
 
 def best_look(looks: list[Look]) -> Look:
