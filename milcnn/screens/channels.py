@@ -19,12 +19,13 @@ def image_columns(table: pd.DataFrame) -> list[str]:
 
 
 def with_channels(
-    table: pd.DataFrame, wanted: list[str], name: str
+    table: pd.DataFrame, wanted: list[str], order: list[str], name: str
 ) -> tuple[pd.DataFrame, list[str], int | None, float | None]:
     """``table`` with a path (and page) for each channel, the channels, the planes of a file, the pixel size in µm.
 
     In a column ``Path``, the planes are found by the names in the metadata of each file; where the first file has
-    none, ``wanted`` names them by their position. Raises ScreenError if that does not tell the channels.
+    none, ``wanted`` names them by their position. ``order`` has all channels of the table, also those not wanted.
+    Raises ScreenError if the channels are not told.
     """
     if repeated := [channel for channel, count in Counter(wanted).items() if count > 1]:
         raise ScreenError([f"channels: has {first_few(repeated)} more than once; name each channel once."])
@@ -36,7 +37,7 @@ def with_channels(
     if "Path" in table:
         table, channels, planes = paged(table, wanted, header, name)
         if header and header.stack and not numbered:
-            return by_plane(table, channels, header), channels, len(header.places), pixel_size
+            return by_plane(table, channels, channels, header), channels, len(header.places), pixel_size
         return table, channels, planes, pixel_size
     named = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
     if unknown := [channel for channel in wanted if channel not in named]:
@@ -46,21 +47,21 @@ def with_channels(
     others = [column(channel) for channel in named if channel not in channels for column in (path_column, page_column)]
     table = table.drop(columns=[column for column in others if column in table])
     if header and len({place[1:] for place in header.places}) > 1 and not numbered:
-        return by_plane(table, channels, header), channels, len(header.places), pixel_size
+        return by_plane(table, channels, order, header), channels, len(header.places), pixel_size
     return table, channels, None, pixel_size
 
 
-def by_plane(table: pd.DataFrame, channels: list[str], header: Header) -> pd.DataFrame:
+def by_plane(table: pd.DataFrame, channels: list[str], order: list[str], header: Header) -> pd.DataFrame:
     """``table`` with a row for each z plane and time point that its files have, all in the order of ``header``.
 
-    A channel is found in a file by its name, else by its position; a file of one channel has it alone.
+    A channel is found in a file by its name, else by its position in ``order``; a file of one channel has it alone.
     """
     pages = {place: page for page, place in enumerate(header.places)}
     numbers = {name: header.places[page][0] for page, name in enumerate(header.channels)}
     alone = len({channel for channel, _, _ in pages}) == 1
     rows = []
     for z, time in dict.fromkeys(place[1:] for place in header.places):
-        own = {name: (0 if alone else numbers.get(name, at), z, time) for at, name in enumerate(channels)}
+        own = {name: (0 if alone else numbers.get(name, order.index(name)), z, time) for name in channels}
         new = {page_column(name): pages.get(place, len(pages)) for name, place in own.items()}
         rows.append(table.assign(**{Z: z, TIME: time}, **new))
     return pd.concat(rows).sort_index(kind="stable").reset_index(drop=True)

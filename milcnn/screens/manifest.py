@@ -92,12 +92,13 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
     refuse_unknown(table, name)
     for column in {PLATE, BATCH, COMPOUND} & set(table):
         refuse_spellings(table[column], column, name)
+    order = [column.removeprefix("Path_") for column in image_columns(table)]
     table, refused = with_paths(table, settings.channels, folder, settings.strip)
     table, told_size = with_pixel_size(typed(table, settings.multilabel, settings.controls, name), name)
-    table, channels, pages, file_size = with_channels(table, settings.channels, name)
+    table, channels, pages, file_size = with_channels(table, settings.channels, order, name)
     fields, z_planes, unequal = by_rule(at_time(table, settings.time, name), settings.z, name)
-    order = [column for column in METADATA if column in fields]
-    fields = fields[order + [column for column in fields if column not in order]]
+    first = [column for column in METADATA if column in fields]
+    fields = fields[first + [column for column in fields if column not in first]]
     taught = fields if settings.control_class else fields[~is_control(fields)]
     return Screen(
         fields=fields,

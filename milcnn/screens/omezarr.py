@@ -1,52 +1,67 @@
-"""The planes of an OME-Zarr plate, NGFF 0.4 or 0.5: an image a field, or as Fractal has it, a mosaic a well."""
+"""The fields of an OME-Zarr plate, NGFF 0.4 or 0.5: an image a field, or as Fractal has it, a mosaic a well."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from milcnn.screens.metadata import Fault
 from milcnn.screens.opening import ImageError, in_one_sentence
 from milcnn.screens.problems import ScreenError, first_few
-from milcnn.screens.zarr_image import field_table, kind_of, ome_attributes, validated, zarr_image
+from milcnn.screens.zarr_image import ZarrImage, field_table, kind_of, ome_attributes, validated, zarr_image
 
 Plane = dict[str, object]
 
 
-def plate_rows(plate: Path, folder: Path) -> Iterator[Plane]:
-    """Planes as in ``folders``; paths start in ``folder``, '' for what the plate promises and that is not there.
+def plate_rows(plate: Path, folder: Path) -> list[Plane]:
+    """A row for each channel of each field, see ``folders``; paths start in ``folder``, '' for what is not there.
 
-    An image that is missing has the planes of the first that is whole, a missing well the images of the first well.
-    ``page`` is the number of a plane, None where the name of the channel tells it. Raises ScreenError if this is no
-    plate, or if it has several acquisitions.
+    The first image that can be read tells the channels of all, and a well that is not there has the images of the
+    others. Raises ScreenError if this is no plate, if no image can be read, or if it has several acquisitions.
     """
     try:
         with in_one_sentence(str(plate)):
             wells, name = plate_wells(plate)
+            every = sorted({image for own in wells.values() for image in own}, key=lambda image: (len(image), image))
+            first, told = first_image(plate, [f"{well}/{image}" for well, own in wells.items() for image in own])
+            rows = []
+            for well, image in [(well, image) for well, own in wells.items() for image in own or every]:
+                there = bool(wells[well]) and (plate / well / image).is_dir()
+                fields = fields_in(plate / well / image if there else first) or {"": numbered(every)[image]}
+                path = (plate / well / image).relative_to(folder).as_posix()
+                place = {"plate": name, "well": well.replace("/", ""), "pixel_size": told.pixel_size}
+                for field, site in fields.items():
+                    own = place | {"site": site, "path": f"{path}{field}" if there else ""}
+                    rows += [own | channel for channel in channels_of(told)]
+            return rows
     except ImageError as error:
         raise ScreenError([str(error)]) from None
-    usual = next((images for images in wells.values() if images), [])
-    images = [(well, image) for well, own in wells.items() for image in own or usual]
-    planes: dict[tuple[str, str], list[Plane]] = {}
-    faults = []
-    for well, image in images:
+
+
+def first_image(plate: Path, images: list[str]) -> tuple[Path, ZarrImage]:
+    """The first of ``images`` that can be read; the check tells of the others, with all that is wrong."""
+    fault = "copy it again."
+    for image in images:
         try:
-            planes[well, image] = image_planes(plate / well / image) if wells[well] else []
-        except ImageError as error:  # the check tells it, with all others
-            faults.append(str(error))
-    names = sorted({image for _, image in images}, key=lambda image: (len(image), image))
-    numbers = dict(zip(names, field_numbers(names), strict=True))
-    pattern = next(filter(None, planes.values()), None)
-    if pattern is None:
-        why = f"none of its {len(images) or len(wells)} images can be read"
-        raise ScreenError([f"{plate}: {why}: {faults[0]}" if faults else f"{plate}: {why}; copy it again."])
-    for well, image in images:
-        path = plate.relative_to(folder) / well / image
-        there = bool(wells[well]) and (folder / path).is_dir()
-        for plane in planes.get((well, image)) or pattern:
-            own = f"{path.as_posix()}{plane['field']}" if there else ""
-            place = {"plate": name, "well": well.replace("/", ""), "path": own}
-            site = plane["site"] if plane["field"] else numbers[image]
-            yield {key: value for key, value in plane.items() if key != "field"} | place | {"site": site}
+            with in_one_sentence(str(plate / image)):
+                return plate / image, zarr_image(str(plate / image))
+        except ImageError as error:
+            fault = fault if fault.startswith(str(plate)) else str(error)
+    raise Fault(f"none of its {len(images)} images can be read; {fault}")
+
+
+def channels_of(image: ZarrImage) -> list[Plane]:
+    """Name and ``page`` of each channel. The page is None where the name tells it, or where z or time have a rule."""
+    times, channels, depth = image.counts
+    if len(set(image.names)) == channels:
+        return [{"channel": name, "page": None} for name in image.names]
+    return [{"channel": f"Channel {c}", "page": c if times == depth == 1 else None} for c in range(channels)]
+
+
+def fields_in(folder: Path) -> dict[str, int]:
+    """The fields of a mosaic, as '#FOV_1', with their numbers; none in an image of one field."""
+    with in_one_sentence(str(folder)):
+        table = field_table(str(folder))
+    names = [] if table is None else table.index.tolist()
+    return {f"#{name}": number for name, number in numbered(names).items()}
 
 
 def plate_wells(plate: Path) -> tuple[dict[str, list[str]], str]:
@@ -70,35 +85,9 @@ def plate_wells(plate: Path) -> tuple[dict[str, list[str]], str]:
     return wells, told.name or re.sub(r"(\.ome)?\.zarr$", "", plate.name, flags=re.IGNORECASE)
 
 
-def image_planes(folder: Path) -> list[Plane]:
-    """The planes of an image, without plate and well. Raises ImageError if it cannot be read."""
-    with in_one_sentence(str(folder)):
-        told, fields = zarr_image(str(folder)), field_table(str(folder))
-    names = [] if fields is None else fields.index.tolist()
-    sites = dict(zip([f"#{name}" for name in names], field_numbers(names), strict=True)) or {"": 0}
-    times, channels, depth = told.counts
-    unique = len(set(told.names)) == channels
-    names = told.names if unique else [f"Channel {number}" for number in range(channels)]
-    return [
-        {
-            "field": field,
-            "site": site,
-            "time": time,
-            "channel": names[channel],
-            "z": z,
-            "page": None if unique and times == depth == 1 else (time * channels + channel) * depth + z,
-            "pixel_size": told.pixel_size,
-        }
-        for field, site in sites.items()
-        for time in range(times)
-        for channel in range(channels)
-        for z in range(depth)
-    ]
-
-
-def field_numbers(names: list[str]) -> list[int]:
-    """The numbers of fields such as 7 and FOV_1, from 1 also where they start at 0; without numbers, counted."""
+def numbered(names: list[str]) -> dict[str, int]:
+    """The numbers in names such as 7 and FOV_1, from 1 also where they start at 0; without numbers, counted."""
     numbers = [int(match[1]) for name in names if (match := re.fullmatch(r"\D*(\d+)", name))]
     if len(set(numbers)) < len(names):
-        return list(range(1, len(names) + 1))
-    return [number + (0 in numbers) for number in numbers]
+        numbers = list(range(1, len(names) + 1))
+    return {name: number + (0 in numbers) for name, number in zip(names, numbers, strict=True)}

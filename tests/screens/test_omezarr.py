@@ -76,7 +76,7 @@ def test_an_image_a_field_gives_a_row_a_plane_with_its_pixels(tmp_path, version)
     rows = list(plate_rows(tmp_path / "P1.ome.zarr", tmp_path))
     assert [row["path"] for row in rows] == [f"P1.ome.zarr/{place}" for place in places for _ in NAMES]
     assert {row["plate"] for row in rows} == {"P1"}
-    assert rows[0] | {"page": None, "z": 0, "time": 0, "pixel_size": 0.5} == rows[0]
+    assert rows[0] | {"page": None, "pixel_size": 0.5} == rows[0]
     read = [read_plane(str(tmp_path / row["path"]), row["page"], row["channel"]) for row in rows]
     np.testing.assert_array_equal(np.reshape(read, pixels.shape), pixels)
     table, _ = folder_table(tmp_path)
@@ -182,16 +182,22 @@ def test_numbers_keep_their_kind(tmp_path, dtype):
     np.testing.assert_array_equal(read, pixels)
 
 
-def test_stacks_and_times_have_a_page_for_each_plane(tmp_path):
-    plate(tmp_path / "P1.zarr", {"A/1": [{"path": "0"}]}, name="Plate 7")
-    pixels = fields(1, 2, 2, 3, 6, 8)[0]
-    image(tmp_path / "P1.zarr/A/1/0", pixels, "tczyx")
-    rows = list(plate_rows(tmp_path / "P1.zarr", tmp_path))
-    assert len(rows) == 12
-    assert rows[0]["plate"] == "Plate 7"
-    for row in rows:
-        read = read_plane(str(tmp_path / row["path"]), row["page"])
-        np.testing.assert_array_equal(read, pixels[row["time"], NAMES.index(row["channel"]), row["z"]])
+@pytest.mark.parametrize("names", [NAMES, []])
+def test_z_planes_and_time_points_are_chosen_by_rule(tmp_path, names):
+    wells = ["A/1", "A/2", "B/1", "B/2"]
+    plate(tmp_path / "P1.zarr", {well: [{"path": "0"}] for well in wells}, name="Plate 7")
+    pixels = fields(4, 2, 2, 3, 6, 8)  # well, time, channel, z, y, x
+    for well, own in zip(wells, pixels, strict=True):
+        image(tmp_path / "P1.zarr" / well / "0", own, "tczyx", names=names)
+    labels = tmp_path / "platemap.csv"
+    labels.write_text("well,label\nA01,x\nA02,y\nB01,x\nB02,y\n")
+    second = NAMES[1] if names else "Channel 1"
+    settings = {"images": str(tmp_path), "platemap": str(labels), "channels": [second], "time": 1}
+    for rule, wanted in {"max": pixels[:, 1, 1:].max(axis=2), 2: pixels[:, 1, 1:, 2]}.items():
+        screen = manifest_screen(ManifestSettings(**settings, z=rule))
+        screen.check()
+        assert screen.fields["Metadata_Plate"].unique() == ["Plate 7"]
+        np.testing.assert_array_equal([screen.read(row) for _, row in screen.fields.iterrows()], wanted)
 
 
 def test_channels_without_or_with_the_same_names_are_numbered(tmp_path):
@@ -271,7 +277,7 @@ def other_zarr(folder: Path, kind: str) -> None:
         ("old", r"break the rules of OME-Zarr"),
         ("json", r"broken metadata of Zarr"),
         ("empty", r"a folder without metadata of Zarr"),
-        ("no images", r"none of its 1 images can be read: .*/A/1/0: no such file"),
+        ("no images", r"none of its 1 images can be read; .*/A/1/0: no such file"),
     ],
 )
 def test_a_zarr_that_is_no_whole_plate_is_refused_in_one_sentence(tmp_path, kind, told):

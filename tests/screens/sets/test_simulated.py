@@ -194,6 +194,19 @@ def test_the_light_of_a_cell_is_set_for_each_channel():
     assert light.min() >= 0
 
 
+def test_the_body_of_a_cell_is_as_thick_as_a_half_ball(monkeypatch):
+    """Without texture, the reporter around the nucleus is proportional to √(1 − r²), with r = 1 − depth."""
+    rng, classes = np.random.default_rng(0), np.zeros(5, int)
+    drawn = drawn_cells.normal_cells(5, rng)
+    depth, middle = drawn_cells.cell_outlines(drawn, rng)
+    monkeypatch.setattr(drawn_cells, "patch_windows", lambda *_: np.zeros_like(depth))
+    light = drawn_cells.lights(drawn | {"nuclear_share": np.zeros(5)}, classes, depth, middle, rng)
+    for shown, own in zip(light[:, 1], depth, strict=True):
+        rim = (own > 0.02) & (own < 0.2)
+        ratio = shown[rim] / np.sqrt(1 - (1 - own[rim]) ** 2)
+        assert np.quantile(ratio, [0.25, 0.75]) == pytest.approx(np.median(ratio), rel=1e-3)
+
+
 def test_noise_is_that_of_a_camera():
     settings = SimulatedSettings(plates=PLATES, sites=1, difficulty=0, cells=5)
     screen = simulated_screen(settings)
