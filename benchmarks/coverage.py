@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, by number of groups: those of ``evaluate.intervals`` and the former ones.
 
-    python benchmarks/coverage.py [--samples 400]
+    python benchmarks/coverage.py [--samples 1000]
 
 A sample has groups of 2 to 20 fields. A field has a standard normal value; the share ``icc`` of its variance is common
 to its group. Whether a field is right, and the score by which fields are ranked, follow from it, so the true scores are
@@ -104,7 +104,7 @@ def coverage(name: str, n_groups: int, icc: float, samples: int) -> dict[str, ob
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=1000)
     samples = parser.parse_args().samples
     rows = []
     for name in SCORES:
