@@ -99,6 +99,12 @@ def test_risk_coverage_by_hand():
     assert bins.loc[7, ["confidence", "right", "n"]].tolist() == pytest.approx([0.7, 0.5, 2])
 
 
+def test_the_share_right_of_a_bin_is_a_mean():
+    y = np.array([[0.75, 0.25]] * 3)
+    bins = reliability(table_of(Calls(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 0, 0]], y), ["a", "b"]))
+    assert bins[["bin", "confidence", "right", "n"]].to_numpy().tolist() == [[7, 0.75, pytest.approx(2 / 3), 3]]
+
+
 def table_of(calls, classes, method="max", seed=0):
     """``calls`` as a table of predictions."""
     words = {"Metadata_Label": calls.truth, "predicted": calls.called}

@@ -490,6 +490,19 @@ def test_full_disk_keeps_the_previous_study(monkeypatch, plain, halved, mine, mo
     assert content(mine) == content(halved)
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_plate_needs_room_for_all_its_fields(monkeypatch, tmp_path, missing):
+    needed = 8 * 2 * np.prod(SHAPE) * 2  # fields, channels, pixels, bytes
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(plates.shutil, "disk_usage", lambda path: usage(10**9, 0, needed - missing))
+    table = field_table(plates_of=1)
+    if missing:
+        with pytest.raises(OSError, match="P0 needs .* are free"):
+            prepare(screen_of(table), "mine", tmp_path)
+    else:
+        prepare(screen_of(table), "mine", tmp_path)
+
+
 def full_disk_once_written(count: int):
     """``np.ascontiguousarray``, the last step before a field is written, until the disk is full."""
     plain, calls = np.ascontiguousarray, []
