@@ -127,6 +127,8 @@ def test_rare_classes_are_seen_as_often_as_frequent_ones():
     assert max(counts) - min(counts) <= 1
     assert drawn[targets[drawn] == 0].unique().numel() == counts[0]  # no field twice before all were drawn
     assert sorted(order(targets, 100, balanced=False).tolist()) == list(range(100))
+    again = order(targets, 100, seed=1)
+    assert set(again[targets[again] == 0].tolist()) != set(drawn[targets[drawn] == 0].tolist())  # not always the first
 
 
 def test_classes_of_several_labels_are_balanced():
@@ -240,6 +242,11 @@ def test_the_weights_of_the_best_epoch_are_kept_not_the_last(prepared, tmp_path,
     kept = model.load_model(tmp_path / "model.safetensors").state_dict()
     assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
     assert not all(torch.equal(seen[1][name], weight) for name, weight in seen[2].items())
+    losses = iter([3.0, 1.0, 2.0])
+    start, training = opened(prepared, settings())
+    held = SimpleNamespace(rows=prepared.of("validation"))
+    list(train.fit(start, training, held, settings(), train.open_accelerator(settings()), {"history": [], "best": {}}))
+    assert all(torch.equal(start.network.state_dict()[name], weight) for name, weight in seen[4].items())
 
 
 def opened(prepared: Prepared, how: TrainSettings) -> tuple[train.Run, batches.FieldBatches]:
