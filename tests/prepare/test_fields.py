@@ -497,7 +497,7 @@ def test_a_plate_needs_room_for_all_its_fields(monkeypatch, tmp_path, missing):
     monkeypatch.setattr(plates.shutil, "disk_usage", lambda path: usage(10**9, 0, needed - missing))
     table = field_table(plates_of=1)
     if missing:
-        with pytest.raises(OSError, match="P0 needs .* are free"):
+        with pytest.raises(OSError, match=r"P0 needs .* are free"):
             prepare(screen_of(table), "mine", tmp_path)
     else:
         prepare(screen_of(table), "mine", tmp_path)
