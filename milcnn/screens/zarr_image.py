@@ -198,5 +198,8 @@ def image_files(path: str) -> list[str]:
 
 
 def is_zarr(path: str) -> bool:
-    """True for the path of an OME-Zarr image: in a folder ``.zarr``, or a folder."""
-    return bool(re.search(r"\.zarr(/|#|$)", path, re.IGNORECASE)) or os.path.isdir(split_field(path)[0])
+    """True for the path of an OME-Zarr image: in a folder ``.zarr``, or a folder with metadata of Zarr."""
+    if re.search(r"\.zarr(/|#|$)", path, re.IGNORECASE):
+        return True
+    folder = split_field(path)[0]
+    return os.path.isdir(folder) and any(os.path.exists(f"{folder}/{name}") for name in (".zgroup", "zarr.json"))
