@@ -30,7 +30,7 @@ from milcnn.columns import COMPOUND, FIELD_KEY, PLATE, SOURCE, WELL
 from milcnn.roles import is_control
 
 TAIL = 0.025  # outside a 95 % interval, on each side
-MOST = 200  # groups that are left out one at a time; more are joined at random
+MOST_GROUPS = 200  # groups that are left out one at a time; more are joined at random
 WELL_UNIT, FIELD_UNIT = "well of one plate", "field of one well"
 FACTS = ["value", "low", "high", "n", "groups", "unit", "seeds", "seed_sd"]
 
@@ -38,7 +38,7 @@ FACTS = ["value", "low", "high", "n", "groups", "unit", "seeds", "seed_sd"]
 class Clusters(NamedTuple):
     """The groups that n fields are sampled in."""
 
-    of_field: np.ndarray  # (n,) int, from 0, at most ``MOST``
+    of_field: np.ndarray  # (n,) int, from 0, at most ``MOST_GROUPS``
     number: int  # of groups, before they are joined
     unit: str  # what a group is
 
@@ -62,8 +62,8 @@ def clusters(table: pd.DataFrame) -> Clusters:
         names += [table[column].where(control) for column in (PLATE, WELL)]
     groups = table.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
     number = groups.max(initial=-1) + 1
-    if number > MOST:
-        groups = np.random.default_rng(0).permutation(number)[groups] % MOST
+    if number > MOST_GROUPS:
+        groups = np.random.default_rng(0).permutation(number)[groups] % MOST_GROUPS
     return Clusters(groups, number, unit)
 
 
@@ -119,7 +119,7 @@ def facts_of(
 
 def interval(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
     """95 % interval of the mean of ``values`` (n,) in [0, 1], in ``groups`` (n,) int, or each by itself."""
-    groups = np.arange(len(values)) % MOST if groups is None else groups
+    groups = np.arange(len(values)) % MOST_GROUPS if groups is None else groups
     counts = without_each(groups)
     return jackknife_interval(counts @ values / counts.sum(axis=1), groups)
 

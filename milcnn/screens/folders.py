@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,13 +17,12 @@ from milcnn.columns import PIXEL_SIZE, PLATE, SITE, TIME, WELL, Z, page_column, 
 from milcnn.screens.names import well_name
 from milcnn.screens.omezarr import plate_rows
 from milcnn.screens.patterns import NOT_FIELDS, PATTERNS
-from milcnn.screens.plate_files import imagexpress_plate, phenix_planes, yokogawa_planes
+from milcnn.screens.plate_files import PlaneRow, imagexpress_plate, phenix_planes, yokogawa_planes
 from milcnn.screens.problems import ScreenError, first_few
 
-Plane = dict[str, Any]
 INDEXES = {"index.idx.xml": phenix_planes, "index.xml": phenix_planes, "measurementdata.mlf": yokogawa_planes}
 IMAGES = (".tif", ".tiff", ".png", ".flex")
-COLUMNS = {"plate": PLATE, "well": WELL, "site": SITE, "z": Z, "time": TIME}
+OUR_COLUMNS = {"plate": PLATE, "well": WELL, "site": SITE, "z": Z, "time": TIME}
 INNER = r"TimePoint[^/]*|ZStep_\d+|Images?|Projection|Measurement[^/]*|data|Well\d+|r\d\dc\d\d"  # folders in a plate's
 
 
@@ -38,7 +36,7 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
         raise ScreenError([f"{folder}: no such folder; correct 'images'."])
     files, zarrs = listed(folder)
     reasons = {file: reason for file in files if (reason := not_a_field(file))}
-    kinds: dict[str, list[Plane]] = defaultdict(list)
+    kinds: dict[str, list[PlaneRow]] = defaultdict(list)
     for plate in zarrs:
         kinds["OME-Zarr"] += plate_rows(plate, folder)
     for index in [file for file in files if Path(file).name.lower() in INDEXES]:
@@ -62,7 +60,7 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
     left = {file: reasons.get(file, "its name fits no pattern") for file in files}
     for plane in planes:
         left.pop(plane["path"], None)
-    return fields_of(tidied(planes, folder)), pd.DataFrame({"file": left.keys(), "reason": left.values()})
+    return a_row_a_field(tidied(planes, folder)), pd.DataFrame({"file": left.keys(), "reason": left.values()})
 
 
 def listed(folder: Path) -> tuple[list[str], list[Path]]:
@@ -94,7 +92,7 @@ def plate_folder(folder: Path, file: str) -> str:
     return plate_path(file).rstrip("/").rpartition("/")[2] or folder.name
 
 
-def indexed(folder: Path, index: str, there: set[str]) -> list[Plane]:
+def indexed(folder: Path, index: str, there: set[str]) -> list[PlaneRow]:
     """The planes of an index; '' for a file that is not ``there``. Raises ScreenError if all are elsewhere."""
     planes = INDEXES[Path(index).name.lower()](folder / index)
     told = [os.path.normpath(Path(index).parent / plane["path"].replace("\\", "/")) for plane in planes]
@@ -119,10 +117,10 @@ def compiled(pattern: str) -> dict[str, re.Pattern[str]]:
     return known
 
 
-def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]]:
+def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[PlaneRow]]:
     """The planes whose names fit a pattern, by the name of the pattern."""
     known = compiled(pattern)
-    found: dict[str, list[Plane]] = defaultdict(list)
+    found: dict[str, list[PlaneRow]] = defaultdict(list)
     for file in files:
         for name, text in known.items():
             if match := text.fullmatch(file):
@@ -140,7 +138,7 @@ def named(folder: Path, files: list[str], pattern: str) -> dict[str, list[Plane]
     return found
 
 
-def promised(planes: list[Plane], htd: Path, below: str) -> list[Plane]:
+def promised(planes: list[PlaneRow], htd: Path, below: str) -> list[PlaneRow]:
     """The planes that an .HTD promises, without a path. Those ``below`` its folder get the names of their channels."""
     waves, wells, sites = imagexpress_plate(htd)
     own = [plane for plane in planes if plane["path"].startswith(below)]
@@ -154,9 +152,9 @@ def promised(planes: list[Plane], htd: Path, below: str) -> list[Plane]:
     return [dict(zip(names, key, strict=True)) | {"path": ""} for key in keys]
 
 
-def tidied(planes: list[Plane], folder: Path) -> pd.DataFrame:
+def tidied(planes: list[PlaneRow], folder: Path) -> pd.DataFrame:
     """One row a plane, each once: wells as A01, numbers, names of channels."""
-    columns = [*COLUMNS, "row", "col", "channel", "path", "page", "pixel_size"]
+    columns = [*OUR_COLUMNS, "row", "col", "channel", "path", "page", "pixel_size"]
     rows = pd.DataFrame(planes).reindex(columns=columns).astype(object)
     rows["well"] = rows["well"].fillna("r" + rows["row"] + "c" + rows["col"]).map(well_name)
     rows["channel"] = rows["channel"].fillna("1").replace(r"^0*(\d+)$", r"ch\1", regex=True)
@@ -167,7 +165,7 @@ def tidied(planes: list[Plane], folder: Path) -> pd.DataFrame:
             rows[name] = rows[name].fillna(first).astype(int)
         except ValueError as error:
             raise ScreenError([f"{folder}: {name} is no number ({error}); correct 'pattern'."]) from None
-    key = [*COLUMNS, "channel"]
+    key = [*OUR_COLUMNS, "channel"]
     there = rows[rows["path"] != ""]
     twice = there[there.duplicated(key, keep=False)].sort_values(key, kind="stable")
     if len(twice):
@@ -177,9 +175,9 @@ def tidied(planes: list[Plane], folder: Path) -> pd.DataFrame:
     return rows.drop_duplicates(key)
 
 
-def fields_of(planes: pd.DataFrame) -> pd.DataFrame:
+def a_row_a_field(planes: pd.DataFrame) -> pd.DataFrame:
     """The table of text: a row for each field, z and time, a path (and a page, if planes have one) for each channel."""
-    key = list(COLUMNS)
+    key = list(OUR_COLUMNS)
     channels = planes["channel"].unique()
     wide = planes.pivot(index=key, columns="channel", values=["path", "page"])
     table = wide["path"][channels].fillna("").rename(columns=path_column)
@@ -187,5 +185,5 @@ def fields_of(planes: pd.DataFrame) -> pd.DataFrame:
         table = table.join(wide["page"][channels].fillna("").rename(columns=page_column))
     if planes["pixel_size"].notna().any():
         table[PIXEL_SIZE] = planes.astype({"pixel_size": float}).groupby(key)["pixel_size"].first()
-    table = table.reset_index().rename(columns=COLUMNS).rename_axis(columns=None)
+    table = table.reset_index().rename(columns=OUR_COLUMNS).rename_axis(columns=None)
     return table.drop(columns=[name for name in (Z, TIME) if table[name].nunique() == 1]).astype(str)

@@ -53,7 +53,7 @@ from milcnn.screens.platemap import read_platemap, with_platemap
 from milcnn.screens.problems import Problem, ScreenError
 from milcnn.screens.screen import Screen
 from milcnn.screens.stacks import Rule, at_time, by_rule, reader
-from milcnn.screens.table import MEASURES, as_numbers, text_table
+from milcnn.screens.table import AMOUNTS, as_numbers, text_table
 from milcnn.settings import Settings
 
 
@@ -201,7 +201,7 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
     if LABEL not in table:
         print(f"{name}: no column {LABEL}: the compound is the label; add the column or set 'columns' for another.")
         table = table.assign(**{LABEL: table[COMPOUND]})
-    in_numbers = [column for column in table if column in {*MEASURES, REPLICATE, Z, TIME} or column.startswith("Page_")]
+    in_numbers = [column for column in table if column in {*AMOUNTS, REPLICATE, Z, TIME} or column.startswith("Page_")]
     table = table.assign(**{column: as_numbers(table[column], name) for column in in_numbers})
     if table[SITE].str.fullmatch(r"\d+").all():
         table[SITE] = table[SITE].astype(int)

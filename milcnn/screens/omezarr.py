@@ -5,13 +5,12 @@ from pathlib import Path
 
 from milcnn.screens.metadata import Fault
 from milcnn.screens.opening import ImageError, in_one_sentence
+from milcnn.screens.plate_files import PlaneRow
 from milcnn.screens.problems import ScreenError, first_few
-from milcnn.screens.zarr_image import ZarrImage, field_table, kind_of, ome_attributes, validated, zarr_image
-
-Plane = dict[str, object]
+from milcnn.screens.zarr_image import ZarrImage, kind_of, mosaic_fields, ome_attributes, validated, zarr_image
 
 
-def plate_rows(plate: Path, folder: Path) -> list[Plane]:
+def plate_rows(plate: Path, folder: Path) -> list[PlaneRow]:
     """A row for each channel of each field, see ``folders``; paths start in ``folder``, '' for what is not there.
 
     The first image that can be read tells the channels of all, and a well that is not there has the images of the
@@ -48,7 +47,7 @@ def first_image(plate: Path, images: list[str]) -> tuple[Path, ZarrImage]:
     raise Fault(f"none of its {len(images)} images can be read; {fault}")
 
 
-def channels_of(image: ZarrImage) -> list[Plane]:
+def channels_of(image: ZarrImage) -> list[PlaneRow]:
     """Name and ``page`` of each channel. The page is None where the name tells it, or where z or time have a rule."""
     times, channels, depth = image.counts
     if len(set(image.names)) == channels:
@@ -59,7 +58,7 @@ def channels_of(image: ZarrImage) -> list[Plane]:
 def fields_in(folder: Path) -> dict[str, int]:
     """The fields of a mosaic, as '#FOV_1', with their numbers; none in an image of one field."""
     with in_one_sentence(str(folder)):
-        table = field_table(str(folder))
+        table = mosaic_fields(str(folder))
     names = [] if table is None else table.index.tolist()
     return {f"#{name}": number for name, number in numbered(names).items()}
 

@@ -8,7 +8,7 @@ only. ``tests/screens/test_patterns.py`` has real names of each.
 
 WELL, SHORT_WELL = r"(?P<well>A?[A-Z]\d\d)", r"(?P<well>[A-P]\d{1,2})"
 GUID = r"(?:[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12})"
-COLOUR = r"(?:phase|green|red|orange|blue|nir|bright ?field)[a-z]*|[PGRN]"  # channels of Incucyte
+STAIN = r"(?:phase|green|red|orange|blue|nir|bright ?field)[a-z]*|[PGRN]"  # channels of Incucyte
 INCUCYTE_TIME = r"(?P<time>\d\dd\d\dh\d\dm|\d{4}y\d\dm\d\dd_\d\dh\d\dm)"
 AFTER_WELL = r"--P(?P<site>\d+)(?=(?:.*--Z(?P<z>\d+))?)(?=(?:.*--T(?P<time>\d+))?)(?:--[ZT]\d+)*--(?P<channel>[^/]+?)"
 STEMS = {
@@ -23,8 +23,8 @@ STEMS = {
     "incell": r"(?:(?P<plate>[^/]+)_)?(?P<well>[A-Z]{1,2} - \d+)\(fld (?P<site>\d+)(?: wv (?P<channel>[^/]+?))?"
     r"(?: wix \d+)?(?: z (?P<z>\d+))?(?:[ -]*time (?P<time>\d+) - \d+ ?ms)?\)",
     "incell_long": r"(?P<well>[A-P]_\d+)_f(?P<site>\d+)_c(?P<channel>\d+)_x[^/]*_m[^/]*_z(?P<z>\d+)_t(?P<time>\d+)",
-    "incucyte": rf"(?=(?:(?:.*[/_-])?(?P<channel>{COLOUR})[/_-])?)(?:(?:{COLOUR})/)?(?:(?P<plate>[^/]+?)[_-]+)??"
-    rf"(?:(?:{COLOUR})_+)?{SHORT_WELL}_(?P<site>\d+)_{INCUCYTE_TIME}",
+    "incucyte": rf"(?=(?:(?:.*[/_-])?(?P<channel>{STAIN})[/_-])?)(?:(?:{STAIN})/)?(?:(?P<plate>[^/]+?)[_-]+)??"
+    rf"(?:(?:{STAIN})_+)?{SHORT_WELL}_(?P<site>\d+)_{INCUCYTE_TIME}",
     "incucyte_raw": rf"(?P<time>\d{{4}}/\d\d/\d{{4}})/(?P<plate>\d+)/{SHORT_WELL}-(?P<site>\d+)-(?P<channel>\w+)",
     "scanr": rf"(?![A-P]\d{{1,2}}--W)(?:(?P<plate>[^/]+?)(?:--[^/]*)?)?--W(?P<well>\d+){AFTER_WELL}",
     "scanr_wells": rf"{SHORT_WELL}--W\d+{AFTER_WELL}",

@@ -17,6 +17,7 @@ from milcnn.screens.metadata import in_micrometres
 from milcnn.screens.names import in_letters
 from milcnn.screens.problems import ScreenError
 
+PlaneRow = dict[str, Any]
 NAMES = {  # of Phenix and of Yokogawa: ours
     **{"PlateID": "plate", "Name": "plate", "Row": "row", "Col": "col", "Column": "col"},
     **{"FieldID": "site", "FieldIndex": "site", "PlaneID": "z", "ZIndex": "z"},
@@ -50,7 +51,7 @@ def bare(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def joined(planes: list[dict], channels: list[dict], plates: list[dict]) -> list[dict]:
+def with_facts(planes: list[PlaneRow], channels: list[dict], plates: list[dict]) -> list[PlaneRow]:
     """``planes`` that tell their channel, with the facts of it and of their plate.
 
     Two channels of one stain keep their numbers. An error in place of an image may have no channel.
@@ -66,13 +67,13 @@ def joined(planes: list[dict], channels: list[dict], plates: list[dict]) -> list
     return [row | {"channel": names[row["number"]]} for row in rows]
 
 
-def phenix_planes(index: Path) -> list[dict]:
+def phenix_planes(index: Path) -> list[PlaneRow]:
     """The planes that an index of Opera Phenix or Operetta lists; a path starts in the folder of the index."""
     told = records(index, "Plate", "Entry", "Image")
-    return joined([image for image in told["Image"] if "path" in image], told["Entry"], told["Plate"])
+    return with_facts([image for image in told["Image"] if "path" in image], told["Entry"], told["Plate"])
 
 
-def yokogawa_planes(index: Path) -> list[dict]:
+def yokogawa_planes(index: Path) -> list[PlaneRow]:
     """The planes that a ``MeasurementData.mlf`` lists; a path is '' where it tells of an error in place of an image."""
     told = records(index, "MeasurementRecord")
     for path in [path for path in sorted(index.parent.iterdir()) if path.suffix.lower() in (".mrf", ".mes", ".wpi")]:
@@ -81,7 +82,7 @@ def yokogawa_planes(index: Path) -> list[dict]:
     for plane in planes:
         plane["path"] = plane["text"] if plane.get("kind") == "IMG" else ""
     plates = [told for told in told["WellPlate"] if not told.get("plate", "").startswith("AssayPlate_")]  # its default
-    return joined(planes, told["Channel"] + told["MeasurementChannel"], plates)
+    return with_facts(planes, told["Channel"] + told["MeasurementChannel"], plates)
 
 
 def imagexpress_plate(htd: Path) -> tuple[dict[str, str], list[str], int]:

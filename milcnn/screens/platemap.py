@@ -96,7 +96,7 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, columns: dict[str
         raise ScreenError([f"{name}: {', '.join(in_both)} is also in the table; delete it in one of them."])
     platemap = tidy_names(platemap, name)
     if PLATE in key:
-        platemap = of_plates(table, platemap, name)
+        platemap = for_plates(table, platemap, name)
     table, platemap = same_numbering(table, platemap, name)
     repeated = platemap[platemap.duplicated(key)]
     if len(repeated):
@@ -107,7 +107,7 @@ def with_platemap(table: pd.DataFrame, platemap: pd.DataFrame, columns: dict[str
     return table.merge(platemap, on=key, how="left", validate="many_to_one").fillna("")
 
 
-def of_plates(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
+def for_plates(table: pd.DataFrame, platemap: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of ``platemap`` for plates of ``table``. Raises ScreenError if the map of one of them is not there."""
     refuse_spellings([*table[PLATE], *platemap[PLATE].unique()], PLATE, name)
     tell_unmatched(table[PLATE], platemap[PLATE], "plate", name)

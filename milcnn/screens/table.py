@@ -17,8 +17,8 @@ from milcnn.screens.problems import ScreenError, first_few
 
 SEPARATORS = ",;\t|"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-GRID = r'(?m)^[^,;\t|\n]*([,;\t|])(?: *"?\d+(?:\.0+)?"? *\1)+ *"?\d+(?:\.0+)?"? *\1*\r?$'  # titles may stand above
-MEASURES = {CONCENTRATION, PIXEL_SIZE}  # columns of numbers that need not be whole
+GRID_LINE = r'(?m)^[^,;\t|\n]*([,;\t|])(?: *"?\d+(?:\.0+)?"? *\1)+ *"?\d+(?:\.0+)?"? *\1*\r?$'  # titles may stand above
+AMOUNTS = {CONCENTRATION, PIXEL_SIZE}  # columns of numbers that need not be whole
 WHOLE_FLOAT32, WHOLE_FLOAT64 = 2**24, 2**53  # up to here each whole number has a float of its own
 
 
@@ -102,7 +102,7 @@ def csv_rows(path: Path, text: str) -> list[list[str]]:
     told = re.match(r'\s*"?sep=(.)"?[;,\s]*?[\r\n]+', text, re.IGNORECASE)
     text = text[told.end() :] if told else text
     header = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
-    told = told or re.search(GRID, text)
+    told = told or re.search(GRID_LINE, text)
     separator = (
         told[1] if told else max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
     )
@@ -158,7 +158,7 @@ def as_numbers(texts: pd.Series, name: str) -> pd.Series:
         raise ScreenError(
             [f"{name}: {texts.name} is not a number in {len(wrong)} rows, as '{wrong.iloc[0]}'; {advice}."]
         )
-    if texts.name not in MEASURES and len(odd := texts[(values < 0) | (values % 1 > 0) | np.isinf(values)]):
+    if texts.name not in AMOUNTS and len(odd := texts[(values < 0) | (values % 1 > 0) | np.isinf(values)]):
         rows = f"in {len(odd)} rows, as '{odd.iloc[0]}'"
         raise ScreenError([f"{name}: {texts.name} is not a whole number {rows}; write 0, 1, 2 and so on."])
-    return values if texts.name in MEASURES or values.isna().any() else values.astype(int)
+    return values if texts.name in AMOUNTS or values.isna().any() else values.astype(int)

@@ -12,7 +12,7 @@ from milcnn.screens.metadata import Fault, flex_factors
 
 DTYPES = ["uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"]
 FLEX = 65200  # the tag with the XML of an Opera .flex
-WHOLE = 8  # times the size of a page: files that are read whole for one page
+PAGES_IN_MEMORY = 8  # times the size of a page: files that are read whole for one page
 BYTES: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 GREY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE}
 COLOUR = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR}
@@ -48,7 +48,7 @@ def page_pixels(page: TiffPage) -> np.ndarray:
     """The pixels of a page. libtiff halves the time of LZW, but needs the whole file: not a long stack."""
     file, size = page.parent.filehandle, sum(page.databytecounts)
     grey = page.samplesperpixel == 1 and page.bitspersample in (8, 16, 32)
-    if page.compression != COMPRESSION.LZW or not grey or file.size > WHOLE * size:
+    if page.compression != COMPRESSION.LZW or not grey or file.size > PAGES_IN_MEMORY * size:
         return page.asarray()
     file.seek(0)
     pixels: np.ndarray = imagecodecs.tiff_decode(file.read(), index=page.index)

@@ -155,7 +155,7 @@ def validated(model: type[BaseModel], told: object) -> Any:
         raise Fault(f"metadata that break the rules of OME-Zarr ({where}: {first['msg']}); {advice}.") from None
 
 
-def field_table(folder: str) -> pd.DataFrame | None:
+def mosaic_fields(folder: str) -> pd.DataFrame | None:
     """The fields of a mosaic by name, with position and size in µm; None if an image has no such table."""
     import zarr
 
@@ -175,7 +175,7 @@ def field_table(folder: str) -> pd.DataFrame | None:
 
 def field_window(folder: str, field: str, step: dict[str, float], whole: dict[str, slice]) -> dict[str, slice]:
     """The rows and columns of a field of a mosaic. Raises Fault if there is no such field, or outside the mosaic."""
-    fields = field_table(folder)
+    fields = mosaic_fields(folder)
     if fields is None or list(fields.index).count(field) != 1:
         raise Fault(f"no field of this name in its FOV_ROI_table ({field}); correct the table, or convert it again.")
     window = {}

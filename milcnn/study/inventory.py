@@ -14,13 +14,13 @@ from milcnn.screens.manifest import ManifestSettings
 from milcnn.screens.sets.kinds import parse_settings
 from milcnn.study.parameters import read_study
 
-WHOLE = 50_000_000  # bytes: a file up to this size is known by its content
+BY_CONTENT = 50_000_000  # bytes: a file up to this size is known by its content
 
 
 def file_facts(path: Path) -> str:
     """What a file is known by: the SHA-256 of its content, or of a large one size and time."""
     status = path.stat()
-    if status.st_size > WHOLE:
+    if status.st_size > BY_CONTENT:
         return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

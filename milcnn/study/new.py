@@ -25,7 +25,7 @@ from milcnn.screens.screen import Screen, ScreenError
 from milcnn.study.parameters import StageError, check_name, listed_studies
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
-PATHS = ("table", "images", "platemap")  # settings that name a file or folder
+ON_DISK = ("table", "images", "platemap")  # settings that name a file or folder
 STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600
 Line = tuple[str, str, str]  # key, value as YAML, reason
 
@@ -42,7 +42,7 @@ def new_study(study: str, **files: Any) -> None:
     if path.exists():
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
     listed_studies()  # params.yaml must be able to take one more
-    files = {key: from_root(value) if key in PATHS else value for key, value in files.items() if value is not None}
+    files = {key: from_root(value) if key in ON_DISK else value for key, value in files.items() if value is not None}
     if "table" not in files:
         files = write_fields(study, ManifestSettings.model_validate(files)) | files
         files.pop("pattern", None)  # it is in the table

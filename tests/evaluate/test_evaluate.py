@@ -8,7 +8,7 @@ from scipy.stats import beta, norm, t
 from milcnn.evaluate.comparisons import error_by_fraction
 from milcnn.evaluate.intervals import (
     FACTS,
-    MOST,
+    MOST_GROUPS,
     clusters,
     interval,
     jackknife_interval,
@@ -164,7 +164,7 @@ def test_many_groups_are_joined_at_random_and_stay_whole():
     table = fields(3 * 1000).assign(Metadata_Plate=np.repeat(np.arange(1000), 3))
     groups = clusters(table)
     assert groups.number == 1000
-    assert len(set(groups.of_field)) == MOST
+    assert len(set(groups.of_field)) == MOST_GROUPS
     assert (groups.of_field.reshape(1000, 3) == groups.of_field[::3, None]).all()
     assert groups.of_field[:30].tolist() != sorted(groups.of_field[:30])
 

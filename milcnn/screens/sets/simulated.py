@@ -31,7 +31,7 @@ from milcnn.settings import Settings
 
 ACTIVE = "Metadata_Active"  # whether the dose is high enough for the field to carry its compound's label
 WELL_NAMES = [f"{row}{column:02d}" for row in "ABCDEFGH" for column in range(1, 13)]  # of a 96-well plate
-PIXEL_SIZE = 0.65  # µm, a 10× objective: normal nuclei are 9 µm wide
+PIXEL = 0.65  # µm, a 10× objective: normal nuclei are 9 µm wide
 # the camera: electrons per pixel, then grey values
 READ_NOISE = 4.0  # electrons
 GAIN = 2.0  # grey values per electron
@@ -72,7 +72,7 @@ def simulated_screen(settings: SimulatedSettings) -> Screen:
     fields, classes = field_table(settings), [NORMAL, *PHENOTYPES]
     objects = list_objects(fields, lambda row: placed_cells(row, settings)[:2])
     read, truth = (partial(draw, settings=settings) for draw in (draw_field, true_masks))
-    return Screen(fields, CHANNELS, classes, read, PIXEL_SIZE, truth=truth, objects=objects, protocol="plate")
+    return Screen(fields, CHANNELS, classes, read, PIXEL, truth=truth, objects=objects, protocol="plate")
 
 
 def compounds(settings: SimulatedSettings) -> pd.DataFrame:
