@@ -3,9 +3,16 @@
 Notebooks only print a note where a user's maps are weak; for our studies this would be a defect.
 """
 
+import random
+
 import pandas as pd
 import pytest
+from sklearn.metrics import accuracy_score
 
+from milcnn.evaluate.levels import level_rows
+from milcnn.evaluate.runs import with_errors
+from milcnn.evaluate.scores import METRICS, score_rows
+from milcnn.files import read_table
 from milcnn.paths import ROOT
 
 TABLES = ROOT / "reports" / "tables"
@@ -41,3 +48,28 @@ def test_the_estimated_fraction_follows_the_true_one():
     scores = pd.read_csv(TABLES / "simulated" / "dose" / "scores.csv")
     r = scores.query("metric == 'responding_fraction_r'").set_index("method")["value"]
     assert r["noisy_and"] > 0.8
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_random_row_of_the_summary_follows_from_the_saved_predictions(study):
+    summary = read_table(TABLES / "summary.csv").query("study == @study")
+    predictions = with_errors(read_table(TABLES / study / "predictions.parquet"))
+    rows = summary[summary["method"].isin(predictions["method"]) & summary["metric"].isin(METRICS)]
+    row = rows.iloc[random.randrange(len(rows))]
+    own = predictions[predictions["method"] == row["method"]]
+    if row["level"] == "field":
+        again = score_rows(own, [row["metric"]], study, row["protocol"], "field")
+    else:
+        again = level_rows(own, study, row["protocol"]).query("level == @row.level and metric == @row.metric")
+    numbers = ["value", "low", "high", "n", "groups", "seeds"]
+    assert again[numbers].to_numpy(float)[0] == pytest.approx(row[numbers].to_numpy(float), rel=1e-5), row
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_accuracies_are_those_of_scikit_learn(study):
+    predictions = read_table(TABLES / study / "predictions.parquet")
+    summary = read_table(TABLES / "summary.csv").query("study == @study and level == 'field' and metric == 'accuracy'")
+    published = summary.set_index("method")["value"]
+    for method, runs in predictions.groupby("method"):
+        seeds = [accuracy_score(run["Metadata_Label"], run["predicted"]) for _, run in runs.groupby("seed")]
+        assert published[method] == pytest.approx(sum(seeds) / len(seeds), abs=1e-5)
