@@ -36,19 +36,24 @@ def with_channels(
     numbered = {column for column in table if column.startswith("Page_") or column in (Z, TIME)}
     if "Path" in table:
         table, channels, planes = paged(table, wanted, header, name)
-        if header and header.stack and not numbered:
-            return by_plane(table, channels, channels, header), channels, len(header.places), pixel_size
-        return table, channels, planes, pixel_size
+        order, stacked = channels, header is not None and bool(header.stack)
+    else:
+        table, channels = wanted_channels(table, wanted, name)
+        planes, stacked = None, header is not None and len({place[1:] for place in header.places}) > 1
+    if header and stacked and not numbered:
+        table, planes = by_plane(table, channels, order, header), len(header.places)
+    return table, channels, planes, pixel_size
+
+
+def wanted_channels(table: pd.DataFrame, wanted: list[str], name: str) -> tuple[pd.DataFrame, list[str]]:
+    """``table`` without the paths of channels that are not ``wanted``, and the channels."""
     named = [column.removeprefix("Path_") for column in table if column.startswith("Path_")]
     if unknown := [channel for channel in wanted if channel not in named]:
         missing = f"{name}: has no images of channel {first_few(unknown)}, only of {', '.join(named)}"
         raise ScreenError([f"{missing}; correct 'channels'."])
     channels = wanted or named
     others = [column(channel) for channel in named if channel not in channels for column in (path_column, page_column)]
-    table = table.drop(columns=[column for column in others if column in table])
-    if header and len({place[1:] for place in header.places}) > 1 and not numbered:
-        return by_plane(table, channels, order, header), channels, len(header.places), pixel_size
-    return table, channels, None, pixel_size
+    return table.drop(columns=[column for column in others if column in table]), channels
 
 
 def by_plane(table: pd.DataFrame, channels: list[str], order: list[str], header: Header) -> pd.DataFrame:

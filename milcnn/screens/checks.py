@@ -22,7 +22,7 @@ from milcnn.columns import (
 from milcnn.roles import is_control
 from milcnn.screens.channels import as_problem, odd_pixel_sizes, plane_problems
 from milcnn.screens.images import Header, read_header
-from milcnn.screens.missing import is_there, missing_images
+from milcnn.screens.missing import missing_images
 from milcnn.screens.opening import ImageError, split_zip
 from milcnn.screens.problems import Problem, field_name, first_few
 
@@ -121,8 +121,8 @@ def file_problems(
     lacking = [path_column(channel) for channel in channels if path_column(channel) not in columns]
     if lacking:
         return [f"table: has no column {', '.join(lacking)}; add it, or remove the channel."]
-    missing = list(missing_images(fields, columns))
-    places = {path: place for path, place in file_places(fields, columns).items() if not missing or is_there(path)}
+    missing, absent = missing_images(fields, columns)
+    places = {path: place for path, place in file_places(fields, columns).items() if path not in absent}
     read = partial(header_or_problem, places)
     results = thread_map(read, places, max_workers=8, desc="check", unit="file", leave=False)
     headers = {path: header for path, header in zip(places, results, strict=True) if isinstance(header, Header)}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from milcnn.columns import PIXEL_SIZE, PLATE, SITE, TIME, WELL, Z, page_column, path_column
+from milcnn.screens.images import TIFF
 from milcnn.screens.names import well_name
 from milcnn.screens.omezarr import plate_rows
 from milcnn.screens.patterns import NOT_FIELDS, PATTERNS
@@ -21,7 +22,7 @@ from milcnn.screens.plate_files import PlaneRow, imagexpress_plate, phenix_plane
 from milcnn.screens.problems import ScreenError, first_few
 
 INDEXES = {"index.idx.xml": phenix_planes, "index.xml": phenix_planes, "measurementdata.mlf": yokogawa_planes}
-IMAGES = (".tif", ".tiff", ".png", ".flex")
+IMAGES = (*TIFF, ".png")
 OUR_COLUMNS = {"plate": PLATE, "well": WELL, "site": SITE, "z": Z, "time": TIME}
 INNER = r"TimePoint[^/]*|ZStep_\d+|Images?|Projection|Measurement[^/]*|data|Well\d+|r\d\dc\d\d"  # folders in a plate's
 
@@ -39,10 +40,13 @@ def folder_table(folder: Path, pattern: str = "") -> tuple[pd.DataFrame, pd.Data
     kinds: dict[str, list[PlaneRow]] = defaultdict(list)
     for plate in zarrs:
         kinds["OME-Zarr"] += plate_rows(plate, folder)
+    there = set(files)
     for index in [file for file in files if Path(file).name.lower() in INDEXES]:
-        kinds[Path(index).name] += indexed(folder, index, set(files))
-        below = index.removesuffix(Path(index).name)
-        reasons = {file: f"not in {Path(index).name}" for file in files if file.startswith(below)} | reasons
+        name = Path(index).name
+        kinds[name] += indexed(folder, index, there)
+        for file in files:
+            if file.startswith(index.removesuffix(name)):
+                reasons.setdefault(file, f"not in {name}")
     kinds |= named(folder, [file for file in files if file not in reasons], pattern)
     if len(kinds) > 1:
         found = "; ".join(f"{name}, as {own[0]['path']}" for name, own in kinds.items())

@@ -1,7 +1,6 @@
 """Images that a table or a plate promises and that are not there, counted by plate."""
 
 import os
-from collections.abc import Iterator
 
 import pandas as pd
 
@@ -12,8 +11,12 @@ from milcnn.screens.problems import Problem
 ADVICE = "copy them there; or correct 'images' or the table, in which the rows of these fields may be deleted"
 
 
-def missing_images(fields: pd.DataFrame, columns: list[str]) -> Iterator[Problem]:
-    """One problem for each plate with missing images; ``columns`` have their paths, '' where one is not even known."""
+def missing_images(fields: pd.DataFrame, columns: list[str]) -> tuple[list[Problem], set[str]]:
+    """One problem for each plate with missing images, and the paths that are not there.
+
+    ``columns`` have the paths, '' where one is not even known.
+    """
+    problems = []
     fields = fields.reindex(columns=[*FIELD_KEY, *columns])
     paths = pd.unique(fields[columns].to_numpy().ravel())
     absent = {path for path in paths if isinstance(path, str) and not is_there(path)}
@@ -26,7 +29,8 @@ def missing_images(fields: pd.DataFrame, columns: list[str]) -> Iterator[Problem
             place = f"well {well}, site {site}{channel}"
             example = f"{path} ({place})" if path else place
             detail = f"{len(lost)} of {len(long)}, as {example}"
-            yield Problem("images are missing", ADVICE, f"plate {plate}", detail)
+            problems.append(Problem("images are missing", ADVICE, f"plate {plate}", detail))
+    return problems, absent
 
 
 def is_there(path: str) -> bool:

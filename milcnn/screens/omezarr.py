@@ -21,15 +21,15 @@ def plate_rows(plate: Path, folder: Path) -> list[PlaneRow]:
             wells, name = plate_wells(plate)
             every = sorted({image for own in wells.values() for image in own}, key=lambda image: (len(image), image))
             first, told = first_image(plate, [f"{well}/{image}" for well, own in wells.items() for image in own])
-            rows = []
+            rows, numbers, channels = [], numbered(every), channels_of(told)
             for well, image in [(well, image) for well, own in wells.items() for image in own or every]:
                 there = bool(wells[well]) and (plate / well / image).is_dir()
-                fields = fields_in(plate / well / image if there else first) or {"": numbered(every)[image]}
+                fields = fields_in(plate / well / image if there else first) or {"": numbers[image]}
                 path = (plate / well / image).relative_to(folder).as_posix()
                 place = {"plate": name, "well": well.replace("/", ""), "pixel_size": told.pixel_size}
                 for field, site in fields.items():
                     own = place | {"site": site, "path": f"{path}{field}" if there else ""}
-                    rows += [own | channel for channel in channels_of(told)]
+                    rows += [own | channel for channel in channels]
             return rows
     except ImageError as error:
         raise ScreenError([str(error)]) from None

@@ -53,13 +53,12 @@ def by_rule(table: pd.DataFrame, rule: Rule, name: str) -> tuple[pd.DataFrame, p
         return table.drop(columns=Z), None, []
     problems = list(unequal(table))
     table = table.sort_values(Z, kind="stable")
-    if isinstance(rule, int):
-        return table[table[Z] == rule].drop(columns=Z).sort_index().reset_index(drop=True), None, problems
     groups = table.groupby(FIELD_KEY, sort=False)
-    if rule == "middle":
-        middle = groups.cumcount() == groups[Z].transform("size") // 2
-        return table[middle].drop(columns=Z).sort_index().reset_index(drop=True), None, problems
-    return table[groups.cumcount() == 0].drop(columns=Z).sort_index().reset_index(drop=True), table, problems
+    chosen = groups.cumcount() == (groups[Z].transform("size") // 2 if rule == "middle" else 0)
+    if isinstance(rule, int):
+        chosen = table[Z] == rule
+    fields = table[chosen].drop(columns=Z).sort_index().reset_index(drop=True)
+    return fields, table if rule in ("max", "sharpest") else None, problems
 
 
 def unequal(table: pd.DataFrame) -> Iterator[Problem]:

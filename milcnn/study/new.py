@@ -49,7 +49,7 @@ def new_study(study: str, **files: Any) -> None:
     screen = manifest_screen(ManifestSettings.model_validate(files))
     problems = [*screen.problems, *table_problems(screen.fields, screen.classes, screen.multilabel)]
     sources = screen.read_from(screen.fields)
-    problems += missing_images(sources, image_columns(sources))
+    problems += missing_images(sources, image_columns(sources))[0]
     header = first_header([name for column in image_columns(sources) for name in sources[column]])
     if not problems and header is None:
         problems = file_problems(sources.head(10), screen.channels, screen.planes)
