@@ -20,6 +20,7 @@ PIXEL_SIZE = "Metadata_PixelSize"  # µm
 FIELD_KEY = [PLATE, WELL, SITE]
 METADATA = [*FIELD_KEY, BATCH, COMPOUND, CONCENTRATION, LABEL, REPLICATE, CONTROL, SOURCE, SPLIT]
 SETS = ["train", "validation", "test"]  # the values of ``Metadata_Split`` that a study uses
+FRESH = "fresh"  # that of a second test set: drawn once, after all else was fixed
 UNLABELLED = "unlabelled"  # that of fields without a label: prepared and predicted, never trained on or judged
 LABEL_MARK = "|"  # separates the labels of a field that has several
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import CONTROL, PLATE, SETS, SPLIT, UNLABELLED
+from milcnn.columns import CONTROL, FRESH, PLATE, SETS, SITE, SPLIT, UNLABELLED, WELL
+
+JUDGED = [*SETS[1:], FRESH]  # the splits whose fields are scored
 
 
 def is_control(fields: pd.DataFrame) -> np.ndarray:
@@ -12,14 +14,14 @@ def is_control(fields: pd.DataFrame) -> np.ndarray:
 
 
 def kept_out(fields: pd.DataFrame) -> np.ndarray:
-    """Fields whose own ``Metadata_Split`` is filled, but is not train, validation or test, (N,) bool."""
+    """Fields whose own ``Metadata_Split`` is filled, but is not train, validation, test or fresh, (N,) bool."""
     if SPLIT not in fields:
         return np.zeros(len(fields), bool)
-    return ~fields[SPLIT].fillna("").isin(["", *SETS]).to_numpy()
+    return ~fields[SPLIT].fillna("").isin(["", *SETS, FRESH]).to_numpy()
 
 
 def fields_in_use(fields: pd.DataFrame) -> pd.DataFrame:
-    """The fields of the three sets, all controls, and weak doses on plates with validation or test fields.
+    """The fields of all sets, all controls, and weak doses on plates with validation or test fields.
 
     Baselines predict these weak doses, for dose–response curves. Other fields, such as weak doses on training plates,
     are left out: their cells take long to measure.
@@ -32,11 +34,31 @@ def fields_in_use(fields: pd.DataFrame) -> pd.DataFrame:
 def reference_fields(fields: pd.DataFrame) -> np.ndarray:
     """The fields that define normal cells, (N,) bool: the controls in the training set.
 
-    If there are none, the controls outside the three sets (controls that are not a class). If the study has no
-    controls, all training fields.
+    If there are none, the controls outside the sets (controls that are not a class) on plates with training fields. If
+    the study has no controls, all training fields. So nothing of a plate that is only scored is among them.
     """
     controls, train = is_control(fields), (fields[SPLIT] == "train").to_numpy()
-    return next(mask for mask in (controls & train, controls & kept_out(fields), train) if mask.any())
+    others = controls & kept_out(fields) & fields[PLATE].isin(fields.loc[train, PLATE]).to_numpy()
+    return next(mask for mask in (controls & train, others, train) if mask.any())
+
+
+def plate_references(fields: pd.DataFrame) -> np.ndarray:
+    """The controls that stand for normal cells on their own plate, and are never scored, (N,) bool.
+
+    They are the controls of a plate that are in no scored set: those in training, and those that are not a class. On a
+    plate with none of these, half of its control wells, drawn at random; of one control well, half of its fields.
+    """
+    controls, judged = is_control(fields), fields[SPLIT].isin(JUDGED).to_numpy()
+    references = controls & ~judged
+    for plate in fields.loc[controls & judged, PLATE].unique():
+        own = controls & (fields[PLATE] == plate).to_numpy()
+        if (references & own).any():
+            continue
+        unit = fields[WELL if fields.loc[own, WELL].nunique() > 1 else SITE].astype(str)
+        names = np.sort(unit[own].unique())
+        chosen = np.random.default_rng(0).permutation(names)[: len(names) // 2]
+        references |= own & unit.isin(chosen).to_numpy()
+    return references
 
 
 def fields_to_predict(fields: pd.DataFrame) -> pd.DataFrame:

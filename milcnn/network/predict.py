@@ -4,17 +4,22 @@ import copy
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
+from milcnn.columns import PLATE
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, Net, Output, moved
 from milcnn.network.pooling import NoisyAnd
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.prepare.prepared import Prepared
+from milcnn.roles import is_control, plate_references, reference_fields
+
+Changes = dict[str, tuple[np.ndarray, np.ndarray]]  # by plate: gain and offset of each channel, (C, 1, 1) each
 
 
 def inference_copy(model: Net) -> Net:
@@ -30,11 +35,43 @@ def inference_copy(model: Net) -> Net:
     return moved(model, next(model.parameters()).device, torch.channels_last)
 
 
+def plate_changes(prepared: Prepared) -> Changes:
+    """The gain and the offset that make the controls of each plate as bright as the training controls.
+
+    x′ = (x − m) s₀ / s + m₀, a channel at a time: m and s are mean and standard deviation over the pixels of the
+    plate's ``plate_references``, m₀ and s₀ those of the training controls. A plate without references has no entry, so
+    a study without controls has none.
+    """
+    fields = prepared.fields
+    references, normal = plate_references(fields), reference_fields(fields) & is_control(fields)
+    if not normal.any():
+        return {}
+    to_mean, to_std = prepared.channel_levels(fields[normal])
+    changes = {}
+    for plate, own in fields[references].groupby(PLATE):
+        mean, std = prepared.channel_levels(own)
+        gain = to_std / std
+        changes[str(plate)] = tuple(part.astype(np.float32)[:, None, None] for part in (gain, to_mean - mean * gain))
+    return changes
+
+
+def changed(pixels: np.ndarray, plates: pd.Series, changes: Changes) -> np.ndarray:
+    """``pixels`` (B, C, H, W) of fields on ``plates`` (B,), each with the change of its plate, if it has one."""
+    if not changes:
+        return pixels
+    unchanged = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
+    pairs = (changes.get(str(plate), unchanged) for plate in plates)
+    return np.stack([field * gain + offset for field, (gain, offset) in zip(pixels, pairs, strict=True)])
+
+
 @torch.inference_mode()
-def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16) -> Iterator[Output]:
+def outputs(
+    model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: int = 16, changes: Changes | None = None
+) -> Iterator[Output]:
     """Outputs of ``model`` for the fields of ``rows``, a batch at a time, on its device; convolutions in bf16 on CUDA.
 
-    Raises ValueError when the study has other channels or classes than the network.
+    The fields are ``changed`` by ``changes``. Raises ValueError when the study has other channels or classes than the
+    network.
     """
     for name in ("channels", "classes"):
         if (own := getattr(model.settings, name)) != (theirs := getattr(prepared, name)):
@@ -43,13 +80,16 @@ def outputs(model: MILCNN, prepared: Prepared, rows: pd.DataFrame, batch_size: i
     device = model.mean.device
     model = inference_copy(model)
     for start in tqdm(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):
-        pixels = prepared.pixels(rows.iloc[start : start + batch_size])
+        batch = rows.iloc[start : start + batch_size]
+        pixels = changed(prepared.pixels(batch), batch[PLATE], changes or {})
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(torch.from_numpy(pixels).to(device))
         yield output
 
 
-def predict_fields(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict_fields(
+    model: MILCNN, prepared: Prepared, rows: pd.DataFrame, changes: Changes | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What ``model`` predicts for the fields of ``rows``, and their profiles: two tables, a row a field.
 
     The first is a ``prediction_table`` with, for every class, the pooled probability ``P_<class>``; the probability
@@ -58,7 +98,7 @@ def predict_fields(model: MILCNN, prepared: Prepared, rows: pd.DataFrame) -> tup
     """
     parts = [
         (output.bags, model.probabilities(output.logits), output.instances.mean(dim=(2, 3)), output.profiles)
-        for output in outputs(model, prepared, rows)
+        for output in outputs(model, prepared, rows, changes=changes)
     ]
     P, y, p, profiles = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     own = model.settings

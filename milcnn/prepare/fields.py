@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, PLATE, SPLIT
+from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, PLATE, SPLIT
 from milcnn.files import write_json, write_table
 from milcnn.prepare import plates, quality, splits
-from milcnn.prepare.prepared import Prepared, load_prepared
+from milcnn.prepare.prepared import Prepared, channel_statistics, load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings
-from milcnn.roles import is_control
+from milcnn.roles import is_control, plate_references
 from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen
 
@@ -33,12 +33,14 @@ def prepare(
     All is written to ``.<folder>.part`` beside ``folder``, and moved once it is complete; until then the previous study
     stays. The next call continues after an interruption: it keeps finished plates whose fingerprint is the same, see
     ``plates.plate_fingerprint``. ``origin`` says how the screen was made, such as its kind and settings. A new split
-    changes the tables only. Raises ValueError for scaling without controls, SplitError, OSError if the disk is full,
-    and whatever ``Screen.read`` raises.
+    changes the tables only, unless plates are scaled to their ``plate_references``. Raises ValueError for scaling
+    without controls, SplitError, OSError if the disk is full, and whatever ``Screen.read`` raises.
     """
     settings, split_settings = settings or PrepareSettings(), split_settings or splits.SplitSettings()
     check_controls(screen.fields, settings)
     fields = splits.split_screen(screen, split_settings)
+    if settings.scaling == "control":  # of the controls, those that no method is scored on
+        screen = replace(screen, fields=screen.fields.assign(**{CONTROL: plate_references(fields)}))
     fields = fields.assign(index=fields.groupby(PLATE).cumcount())
     part = folder.with_name(f".{folder.name}.part")
     records = write_plates(screen, folder, part, settings, origin)
@@ -134,12 +136,3 @@ def remaining_objects(
         if axis in objects:
             objects[axis] = (objects[axis] - start) / settings.downscale
     return objects
-
-
-def channel_statistics(entries: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over the fields of ``entries``, in float64."""
-    total, squares = (sum(map(np.array, entries[column]), np.float64(0)) for column in ("sum", "squares"))
-    mean = total / entries["pixels"].sum()
-    std = np.sqrt(squares / entries["pixels"].sum() - mean**2)
-    # a constant channel stays at 0: do not divide by 0
-    return mean.tolist(), np.where(std > 0, std, 1).tolist()

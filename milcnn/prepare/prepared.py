@@ -71,6 +71,14 @@ class Prepared:
         """The fields of ``rows``, in the same order, (B, C, H, W)."""
         return self._stack("plates", rows)
 
+    def channel_levels(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each channel over all pixels of ``rows``, (C,) each; a deviation of 0 is 1."""
+        records = {name: read_record(self.folder, name) for name in rows[PLATE].unique()}
+        pairs = zip(rows[PLATE], rows["index"], strict=True)
+        entries = [records[name]["fields"][index] | {"pixels": records[name]["pixels"]} for name, index in pairs]
+        mean, std = channel_statistics(pd.DataFrame(entries))
+        return np.array(mean), np.array(std)
+
     def truth(self, rows: pd.DataFrame) -> np.ndarray:
         """The object labels of ``rows``, (B, H, W) uint16."""
         return self._stack("truth", rows).astype(np.uint16, copy=False)
@@ -109,6 +117,11 @@ class Prepared:
         return np.stack([plates[name][index] for name, index in zip(rows[PLATE], rows["index"], strict=True)])
 
 
+def read_record(folder: Path, plate: str) -> dict:
+    """The record of a plate, see ``plates``."""
+    return json.loads((folder / "plates" / f"{plate}.json").read_text(encoding="utf-8"))
+
+
 def load_prepared(folder: Path, study: str | None = None) -> Prepared:
     """Open the prepared study in ``folder``.
 
@@ -121,3 +134,12 @@ def load_prepared(folder: Path, study: str | None = None) -> Prepared:
     if study is not None and prepared.study != study:
         raise ValueError(f"{path}: this is study '{prepared.study}', not '{study}'; check the folder.")
     return prepared
+
+
+def channel_statistics(entries: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over the fields of ``entries``, in float64."""
+    total, squares = (sum(map(np.array, entries[column]), np.float64(0)) for column in ("sum", "squares"))
+    mean = total / entries["pixels"].sum()
+    std = np.sqrt(squares / entries["pixels"].sum() - mean**2)
+    # a constant channel stays at 0: do not divide by 0
+    return mean.tolist(), np.where(std > 0, std, 1).tolist()
