@@ -14,7 +14,7 @@ from milcnn.baselines.measure import feature_names
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.network.batches import targets_of
 from milcnn.prepare.prepared import Prepared
-from milcnn.roles import is_control, reference_fields
+from milcnn.roles import plate_references, reference_fields
 from milcnn.settings import Settings
 
 
@@ -68,14 +68,17 @@ class Cells:
         return replace(self, fields=fields, features=self.features[kept], field=field, **own)
 
 
-def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSettings) -> Cells:
-    """The cells of ``table`` (``cells.parquet``, see ``measure``) in the fields of ``prepared``, standardised by plate.
+def open_cells(
+    prepared: Prepared, table: pd.DataFrame, settings: ProfileSettings, with_controls: bool = False
+) -> Cells:
+    """The cells of ``table`` (``cells.parquet``, see ``measure``) in the fields of ``prepared``, standardised.
 
-    x′ = (x − median) / (1.4826 · median |x − median|), over the control cells of the plate (Ljosa 2013, doi
-    10.1177/1087057113503553), in all splits: the layout says which wells of a test plate are controls, and MIL-CNNs
-    see them too where plates are scaled to controls. A plate without control cells uses the cells of
-    ``reference_fields``. x′ is clipped at ±``clip``; values that are not finite become 0, the median. Features that
-    are constant, or nowhere defined, over the training cells are left out: all of them without training cells.
+    x′ = (x − median) / (1.4826 · median |x − median|), over the cells of ``reference_fields``, so that nothing is known
+    of a plate without training fields. ``with_controls``: over the cells of the plate's own ``plate_references``, plate
+    by plate (Ljosa 2013, doi 10.1177/1087057113503553), if it has any; references outside the training set are then
+    left out, as no method is scored on them. x′ is clipped at ±``clip``; values that are not finite become 0, the
+    median. Features that are constant, or nowhere defined, over the training cells are left out: all of them without
+    training cells.
     """
     fields = prepared.fields.reset_index(drop=True)
     table = table if settings.border_cells else table[~table["touches_border"].astype(bool)]
@@ -86,11 +89,13 @@ def open_cells(prepared: Prepared, table: pd.DataFrame, settings: ProfileSetting
     train = (fields[SPLIT] == "train").to_numpy()
     values = table[feature_names(table)].where(np.isfinite)
     values = values.loc[:, values[train[field]].max() > values[train[field]].min()]
-    features = standardise_features(values.to_numpy(float), field, fields, settings.clip)
+    references = plate_references(fields) if with_controls else np.zeros(len(fields), bool)
+    features = standardise_features(values.to_numpy(float), field, fields, references, settings.clip)
     each = np.arange(len(fields))
-    totals = standardise_features(field_totals(table, field, len(fields)), each, fields, settings.clip)
+    totals = standardise_features(field_totals(table, field, len(fields)), each, fields, references, settings.clip)
     targets = targets_of(prepared, fields, True).numpy() if prepared.multilabel else prepared.targets(fields)
-    return Cells(fields, targets, features, field, totals, list(values), prepared.classes)
+    cells = Cells(fields, targets, features, field, totals, list(values), prepared.classes)
+    return cells.where(train | ~references)
 
 
 def field_totals(table: pd.DataFrame, field: np.ndarray, count: int) -> np.ndarray:
@@ -109,14 +114,18 @@ def stored_masks(folder: Path, rows: pd.DataFrame) -> np.ndarray:
     return np.stack([stacks[plate][index] for plate, index in zip(rows[PLATE], rows["index"], strict=True)])
 
 
-def standardise_features(values: np.ndarray, field: np.ndarray, fields: pd.DataFrame, clip: float) -> np.ndarray:
-    """Standardise ``values`` (n, D) of cells in ``field`` (n,), plate by plate, (n, D) float32; see ``open_cells``."""
+def standardise_features(
+    values: np.ndarray, field: np.ndarray, fields: pd.DataFrame, references: np.ndarray, clip: float
+) -> np.ndarray:
+    """``values`` (n, D) of cells in ``field`` (n,), standardised, (n, D) float32; see ``open_cells``.
+
+    ``references`` (N,) bool are the fields that set the scale of their own plate.
+    """
     normal = values[reference_fields(fields)[field]]
-    controls = is_control(fields)
     result = np.empty(values.shape, np.float32)
     for plate in fields[PLATE].unique():
         on_plate = (fields[PLATE] == plate).to_numpy()
-        own, here = values[(on_plate & controls)[field]], on_plate[field]
+        own, here = values[(on_plate & references)[field]], on_plate[field]
         centre, scale = robust_statistics(own if len(own) else normal, normal)
         result[here] = np.clip(np.nan_to_num((values[here] - centre) / scale), -clip, clip)
     return result

@@ -80,30 +80,32 @@ def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.Dat
 
 
 def run_baselines(
-    runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1
+    runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1, kind: str = ""
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """``run_baseline`` for each baseline and seed of ``runs``, ``workers`` at once, in ``<folder>/<baseline>-<seed>``.
 
     Returns all predictions in one table, with the columns ``method`` and ``seed``; and the reason for each baseline
-    that cannot learn from these cells, by name. ``left_out.json`` has the reasons too. Raises ValueError for an
+    that cannot learn from these cells, by name. ``left_out<kind>.json`` has the reasons too. Raises ValueError for an
     unknown name.
     """
     if unknown := sorted({name for name, _ in runs} - set(BASELINES)):
         raise ValueError(f"baselines: '{unknown[0]}' is not one of {', '.join(BASELINES)}.")
     results = Parallel(n_jobs=workers)(
-        delayed(run_baseline)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}")
+        delayed(run_baseline)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}", kind)
         for name, seed in runs
     )
     pairs = list(zip(runs, results, strict=True))
     left_out = {name: result for (name, _), result in pairs if isinstance(result, str)}
-    write_json(left_out, folder / "left_out.json")
+    write_json(left_out, folder / f"left_out{kind}.json")
     named = [result.assign(method=name, seed=seed) for (name, seed), result in pairs if name not in left_out]
     empty = prediction_table(cells.fields.iloc[:0], cells.classes, False, y=np.zeros((0, len(cells.classes))))
     return pd.concat(named or [empty.assign(method="", seed=0)], ignore_index=True), left_out
 
 
-def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Path) -> pd.DataFrame | str:
-    """Fit the baseline ``name``, write ``predictions.csv`` and ``features.parquet``, and return the predictions.
+def run_baseline(
+    name: str, cells: Cells, settings: ProfileSettings, folder: Path, kind: str = ""
+) -> pd.DataFrame | str:
+    """Fit the baseline ``name``, write its ``predictions<kind>.csv`` and ``features<kind>.parquet``; return the former.
 
     Where the cells are too few or too much alike for its method, returns the reason instead and writes nothing.
     """
@@ -112,6 +114,6 @@ def run_baseline(name: str, cells: Cells, settings: ProfileSettings, folder: Pat
     except TooFewCells as reason:
         return str(reason)
     predictions, features = predict_baseline(scorer, cells)
-    write_table(predictions, folder / "predictions.csv")
-    write_table(features, folder / "features.parquet")
+    write_table(predictions, folder / f"predictions{kind}.csv")
+    write_table(features, folder / f"features{kind}.parquet")
     return predictions

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
-from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY
+from milcnn.evaluate.runs import CONTROLS, MAIN_METHOD, SUMMARY
 from milcnn.evaluate.scores import fields_of, seed_scores
 
 
@@ -23,31 +23,36 @@ def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFram
     return mean_with_interval(table, ["method", "fraction"], "error")
 
 
-def differences(predictions: pd.DataFrame, first: str = MAIN_METHOD) -> pd.DataFrame:
-    """Accuracy of ``first`` minus that of each other method, on the same fields, without the same groups.
+def differences(predictions: pd.DataFrame, main: str = MAIN_METHOD) -> pd.DataFrame:
+    """Accuracy of ``main`` minus that of each other method, on the same fields, without the same groups.
 
-    If the interval includes 0, these test fields cannot tell the two methods apart. Seeds are those of ``first``.
+    Methods that know the controls of the test plates (``CONTROLS``) are compared among themselves. If the interval
+    includes 0, these test fields cannot tell the two methods apart. Seeds are those of ``main``.
     """
-    columns = ["first", "second", *FACTS]
-    own = predictions[predictions["method"] == first]
-    if own.empty:
-        return pd.DataFrame(columns=columns)
-    groups = clusters(fields_of(own))
-    counts, rows = without_each(groups.of_field), []
-    ours = seed_scores(own, "accuracy", counts)
-    for second, runs in predictions[predictions["method"] != first].groupby("method", sort=False):
-        scores = (ours - seed_scores(runs, "accuracy", counts).mean(axis=0)).round(12)
-        rows.append({"first": first, "second": second} | facts_of(groups, scores.mean(axis=0), scores[:, 0], lowest=-1))
-    return pd.DataFrame(rows, columns=columns)
+    rows = []
+    for first, informed in ((main, False), (main + CONTROLS, True)):
+        same = predictions[predictions["method"].str.endswith(CONTROLS) == informed]
+        own = same[same["method"] == first]
+        if own.empty:
+            continue
+        groups = clusters(fields_of(own))
+        counts = without_each(groups.of_field)
+        ours = seed_scores(own, "accuracy", counts)
+        for second, runs in same[same["method"] != first].groupby("method", sort=False):
+            scores = (ours - seed_scores(runs, "accuracy", counts).mean(axis=0)).round(12)
+            facts = facts_of(groups, scores.mean(axis=0), scores[:, 0], lowest=-1)
+            rows.append({"first": first, "second": second} | facts)
+    return pd.DataFrame(rows, columns=["first", "second", *FACTS])
 
 
 def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:
-    """The baseline with the best accuracy on the validation fields; the best of seven on test fields may be luck."""
+    """The baseline with the best accuracy on the validation fields; the best of nine on test fields may be luck."""
     accuracy = validation.groupby("method")["correct"].mean()
-    return max(baselines, key=accuracy.get, default=None)
+    return max((name for name in baselines if name in accuracy), key=accuracy.get, default=None)
 
 
 def best_baseline_row(compared: pd.DataFrame, baseline: str | None, study: str, protocol: str) -> pd.DataFrame:
     """The row of ``differences`` against ``baseline``, as a row of the summary; empty without a baseline."""
     row = compared[compared["second"] == baseline].assign(study=study, protocol=protocol, level="field")
-    return row.assign(method=f"{MAIN_METHOD}-best_baseline", metric="accuracy_difference")[SUMMARY]
+    kind = CONTROLS if (baseline or "").endswith(CONTROLS) else ""
+    return row.assign(method=f"{MAIN_METHOD}-best_baseline{kind}", metric="accuracy_difference")[SUMMARY]

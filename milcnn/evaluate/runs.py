@@ -13,6 +13,7 @@ from milcnn.files import read_table
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", *FACTS]  # see ``intervals.facts_of``
 BASELINE_FOLDER = "baselines"  # beside the runs of the MIL-CNNs
+CONTROLS = "+controls"  # ends the name of a method that knows the controls of the plates that it is scored on
 MAIN_METHOD = "noisy_and"  # compared with the baselines, and trained on changed labels
 Names = Sequence[str]
 Profiles = dict[tuple[str, int], pd.DataFrame]  # by method and seed
@@ -24,18 +25,34 @@ def read_runs(
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
     A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``. With changed training labels it is
-    ``<condition>/noisy_and-0``, and the method is ``noisy_and_<condition>``. A baseline that ran with the first seed
-    only uses no random numbers: it needs no other. Raises FileNotFoundError when a run is missing.
+    ``<condition>/noisy_and-<seed>``, one or more seeds, and the method is ``noisy_and_<condition>``. A baseline that
+    ran with the first seed only uses no random numbers: it needs no other. Raises FileNotFoundError when a run is
+    missing.
     """
-    runs = [(f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
+    runs = [(folder / f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
     for baseline in baselines:
-        paths = {seed: f"{BASELINE_FOLDER}/{baseline}-{seed}" for seed in seeds}
-        needed = seeds if any((folder / paths[seed]).exists() for seed in seeds[1:]) else seeds[:1]
+        paths = {seed: folder / BASELINE_FOLDER / f"{baseline}-{seed}" for seed in seeds}
+        needed = seeds if any(paths[seed].exists() for seed in seeds[1:]) else seeds[:1]
         runs += [(paths[seed], baseline, seed) for seed in needed]
-    runs += [(f"{condition}/{MAIN_METHOD}-0", f"{MAIN_METHOD}_{condition}", 0) for condition in conditions]
+    for condition in conditions:
+        there = sorted(folder.glob(f"{condition}/{MAIN_METHOD}-*")) or [folder / condition / f"{MAIN_METHOD}-0"]
+        runs += [(path, f"{MAIN_METHOD}_{condition}", int(path.name.rsplit("-", 1)[1])) for path in there]
     hint = "train this run first"
-    tables = [read_table(folder / run / name, hint).assign(method=method, seed=seed) for run, method, seed in runs]
+    tables = [read_table(path / name, hint).assign(method=method, seed=seed) for path, method, seed in runs]
     return pd.concat(tables, ignore_index=True)
+
+
+def read_with_controls(folder: Path, poolings: Names, seeds: list[int], baselines: Names = ()) -> pd.DataFrame:
+    """``predictions_controls.csv`` of the same runs, as ``read_runs``; each method's name ends in ``CONTROLS``.
+
+    Empty for a study without controls. A baseline that cannot learn from these cells is left out.
+    """
+    name = "predictions_controls.csv"
+    if not any(folder.glob(f"*/{name}")):
+        return pd.DataFrame({"method": [], "seed": []})
+    baselines = [own for own in baselines if any(folder.glob(f"{BASELINE_FOLDER}/{own}-*/{name}"))]
+    table = read_runs(folder, poolings, seeds, name, baselines)
+    return table.assign(method=table["method"] + CONTROLS)
 
 
 def baselines_left_out(folder: Path) -> dict[str, str]:

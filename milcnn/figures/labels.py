@@ -1,6 +1,7 @@
 """The display names of the methods, in figures and in tables."""
 
 from milcnn.columns import parse_method
+from milcnn.evaluate.runs import CONTROLS
 
 LABELS = {  # all other names are shown with spaces for underscores
     "noisy_and": "Noisy-AND",
@@ -27,9 +28,10 @@ LABELS = {  # all other names are shown with spaces for underscores
 
 def label(method: str) -> str:
     """The display name of a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
+    own = method.removesuffix(CONTROLS)
     try:
-        name, settings = parse_method(method)
+        name, settings = parse_method(own)
     except ValueError:  # not a pooling function with settings
-        name, settings = method, {}
+        name, settings = own, {}
     shown = [LABELS.get(name, name.replace("_", " ")), *(f"{key} = {value:g}" for key, value in settings.items())]
-    return ", ".join(shown)
+    return ", ".join([*shown, *(["with controls"] if own != method else [])])

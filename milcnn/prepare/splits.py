@@ -1,6 +1,7 @@
 """Splits: which fields train, which choose the epoch (validation), and which test.
 
-``Metadata_Split`` is train, validation or test; fields with another value are in none of the sets.
+``Metadata_Split`` is train, validation or test; a screen's own may also be fresh, a second test set that is scored
+beside the first. Fields with another value are in none of the sets.
 
 | kind | what the sets never share |
 |---|---|
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from milcnn.columns import COMPOUND, LABEL, SETS, SPLIT, UNLABELLED, labels_of
+from milcnn.columns import COMPOUND, FRESH, LABEL, SETS, SPLIT, UNLABELLED, labels_of
 from milcnn.prepare.folds import (
     GROUPS,
     SplitError,
@@ -73,10 +74,11 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
         if SPLIT not in fields:
             raise SplitError(f"split: the screen has no {SPLIT}; choose a kind of {', '.join(GROUPS)}.")
         sets = fields[SPLIT].fillna(UNUSED).replace("", UNUSED).to_numpy(object)
-        sets = np.where(np.isin(sets, SETS) & ~members.any(axis=1), UNUSED, sets)
+        sets = np.where(np.isin(sets, [*SETS, FRESH]) & ~members.any(axis=1), UNUSED, sets)
     else:
-        used = members.any(axis=1) & ~kept_out(fields)
-        sets = np.full(len(fields), UNUSED, dtype=object)
+        fresh = fields[SPLIT].eq(FRESH).to_numpy() if SPLIT in fields else np.zeros(len(fields), bool)
+        used = members.any(axis=1) & ~kept_out(fields) & ~fresh
+        sets = np.where(fresh & members.any(axis=1), FRESH, UNUSED).astype(object)
         sets[used] = assigned_sets(fields[used], members[used], settings)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
@@ -142,7 +144,8 @@ def refuse_leaks(table: pd.DataFrame, settings: SplitSettings) -> None:
     kind = settings.kind if settings.kind != "given" else "field"
     inner = kind if settings.validate_by == "kind" else settings.validate_by
     treated = table[~is_control(table)]
-    for one, other, rule in (("train", "test", kind), ("validation", "test", kind), ("train", "validation", inner)):
+    apart = [(one, other, kind) for one in SETS[:2] for other in ("test", FRESH)]
+    for one, other, rule in [*apart, ("train", "validation", inner)]:
         checks = [(table, GROUPS["well" if rule == "compound" else rule])]
         if rule in ("compound", "compound_batch"):
             checks.append((treated, [COMPOUND]))

@@ -81,10 +81,10 @@ def made_fields():
     return pd.DataFrame(rows)
 
 
-def made_cells(fields, shift=4.0, seed=0):
+def made_cells(fields, shift=4.0, seed=0, plates_differ=False):
     """Half of the cells of a field show its class: one of two factors is moved by ``shift`` standard deviations.
 
-    Every plate has its own offset and scale. Standardising by plate removes them.
+    If ``plates_differ``, each has its own offset and scale, which standardising by plate removes.
     """
     rng = np.random.default_rng(seed)
     fields = fields.iloc[:-1]
@@ -94,7 +94,7 @@ def made_cells(fields, shift=4.0, seed=0):
             shifted[number, ::2, CLASSES.index(label) - 1] = shift
     factors = (rng.normal(0, 1, shifted.shape) + shifted).reshape(-1, 2)
     table = fields.loc[fields.index.repeat(N_CELLS), ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
-    plate = table["Metadata_Plate"].str[1:].astype(int).to_numpy()[:, None]
+    plate = table["Metadata_Plate"].str[1:].astype(int).to_numpy()[:, None] * plates_differ
     values = (factors @ MIXING + rng.normal(0, 0.3, (len(factors), 4)) + 100 * plate) * (1 + plate)
     table = table.assign(number=table.index, object=np.tile(np.arange(N_CELLS) + 1, len(fields)), touches_border=False)
     features = pd.DataFrame(values, table.index, [f"Cells_Shape_{letter}" for letter in "abcd"])
@@ -129,13 +129,49 @@ def test_features_that_are_constant_or_undefined_are_left_out(cells):
     assert cells.counts.tolist() == [N_CELLS] * (N_FIELDS - 1) + [0]
 
 
-def test_a_plate_is_standardised_by_median_and_mad_of_its_own_controls(cells, table):
-    raw, plates = table["Cells_Shape_b"].to_numpy(), table["Metadata_Plate"]
+def robust(values, reference):
+    """``values`` (n,) by median and MAD of ``reference``, clipped as the features are."""
+    return ((values - np.median(reference)) / median_abs_deviation(reference, scale="normal")).clip(-6, 6)
+
+
+def test_features_are_standardised_by_median_and_mad_of_the_training_controls(prepared):
+    table = made_cells(prepared.fields, plates_differ=True)
+    cells = open_cells(prepared, table, SETTINGS)
+    raw = table["Cells_Shape_b"].to_numpy()
+    controls = (table["number"] % 3 == 0) & (table["Metadata_Plate"] == "P0")
+    np.testing.assert_allclose(cells.features[:, 1], robust(raw, raw[controls]), rtol=1e-5, atol=1e-5)
+
+
+def test_with_controls_a_plate_is_standardised_by_its_own_and_those_outside_training_are_left_out(prepared):
+    table = made_cells(prepared.fields, plates_differ=True)
+    cells = open_cells(prepared, table, SETTINGS, with_controls=True)
+    left_out = set(table["number"]) - set(
+        cells.fields["index"] + PER_SPLIT * cells.fields["Metadata_Plate"].str[1:].astype(int)
+    )
+    assert len(left_out) == 6  # three of the six control wells of the validation plate, and of the test plate
+    assert all(number % 3 == 0 and number >= PER_SPLIT for number in left_out)
     for plate in ("P0", "P1", "P2"):
-        here = (plates == plate).to_numpy()
-        controls = here & (table["number"] % 3 == 0).to_numpy()
-        expected = (raw[here] - np.median(raw[controls])) / median_abs_deviation(raw[controls], scale="normal")
-        np.testing.assert_allclose(cells.features[here, 1], expected.clip(-6, 6), rtol=1e-5, atol=1e-5)
+        here = table["Metadata_Plate"] == plate
+        references = here & (table["number"] % 3 == 0)
+        if plate != "P0":
+            references &= table["number"].isin(left_out)
+        raw, kept = table["Cells_Shape_b"], here & ~table["number"].isin(left_out)
+        own = (cells.fields["Metadata_Plate"] == plate).to_numpy()[cells.field]
+        expected = robust(raw[kept].to_numpy(), raw[references].to_numpy())
+        np.testing.assert_allclose(cells.features[own, 1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_plates_that_differ_are_told_apart_from_classes_only_by_their_controls(prepared):
+    """Every test cell is far from the training controls; with the controls of its own plate, it is where it was."""
+    table = made_cells(prepared.fields, plates_differ=True)
+    accuracy = {}
+    for with_controls in (False, True):
+        cells = open_cells(prepared, table, SETTINGS, with_controls)
+        predictions, _ = predict_baseline(fit_baseline("mean_profile", cells, SETTINGS), cells)
+        tested = predictions[predictions["Metadata_Split"] == "test"].iloc[:-1]  # the last has no cell
+        accuracy[with_controls] = (tested["predicted"] == tested["Metadata_Label"]).mean()
+    assert accuracy[False] < 0.5
+    assert accuracy[True] > 0.9
 
 
 def test_without_controls_all_training_fields_are_the_reference(prepared, table):
@@ -204,13 +240,12 @@ def test_every_baseline_learns_classes_from_training_labels_alone(prepared, tabl
     assert (features.iloc[-1] == 0).all()
     assert np.isfinite(features.to_numpy()).all()
     assert (features.iloc[:-1] != 0).any(axis=1).all()
-    # labels of test fields play no part, and one seed has one outcome
-    fields = prepared.fields.copy()
-    fields.loc[fields["Metadata_Split"] == "test", "Metadata_Label"] = "large"
+    # labels of test fields play no part, nor which of them are controls; and one seed has one outcome
+    fields, test = prepared.fields.copy(), prepared.fields["Metadata_Split"] == "test"
+    fields.loc[test, "Metadata_Label"] = "large"
+    controls = np.random.default_rng(0).permutation(fields.loc[test, "Metadata_Control"])
+    fields.loc[test, "Metadata_Control"] = controls
     relabelled = open_cells(prepared.with_fields(fields), table, SETTINGS)
-    fields["Metadata_Control"] = np.where(fields["Metadata_Split"] == "test", True, fields["Metadata_Control"])
-    # nor do its controls, once the features are standardised
-    relabelled = replace(relabelled, fields=fields)
     pd.testing.assert_frame_equal(predicted(name, relabelled, SETTINGS), y)
     # another seed has another outcome where random numbers are drawn
     other = predicted(name, cells, changed(seed=1))
@@ -237,16 +272,6 @@ def test_of_several_labels_every_one_is_learnt(prepared, table, name):
     assert y[-1].tolist() == pytest.approx([2 / 3, 1 / 3])  # no cell: the shares
 
 
-def test_the_controls_of_a_test_plate_decide_how_that_plate_is_standardised_alone(prepared, table, cells):
-    """The layout is known before a plate is imaged, but where controls are a class, it tells labels of test fields."""
-    fields, test = prepared.fields.copy(), prepared.fields["Metadata_Split"] == "test"
-    fields.loc[test, "Metadata_Control"] = np.random.default_rng(0).permutation(fields.loc[test, "Metadata_Control"])
-    permuted = open_cells(prepared.with_fields(fields), table, SETTINGS)
-    of_test = test.to_numpy()[cells.field]
-    np.testing.assert_array_equal(permuted.features[~of_test], cells.features[~of_test])
-    assert not np.allclose(permuted.features[of_test], cells.features[of_test])
-
-
 @pytest.mark.parametrize(("name", "blind"), [OF_SUMS, OF_SUMS[::-1]])
 def test_sums_of_a_field_are_learned_from_sums_alone(prepared, name, blind):
     """A class has 4, 7 or 12 cells a field and the same light, or as many cells and 4, 7 or 12 units of light."""
@@ -269,7 +294,7 @@ def fields_targets(cells) -> np.ndarray:
     return cells.targets[fields_to_predict(cells.fields).index]
 
 
-def test_totals_are_sums_over_the_cells_of_a_field_standardised_by_the_controls_of_its_plate(prepared, table):
+def test_totals_are_sums_over_the_cells_of_a_field_standardised_by_the_training_controls(prepared, table):
     rng = np.random.default_rng(1)
     table = table[rng.random(len(table)) < 0.7].reset_index(drop=True)
     light = rng.uniform(1, 9, (len(table), 2))
@@ -279,11 +304,10 @@ def test_totals_are_sums_over_the_cells_of_a_field_standardised_by_the_controls_
     sums = np.zeros((N_FIELDS, 3))
     for number, values in zip(table["number"], light, strict=True):
         sums[number] += [1, *values]
-    for plate in ("P0", "P1", "P2"):
-        here = (prepared.fields["Metadata_Plate"] == plate).to_numpy()
-        controls = sums[here & prepared.fields["Metadata_Control"].to_numpy()]
-        expected = (sums[here] - np.median(controls, axis=0)) / median_abs_deviation(controls, scale="normal")
-        np.testing.assert_allclose(cells.totals[here], expected, rtol=1e-5)
+    normal = prepared.fields["Metadata_Control"] & (prepared.fields["Metadata_Plate"] == "P0")
+    controls = sums[normal.to_numpy()]
+    expected = (sums - np.median(controls, axis=0)) / median_abs_deviation(controls, scale="normal")
+    np.testing.assert_allclose(cells.totals, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -267,14 +267,15 @@ def test_scaling_undoes_the_gain_and_offset_of_each_plate_and_channel(tmp_path, 
     assert_allclose(stored[2], stored[0], atol=15)
 
 
-def test_scale_comes_from_the_controls_only(tmp_path):
+def test_scale_comes_from_controls_that_are_not_scored(tmp_path):
+    """Wells A0 and A1 are training controls; A6 is one as well, but a test field."""
     table = field_table(1)
 
     def treated_glow(row: pd.Series) -> np.ndarray:
-        return pixels_of(row) * np.uint16(1 if row["Metadata_Control"] else 3)
+        return pixels_of(row) * np.uint16(1 if row["Metadata_Well"] in ("A0", "A1") else 3)
 
     ready = prepare(screen_of(table, treated_glow), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
-    controls = ready.pixels(ready.fields[ready.fields["Metadata_Control"]])
+    controls = ready.pixels(ready.fields[ready.fields["Metadata_Well"].isin(["A0", "A1"])])
     quantiles = np.quantile(np.moveaxis(controls, 1, 0).reshape(2, -1), [0.01, 0.995], axis=1)
     assert_allclose(quantiles.T, [[2000, 12000]] * 2, rtol=0.002)
     assert ready.fields.loc[~ready.fields["Metadata_Control"], "Quality_Clipped"].max() == 0  # room for the bright

@@ -1,7 +1,7 @@
 """What several data sets share: types, the plan of their fields, and the table of their objects."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 from pydantic import Field
@@ -9,7 +9,8 @@ from pydantic import Field
 from milcnn.columns import FIELD_KEY, LABEL, SPLIT
 
 Row = Mapping[str, Any]  # a row of a table of fields
-SetName = Literal["train", "validation", "test"]
+SetName = Literal["train", "validation", "test", "fresh"]
+SET_NAMES = get_args(SetName)  # in this order, so that a fresh test set changes no field of the others
 Fraction = Annotated[float, Field(gt=0, le=1)]  # the share of a field's objects that carries the label
 
 

@@ -13,9 +13,9 @@ from pydantic import Field
 from skimage.transform import resize
 from sklearn.datasets import load_digits
 
-from milcnn.columns import LABEL, SETS, SITE, SOURCE, SPLIT
+from milcnn.columns import FRESH, LABEL, SETS, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
-from milcnn.screens.sets.common import Fraction, Row, list_objects, plan_fields
+from milcnn.screens.sets.common import SET_NAMES, Fraction, Row, SetName, list_objects, plan_fields
 from milcnn.screens.sets.mnist import load_mnist
 from milcnn.settings import Settings
 
@@ -23,6 +23,8 @@ GLYPH = 28  # px, side of a digit
 INK = 64  # grey value above which a pixel belongs to its digit
 DENSITY = 100 / 512**2  # digits per px², as in the paper
 CLASSES = [str(digit) for digit in range(1, 10)]
+TESTED = ("test", FRESH)  # splits whose fields take turns through ``GROUPS`` groups of glyphs
+GROUPS = 5
 
 
 class DigitsSettings(Settings):
@@ -30,7 +32,7 @@ class DigitsSettings(Settings):
 
     source: Literal["sklearn", "mnist"] = "sklearn"
     size: int = Field(256, ge=64, le=4096)  # px, side of a field
-    fields_per_class: dict[str, int] = Field({"train": 96, "validation": 12, "test": 24}, min_length=3)
+    fields_per_class: dict[SetName, int] = Field({"train": 96, "validation": 12, "test": 24}, min_length=3)
     fractions: list[Fraction] = Field(
         [0.05, 0.1, 0.2, 0.3, 0.45, 0.6], min_length=1
     )  # of digits with the label; fields take turns
@@ -41,13 +43,16 @@ class DigitsSettings(Settings):
 def digits_screen(settings: DigitsSettings) -> Screen:
     """The screen of cluttered digits. Each split is one plate, and no glyph is in two splits.
 
-    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``. Each field is
-    a draw of its own, ``Metadata_Source``, from the glyphs of its split; a plate and a well stand for nothing.
+    ``fields`` also has ``fraction``, the share of a field's digits that carries the label, and ``seed``. The glyphs of
+    the test fields are in five groups that share none; a field has those of one, its ``Metadata_Source``. So intervals
+    over sources are for new glyphs, not for new fields of the same. A plate and a well stand for nothing.
     """
-    fields = plan_fields({split: settings.fields_per_class[split] for split in SETS}, CLASSES)
+    per_class = settings.fields_per_class
+    fields = plan_fields({split: per_class[split] for split in SET_NAMES if split in per_class}, CLASSES)
     fields["fraction"] = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
     fields["seed"] = range(len(fields))
-    fields[SOURCE] = fields["seed"]
+    turn = np.where(fields[SPLIT].isin(TESTED), (fields[SITE] - 1) % GROUPS, 0)
+    fields[SOURCE] = [f"{split} glyphs {group + 1}" for split, group in zip(fields[SPLIT], turn, strict=True)]
     draw = partial(draw_field, settings=settings, glyphs=load_glyphs(settings.source, settings.seed))
     objects = list_objects(fields, lambda row: placed_digits(row, settings)[:2])
     read, truth = (lambda row: draw(row)[0]), (lambda row: draw(row)[1])
@@ -55,22 +60,28 @@ def digits_screen(settings: DigitsSettings) -> Screen:
 
 
 def load_glyphs(source: str, seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Glyphs by split and class, ``(n, 28, 28)`` uint8; no glyph is in two splits.
+    """Glyphs by ``Metadata_Source`` and class, ``(n, 28, 28)`` uint8; no glyph is in two splits or groups.
 
-    scikit-learn's 1,797 digits of 8 × 8 px are enlarged and split 60 : 15 : 25. The last 10,000 training images of
-    MNIST are for validation, its test images for testing.
+    scikit-learn's 1,797 digits of 8 × 8 px are enlarged and split 60 : 10 : 15 : 15, the last for a fresh test set. Of
+    MNIST's training images the last 20,000 are for validation and for a fresh test set, its test images for testing.
     """
     if source == "mnist":
         images, digits = load_mnist()
-        splits = np.repeat(SETS, [50_000, 10_000, 10_000])
+        splits = np.repeat([*SETS[:2], FRESH, "test"], [40_000, 10_000, 10_000, 10_000])
     else:
         small = load_digits()
         images = np.stack([resize(image / 16, (GLYPH, GLYPH), order=3) for image in small.images])
         images = (255 * images.clip(0, 1)).round().astype(np.uint8)
         digits = small.target
         rank = np.random.default_rng(seed).permutation(len(digits)) / len(digits)
-        splits = np.select([rank < 0.6, rank < 0.75], SETS[:2], SETS[2])
-    return {split: {str(d): images[(splits == split) & (digits == d)] for d in range(10)} for split in SETS}
+        splits = np.select([rank < 0.6, rank < 0.7, rank < 0.85], SETS, FRESH)
+    glyphs: dict[str, dict[str, np.ndarray]] = {}
+    for split in SET_NAMES:
+        of_class = [images[(splits == split) & (digits == digit)] for digit in range(10)]
+        count = GROUPS if split in TESTED else 1
+        for group in range(count):
+            glyphs[f"{split} glyphs {group + 1}"] = {str(d): own[group::count] for d, own in enumerate(of_class)}
+    return glyphs
 
 
 def draw_field(
@@ -81,7 +92,7 @@ def draw_field(
     field = np.zeros((settings.size, settings.size), np.uint8)
     truth = np.zeros(field.shape, np.uint16)
     for number, (digit, (y, x)) in enumerate(zip(classes, corners, strict=True), start=1):
-        choices = glyphs[row[SPLIT]][digit]
+        choices = glyphs[row[SOURCE]][digit]
         glyph = choices[rng.integers(len(choices))]
         here = np.s_[y : y + GLYPH, x : x + GLYPH]
         truth[here][(glyph > INK) & (glyph >= field[here])] = number

@@ -22,10 +22,10 @@ from numpy.random import Generator
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
-from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, REPLICATE, SETS, SPLIT
+from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, REPLICATE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets import drawn_cells
-from milcnn.screens.sets.common import Row, SetName, list_objects
+from milcnn.screens.sets.common import SET_NAMES, Row, SetName, list_objects
 from milcnn.screens.sets.drawn_cells import CHANNELS, MITOTIC, NORMAL, PHENOTYPES, DrawnCells
 from milcnn.settings import Settings
 
@@ -124,7 +124,7 @@ def field_table(settings: SimulatedSettings) -> pd.DataFrame:
     ``fraction``, the share of cells that respond; ``field``, the seed of all random draws.
     """
     treatments = plate_map(settings)
-    splits = [split for split in sorted(settings.plates, key=SETS.index) for _ in range(settings.plates[split])]
+    splits = [split for split in SET_NAMES for _ in range(settings.plates.get(split, 0))]
     plates = []
     for number, split in enumerate(splits):
         rng = np.random.default_rng([settings.seed, 2, number])

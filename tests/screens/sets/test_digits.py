@@ -17,20 +17,40 @@ def screen():
     return digits_screen(SMALL)
 
 
-def test_no_glyph_is_in_two_splits():
+def test_no_glyph_is_in_two_splits_or_groups():
     glyphs = load_glyphs("sklearn", 0)
-    seen = {
-        split: {glyph.tobytes() for stack in classes.values() for glyph in stack} for split, classes in glyphs.items()
-    }
+    seen = [{glyph.tobytes() for stack in classes.values() for glyph in stack} for classes in glyphs.values()]
     assert sum(len(stack) for classes in glyphs.values() for stack in classes.values()) == 1797
-    assert not seen["train"] & seen["test"]
-    assert not seen["train"] & seen["validation"]
-    assert not seen["validation"] & seen["test"]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+    assert len(glyphs) == 12  # training and validation; five groups each for the test fields and the fresh ones
+    assert min(len(stack) for classes in glyphs.values() for stack in classes.values()) >= 3
 
 
-def test_each_field_is_a_source_of_its_own(screen):
-    assert screen.fields["Metadata_Source"].is_unique
-    assert clusters(screen.fields)[1:] == (len(screen.fields), "source")
+def test_a_test_field_has_the_glyphs_of_one_group_and_intervals_are_over_groups():
+    screen = digits_screen(DigitsSettings(fields_per_class={"train": 1, "validation": 1, "test": 6, "fresh": 6}))
+    fields = screen.fields
+    for split in ("test", "fresh"):
+        own = fields[fields["Metadata_Split"] == split]
+        assert clusters(own)[1:] == (5, "source")
+        assert own.groupby("Metadata_Source")["Metadata_Label"].nunique().eq(9).all()  # every class in every group
+    row = fields[fields["Metadata_Split"] == "fresh"].iloc[4]
+    inked = screen.read(row)[0]
+    known = load_glyphs("sklearn", 0)[row["Metadata_Source"]]
+    truth = screen.truth(row)
+    objects = screen.objects.merge(row.to_frame().T[FIELD_KEY], on=FIELD_KEY)
+    for _, item in objects.iterrows():
+        y, x = int(item["y"]), int(item["x"])
+        here = np.s_[y : y + GLYPH, x : x + GLYPH]
+        own = truth[here] == item["object"]
+        assert any((glyph[own] == inked[here][own]).all() for glyph in known[item["class"]])
+
+
+def test_a_fresh_test_set_changes_no_other_field(screen):
+    more = digits_screen(SMALL.model_copy(update={"fields_per_class": SMALL.fields_per_class | {"fresh": 2}}))
+    assert len(more.fields) == len(screen.fields) + 18
+    for number in (0, 60, len(screen.fields) - 1):
+        row = screen.fields.iloc[number]
+        assert (more.read(more.fields.iloc[number]) == screen.read(row)).all()
 
 
 def test_density_is_as_in_the_paper(screen):

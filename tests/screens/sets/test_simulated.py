@@ -244,3 +244,15 @@ def test_a_plate_that_is_too_full_is_refused():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(SettingsError, match=next(iter(settings))):
         SimulatedSettings(**settings)
+
+
+def test_fresh_plates_change_no_other_plate():
+    """Also the seed of a field, and so its cells, stay."""
+    few = {"size": 96, "doses": [0.1, 1.0], "sites": 1}
+    plates = {"train": 1, "validation": 1, "test": 1}
+    before, after = (simulated_screen(SimulatedSettings(**few, plates=own)) for own in (plates, {"fresh": 1} | plates))
+    pd.testing.assert_frame_equal(after.fields.iloc[: len(before.fields)], before.fields)
+    added = after.fields.iloc[len(before.fields) :]
+    assert set(added["Metadata_Split"]) == {"fresh", "dose"}
+    assert set(added["Metadata_Plate"]) == {"P04"}
+    assert (after.read(after.fields.iloc[3]) == before.read(before.fields.iloc[3])).all()
