@@ -316,3 +316,14 @@ def test_fields_without_a_label_are_in_no_set_and_change_no_other(kind, nothing)
     both = split(pd.concat([added, table], ignore_index=True), SplitSettings(kind=kind), [*"abc", "DMSO"])
     assert both["Metadata_Split"][:5].tolist() == ["unlabelled"] * 5
     assert both["Metadata_Split"][5:].tolist() == known["Metadata_Split"].tolist()
+
+
+def test_a_fresh_test_set_is_in_no_other_set_whatever_the_kind():
+    table = screen_table()
+    fresh = (table["Metadata_Plate"] == "B2R2").to_numpy()
+    table["Metadata_Split"] = np.where(fresh, "fresh", "")
+    done = split(table, SplitSettings(kind="plate", folds=4))
+    assert (done["Metadata_Split"].eq("fresh").to_numpy() == fresh).all()
+    assert set(done.loc[~fresh, "Metadata_Split"]) == set(SETS)
+    with pytest.raises(SplitError, match="train and fresh share .* .compound."):
+        split(table, SplitSettings(kind="compound", folds=3))

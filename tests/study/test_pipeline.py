@@ -73,7 +73,7 @@ def copy(tmp_path_factory):
             shutil.copy(ROOT / name, folder / name)
     run(folder, "git", "init", "-q")
     edit(folder / "params" / "digits.yaml", TINY)
-    tiny = {"studies": ["digits"], "runs": {"poolings": ["noisy_and"], "seeds": [0]}}
+    tiny = {"studies": ["digits"], "shuffled": [0], "runs": {"poolings": ["noisy_and"], "seeds": [0]}}
     tiny |= {"baselines": {"baselines": ["boosting", "cell_mean"], "seeds": [0]}}
     edit(folder / "params.yaml", tiny | {"label_noise": {"conditions": ["noise20"]}})
     other = pd.DataFrame(
@@ -140,7 +140,7 @@ def test_an_output_saved_in_a_notebook_does_not_retrain(copy):
 @pytest.mark.parametrize(
     ("section", "change", "stages"),
     [
-        ("train", {"epochs": 5}, {"train@digits-noisy_and-0", "shuffled@digits", "label_noise@digits-noise20"}),
+        ("train", {"epochs": 5}, {"train@digits-noisy_and-0", "shuffled@digits-0", "label_noise@digits-noise20"}),
         ("localise", {"fields_per_class": 2}, {"localise@digits"}),
     ],
 )
