@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     inventory.add_argument("study")
     commands.add_parser("clean", help="copy the notebooks without outputs to build/notebooks")
     commands.add_parser("unit-tests", help="what each pooling function can learn: reports/tables/mil_unit_tests.csv")
+    turns = commands.add_parser("rotation", help="score studies together that differ in the plates that test")
+    turns.add_argument("name", help="of the rotation, in reports/tables")
+    turns.add_argument("studies", nargs="+")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
     commands.add_parser("sample", help="cut data/sample from the last run")
@@ -77,6 +80,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.network.mil_unit_tests import write_unit_tests
 
             write_unit_tests()
+        case "rotation":
+            from milcnn.study.rotation import rotation
+
+            rotation(arguments.name, arguments.studies)
         case "report":
             from milcnn.study.report import report
 

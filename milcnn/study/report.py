@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from milcnn.evaluate.runs import SUMMARY, merged_summary
+from milcnn.evaluate.runs import CONTROLS, SUMMARY, merged_summary
 from milcnn.figures.labels import label
 from milcnn.files import read_table, write_table, written_whole
 from milcnn.paths import ROOT
@@ -21,6 +21,7 @@ Metric = tuple[str, str]  # metric and level of a row of the summary
 TABLES: dict[str, dict[Metric, str]] = {
     "Which class?": {
         ("accuracy", "field"): "Field accuracy",
+        ("fresh_accuracy", "field"): "… on a fresh test set",
         ("accuracy", "well"): "Well accuracy",
         ("accuracy", "treatment"): "Treatment accuracy",
         ("mean_average_precision", "field"): "Field mAP",
@@ -28,6 +29,7 @@ TABLES: dict[str, dict[Metric, str]] = {
     },
     "Is it better than the baseline that was best on validation?": {
         ("accuracy_difference", "field"): "Accuracy difference",
+        ("fresh_accuracy_difference", "field"): "… on a fresh test set",
     },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",
@@ -45,27 +47,33 @@ TABLES: dict[str, dict[Metric, str]] = {
         ("ec50_interval_coverage", "compound"): "95 % intervals of EC50 that hold the true one",
     },
 }
-# the one table of the README: ten methods, and what is shown of each, by study
+# the one table of the README: ten methods, and what is shown of each, by study; ``CONTROLS`` for its row with controls
 HEADLINE_METHODS = [
     "noisy_and", "log_sum_exp", "mean", "cell_attention", "sphered", "boosting", "svm_vote", "ljosa", "mean_profile",
     "noisy_and_shuffled",
 ]  # fmt: skip
 HEADLINE = {
-    ("digits", "accuracy", "field"): "`digits`: field accuracy",
-    ("digits", "cell_average_precision", "cell"): "cell AP",
-    ("simulated", "accuracy", "field"): "`simulated`: field accuracy",
-    ("simulated", "accuracy", "treatment"): "treatment accuracy",
-    ("simulated", "cell_average_precision", "cell"): "cell AP",
-    ("simulated", "responding_fraction_r", "field"): "r of the responding fraction",
+    ("digits", "accuracy", "field", ""): "`digits`: field accuracy",
+    ("digits", "cell_average_precision", "cell", ""): "cell AP",
+    ("simulated", "accuracy", "field", ""): "`simulated`: field accuracy",
+    ("simulated", "accuracy", "field", CONTROLS): "… with controls of the plate",
+    ("simulated", "accuracy", "treatment", ""): "treatment accuracy",
+    ("simulated", "cell_average_precision", "cell", ""): "cell AP",
+    ("simulated", "responding_fraction_r", "field", ""): "r of the responding fraction",
 }
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
-    "digits": "Each test field is drawn by itself, but from the same glyphs: about 45 of each digit, and the 45 zeros "
-    "fill most places. So intervals are for new fields of these glyphs, not for new handwriting.",
+    "digits": "The test fields are drawn from five groups of glyphs that share none, about five of each digit a group. "
+    "So intervals are over groups, for other glyphs of the same collection.",
     **dict.fromkeys(
         ("composite", "composite-shape"),
-        "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates.",
+        "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates. "
+        "The rotation has each of the three plates as the test once.",
+    ),
+    **dict.fromkeys(
+        ("composite-rotation", "composite-shape-rotation"),
+        "Three studies together, which test one plate each and train on the two others.",
     ),
     "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
     "classes differ in the number of cells and in how much of a field is black, so any method separates them.",
@@ -152,7 +160,7 @@ def headline_table(summary: pd.DataFrame) -> pd.DataFrame:
     values = values.set_index(["study", "metric", "level", "method"])["value"]
     rows = []
     for method in HEADLINE_METHODS:
-        found = [values.get((*key, method), np.nan) for key in HEADLINE]
+        found = [values.get((*key, method + kind), np.nan) for *key, kind in HEADLINE]
         rows.append([label(method), *("–" if np.isnan(value) else f"{value:.3f}" for value in found)])
     return pd.DataFrame(rows, columns=["Method", *HEADLINE.values()])
 
@@ -232,15 +240,21 @@ def between_marks(text: str, numbers: str) -> str:
     return f"{before}{MARKS[0]}\n{numbers}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
+def into_summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """summary.csv after its rows of these methods and studies were replaced by ``scores``."""
+    old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
+    summary = merged_summary(old, scores)
+    write_table(summary, SUMMARY_TABLE)
+    return summary
+
+
 def report() -> None:
     """Merge the scores of this run's studies into summary.csv, and write the page from it."""
     studies = listed_studies()
     tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).rglob("*scores.csv")]
     if not tables:
         raise StageError(f"report: no scores of {', '.join(studies)} in {REPORTS / 'tables'}; run 'dvc repro' first.")
-    old = read_table(SUMMARY_TABLE) if SUMMARY_TABLE.exists() else pd.DataFrame(columns=SUMMARY)
-    summary = merged_summary(old, pd.concat(tables))
-    write_table(summary, SUMMARY_TABLE)
+    summary = into_summary(pd.concat(tables))
     checks = read_table(REPORTS / "tables" / "mil_unit_tests.csv")
     write_report(studies, summary, checks, REPORTS, REPORTS / "html" / "index.html")
 

@@ -1,5 +1,7 @@
 """Runs, summaries and intervals, against counts by hand and the normal approximation."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,9 +25,11 @@ from milcnn.evaluate.runs import (
     metrics_of,
     of_split,
     read_runs,
+    read_with_controls,
     with_errors,
 )
 from milcnn.evaluate.scores import summary_rows
+from milcnn.figures.labels import label
 
 
 @pytest.fixture
@@ -227,6 +231,21 @@ def test_methods_are_named_by_baseline_or_by_condition(tmp_path):
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
     table = read_runs(tmp_path, ["max"], [0], "t.csv", ["svm_vote"], ["shuffled"])
     assert table["method"].tolist() == ["max", "svm_vote", "noisy_and_shuffled"]
+    shutil.copytree(tmp_path / "shuffled" / "noisy_and-0", tmp_path / "shuffled" / "noisy_and-3")
+    seeds = read_runs(tmp_path, [], [0], "t.csv", conditions=["shuffled"])["seed"]
+    assert seeds.tolist() == [0, 3]
+
+
+def test_runs_with_controls_have_their_own_names(tmp_path):
+    assert read_with_controls(tmp_path, ["max"], [0]).empty  # a study without controls
+    for run in ("max-0", "baselines/svm_vote-0"):
+        (tmp_path / run).mkdir(parents=True)
+        pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "predictions_controls.csv", index=False)
+    table = read_with_controls(tmp_path, ["max"], [0], ["svm_vote", "sphered"])  # sphered could not learn
+    assert table["method"].tolist() == ["max+controls", "svm_vote+controls"]
+    assert label("svm_vote+controls") == "SVM vote, with controls"
+    with pytest.raises(FileNotFoundError, match=r"max-1/predictions_controls\.csv"):
+        read_with_controls(tmp_path, ["max"], [0, 1], ["svm_vote"])
 
 
 def test_a_baseline_without_random_numbers_needs_only_the_first_seed(tmp_path):

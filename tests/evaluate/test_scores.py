@@ -146,10 +146,27 @@ def test_differences_are_paired():
     assert differences(second).empty
 
 
+def test_methods_with_controls_are_compared_among_themselves():
+    runs = {
+        name: table_of(made_calls(seed=seed), list("abcd"), name)
+        for seed, name in enumerate(["noisy_and", "max", "noisy_and+controls", "max+controls"])
+    }
+    table = differences(pd.concat(runs.values()))
+    assert table[["first", "second"]].to_numpy().tolist() == [
+        ["noisy_and", "max"],
+        ["noisy_and+controls", "max+controls"],
+    ]
+    expected = runs["noisy_and+controls"]["correct"].mean() - runs["max+controls"]["correct"].mean()
+    assert table["value"].iloc[1] == pytest.approx(expected)
+    row = best_baseline_row(table, "max+controls", "s", "field")
+    assert row["method"].tolist() == ["noisy_and-best_baseline+controls"]
+
+
 def test_the_baseline_is_chosen_on_the_validation_fields():
     validation = pd.DataFrame({"method": ["svm", "svm", "boost", "boost"], "correct": [1, 0, 1, 1]})
     assert best_on_validation(validation, ["svm", "boost"]) == "boost"
     assert best_on_validation(validation, []) is None
+    assert best_on_validation(validation, ["boost+controls"]) is None  # a study without controls
     compared = pd.DataFrame(
         {"first": "noisy_and", "second": ["svm", "boost"], "value": [0.3, 0.1], "low": 0, "high": 1}
     )

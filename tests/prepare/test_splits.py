@@ -325,5 +325,5 @@ def test_a_fresh_test_set_is_in_no_other_set_whatever_the_kind():
     done = split(table, SplitSettings(kind="plate", folds=4))
     assert (done["Metadata_Split"].eq("fresh").to_numpy() == fresh).all()
     assert set(done.loc[~fresh, "Metadata_Split"]) == set(SETS)
-    with pytest.raises(SplitError, match="train and fresh share .* .compound."):
+    with pytest.raises(SplitError, match=r"train and fresh share .* .compound."):
         split(table, SplitSettings(kind="compound", folds=3))

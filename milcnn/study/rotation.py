@@ -1,0 +1,52 @@
+"""Rotation: studies that differ in the plates that test, scored together, so that intervals are over plates.
+
+    milcnn rotation composite-rotation composite composite-27801 composite-27821
+
+reads ``predictions.parquet`` and ``validation.csv`` of each study, which ``04_compare`` wrote, and writes
+``scores.csv`` and ``differences.csv`` of the rotation, whose scores go to ``summary.csv`` as well.
+"""
+
+import pandas as pd
+
+from milcnn.columns import PLATE, SPLIT
+from milcnn.evaluate.comparisons import best_baseline_row, differences
+from milcnn.evaluate.runs import CONTROLS, MAIN_METHOD, with_errors
+from milcnn.evaluate.scores import score_rows
+from milcnn.files import read_table, write_table
+from milcnn.study.parameters import StageError
+from milcnn.study.report import REPORTS, into_summary
+
+METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "roc_auc"]
+
+
+def rotation(name: str, studies: list[str]) -> None:
+    """Score the ``studies`` as one, by ``name``. Raises StageError if two of them test the same plate.
+
+    A method that not every study has is left out. The best baseline is that with the highest mean accuracy on the
+    validation fields of the studies.
+    """
+    tables = REPORTS / "tables"
+    parts = [tested(read_table(tables / study / "predictions.parquet", f"compare {study} first")) for study in studies]
+    plates = pd.concat([part[PLATE].drop_duplicates() for part in parts])
+    if len(twice := plates[plates.duplicated()]):
+        raise StageError(f"rotation: plate '{twice.iloc[0]}' is tested twice; name studies with different test plates.")
+    shared = set.intersection(*(set(part["method"]) for part in parts))
+    predictions = pd.concat(parts, ignore_index=True)
+    predictions = with_errors(predictions[predictions["method"].isin(shared)])
+    compared = differences(predictions)
+    validation = pd.concat([read_table(tables / study / "validation.csv") for study in studies])
+    accuracy = validation[validation["baseline"]].groupby("method")["accuracy"].mean()
+    informed = accuracy.index.str.endswith(CONTROLS)
+    best = [accuracy[kind].idxmax() for kind in (~informed, informed) if kind.any()]
+    rows = [score_rows(predictions, METRICS, name, "plate", "field")]
+    rows += [best_baseline_row(compared, baseline, name, "plate") for baseline in best]
+    scores = pd.concat(rows, ignore_index=True)
+    write_table(scores, tables / name / "scores.csv")
+    write_table(compared, tables / name / "differences.csv")
+    into_summary(scores)
+
+
+def tested(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The test fields, without networks that were trained on changed labels."""
+    changed = predictions["method"].str.startswith(f"{MAIN_METHOD}_")
+    return predictions[(predictions[SPLIT] == "test") & ~changed]
