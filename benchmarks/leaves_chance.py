@@ -4,7 +4,7 @@
     python benchmarks/leaves_chance.py --studies digits --poolings max --epochs 9 --start-bias -2 --name start-2
 
 Each run has the settings of the study (02_train and the section ``train`` of params/<study>.yaml), but fewer epochs.
-A row has the validation accuracy of the epoch with the lowest validation loss, the chance level, and the probability
+A row has loss and accuracy on validation of the epoch with the lowest loss, the chance level, and the probability
 that guessing gets as many fields right (binomial). If this probability is below 0.001, the run has left chance.
 Prepare the studies first. Writes benchmarks/results/leaves_chance-<study>.json.
 """
@@ -50,10 +50,12 @@ def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
     settings = TrainSettings(**of_training | given["more"] | {"epochs": epochs, "seed": seed})
     with TemporaryDirectory() as folder:
         history = train(ready, network, settings, Path(folder))
-    accuracy = history.loc[history["validation_loss"].idxmin(), "validation_accuracy"]
+    best = history.loc[history["validation_loss"].idxmin()]
+    accuracy = best["validation_accuracy"]
     n, chance = len(ready.of("validation")), 1 / len(ready.classes)
     guessed = float(binom.sf(round(accuracy * n) - 1, n, chance))
-    facts = {"accuracy": round(accuracy, 3), "chance": round(chance, 3), "p of guessing": guessed, "fields": n}
+    scores = {"loss": round(best["validation_loss"], 3), "accuracy": round(accuracy, 3)}
+    facts = scores | {"chance": round(chance, 3), "p of guessing": guessed, "fields": n}
     start = {"start": pooling.POOLINGS[columns.parse_method(method)[0]].start_bias}
     return {"study": study, "pooling": method, "seed": seed} | start | facts | {"left chance": guessed < 1e-3}
 
@@ -69,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.start_bias is not None:
         for method in arguments.poolings:
-            pooling.POOLINGS[method].start_bias = arguments.start_bias
+            pooling.POOLINGS[columns.parse_method(method)[0]].start_bias = arguments.start_bias
     for study in arguments.studies:
         rows = []
         for method in arguments.poolings:

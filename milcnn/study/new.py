@@ -96,10 +96,9 @@ def as_lines(table: pd.DataFrame) -> str:
 
 
 def fitting_split(screen: Screen) -> Line:
-    """By plate (of three or more), by well or by field: the first in which every class has its part."""
-    kinds = ["plate", "well", "field"] if screen.fields[PLATE].nunique() >= 3 else ["well", "field"]
+    """By plate, by well or by field: the first in which every class has its part."""
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
-    for kind, folds in product(kinds, (5, 4, 3, 2)):
+    for kind, folds in product(["plate", "well", "field"], (5, 4, 3, 2)):
         try:
             split_screen(screen, SplitSettings.model_validate({"kind": kind, "folds": folds}))
         except SplitError as error:

@@ -60,13 +60,13 @@ def write_digits(models: Path, tables: Path, out: Path) -> None:
 
 
 def write_simulated(models: Path, out: Path) -> None:
-    """A run of ``simulated`` with few treatments, and what the run with ``noise40`` predicts for their test fields."""
+    """A run of ``simulated`` with few treatments, and what the run with ``noise20`` predicts for their test fields."""
     table = few_treatments(read_table(models / SIMULATED / "predictions.csv"))
     write(table, out / SIMULATED / "predictions.csv")
     write(read_table(models / SIMULATED / "thresholds.csv"), out / SIMULATED / "thresholds.csv")
-    noisy = read_table(models / "noise40" / SIMULATED / "predictions.csv")
+    noisy = read_table(models / "noise20" / SIMULATED / "predictions.csv")
     tested = noisy.merge(table[FIELD_KEY])[PREDICTED].query(f"{SPLIT} == 'test'")
-    write(tested, out / "noise40" / SIMULATED / "predictions.csv")
+    write(tested, out / "noise20" / SIMULATED / "predictions.csv")
 
 
 def write_sample() -> None:
