@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import CONTROL, FRESH, PLATE, SETS, SITE, SPLIT, UNLABELLED, WELL
+from milcnn.columns import CONTROL, FRESH, LABEL, PLATE, SETS, SITE, SPLIT, UNLABELLED, WELL
 
 JUDGED = [*SETS[1:], FRESH]  # the splits whose fields are scored
 
@@ -35,7 +35,7 @@ def reference_fields(fields: pd.DataFrame) -> np.ndarray:
     """The fields that define normal cells, (N,) bool: the controls in the training set.
 
     If there are none, the controls outside the sets (controls that are not a class) on plates with training fields. If
-    the study has no controls, all training fields. So nothing of a plate that is only scored is among them.
+    there are none either, all training fields. So nothing of a plate that is only scored is among them.
     """
     controls, train = is_control(fields), (fields[SPLIT] == "train").to_numpy()
     others = controls & kept_out(fields) & fields[PLATE].isin(fields.loc[train, PLATE]).to_numpy()
@@ -45,19 +45,24 @@ def reference_fields(fields: pd.DataFrame) -> np.ndarray:
 def plate_references(fields: pd.DataFrame) -> np.ndarray:
     """The controls that stand for normal cells on their own plate, and are never scored, (N,) bool.
 
-    They are the controls of a plate that are in no scored set: those in training, and those that are not a class. On a
-    plate with none of these, half of its control wells, drawn at random; of one control well, half of its fields.
+    They are the controls of a plate that are in no scored set: those in training, and those that are not a class. If
+    these are in fewer than half of its control wells, wells of scored controls make up half, drawn at random, as many
+    of each label; of a single control well, half of its fields. So of each label some stay to be scored.
     """
     controls, judged = is_control(fields), fields[SPLIT].isin(JUDGED).to_numpy()
     references = controls & ~judged
     for plate in fields.loc[controls & judged, PLATE].unique():
-        own = controls & (fields[PLATE] == plate).to_numpy()
-        if (references & own).any():
+        on_plate = (fields[PLATE] == plate).to_numpy()
+        own = fields[controls & on_plate]
+        unit = WELL if own[WELL].nunique() > 1 else SITE
+        if 2 * fields.loc[references & on_plate, unit].nunique() >= own[unit].nunique():
             continue
-        unit = fields[WELL if fields.loc[own, WELL].nunique() > 1 else SITE].astype(str)
-        names = np.sort(unit[own].unique())
-        chosen = np.random.default_rng(0).permutation(names)[: len(names) // 2]
-        references |= own & unit.isin(chosen).to_numpy()
+        random = np.random.default_rng(list(str(plate).encode()))
+        for label in own.loc[own[SPLIT].isin(JUDGED), LABEL].unique():
+            members = controls & judged & on_plate & (fields[LABEL] == label).to_numpy()
+            names = np.sort(fields.loc[members, unit].astype(str).unique())
+            chosen = random.permutation(names)[: len(names) // 2]
+            references |= members & fields[unit].astype(str).isin(chosen).to_numpy()
     return references
 
 

@@ -1,8 +1,9 @@
 """Which fields take part in what; names of methods are tested with the pooling functions."""
 
+import numpy as np
 import pandas as pd
 
-from milcnn.columns import CONTROL, PLATE, SITE, SPLIT, WELL
+from milcnn.columns import CONTROL, LABEL, PLATE, SITE, SPLIT, WELL
 from milcnn.roles import fields_in_use, fields_to_predict, plate_references, reference_fields
 
 
@@ -16,6 +17,7 @@ def wells(*rows: tuple[str, str, str, bool]) -> pd.DataFrame:
     """A table of (plate, well, split, control), two sites a well; the index starts at 100."""
     table = pd.DataFrame([row for row in rows for _ in range(2)], columns=[PLATE, WELL, SPLIT, CONTROL])
     table[SITE] = [1, 2] * len(rows)
+    table[LABEL] = np.where(table[CONTROL], "DMSO", "drug")
     return table.set_index(table.index + 100)
 
 
@@ -29,6 +31,11 @@ def test_plate_references_are_controls_that_no_method_is_scored_on():
     assert len(chosen) == 4  # two of four control wells, whole
     assert chosen[WELL].nunique() == 2
     assert chosen[CONTROL].all()
+    # a control that was left out by hand is not enough: half of the wells of the plate
+    bad = wells(("P5", "A0", "excluded", True), *(("P5", f"A{n}", "test", True) for n in range(1, 9)))
+    assert bad[plate_references(bad)][WELL].nunique() == 5
+    two_labels = tested.assign(**{LABEL: np.where(tested[WELL].isin(["A0", "A1"]), "DMSO", "untreated")})
+    assert set(two_labels.loc[~plate_references(two_labels) & tested[CONTROL], LABEL]) == {"DMSO", "untreated"}
     one_well = wells(("P4", "A1", "validation", True), ("P4", "A2", "validation", False))
     assert plate_references(one_well).sum() == 1
     assert not plate_references(one_well.iloc[1:]).any()  # one control field: nothing would be left to score

@@ -14,7 +14,7 @@ from milcnn.baselines.measure import feature_names
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT
 from milcnn.network.batches import targets_of
 from milcnn.prepare.prepared import Prepared
-from milcnn.roles import plate_references, reference_fields
+from milcnn.roles import JUDGED, plate_references, reference_fields
 from milcnn.settings import Settings
 
 
@@ -75,8 +75,8 @@ def open_cells(
 
     x′ = (x − median) / (1.4826 · median |x − median|), over the cells of ``reference_fields``, so that nothing is known
     of a plate without training fields. ``with_controls``: over the cells of the plate's own ``plate_references``, plate
-    by plate (Ljosa 2013, doi 10.1177/1087057113503553), if it has any; references outside the training set are then
-    left out, as no method is scored on them. x′ is clipped at ±``clip``; values that are not finite become 0, the
+    by plate (Ljosa 2013, doi 10.1177/1087057113503553), if it has any; those that are in a scored set are then left
+    out. x′ is clipped at ±``clip``; values that are not finite become 0, the
     median. Features that are constant, or nowhere defined, over the training cells are left out: all of them without
     training cells.
     """
@@ -95,7 +95,7 @@ def open_cells(
     totals = standardise_features(field_totals(table, field, len(fields)), each, fields, references, settings.clip)
     targets = targets_of(prepared, fields, True).numpy() if prepared.multilabel else prepared.targets(fields)
     cells = Cells(fields, targets, features, field, totals, list(values), prepared.classes)
-    return cells.where(train | ~references)
+    return cells.where(~(references & fields[SPLIT].isin(JUDGED).to_numpy()))
 
 
 def field_totals(table: pd.DataFrame, field: np.ndarray, count: int) -> np.ndarray:

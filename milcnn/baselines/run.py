@@ -12,6 +12,7 @@ from milcnn.baselines.cell_mil import cell_attention, cell_mean
 from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells
 from milcnn.baselines.learners import boosting, cell_count, svm_vote, total_intensity
 from milcnn.baselines.neighbours import Scorer, ljosa, mean_profile, sphered
+from milcnn.columns import FRESH
 from milcnn.files import write_json, write_table
 from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
@@ -35,7 +36,7 @@ def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """
     if cells.targets.ndim == 2:
         return fit_each_class(name, cells, settings)
-    known = cells.where((cells.counts > 0) & ~cells.split("test"))
+    known = cells.where((cells.counts > 0) & ~cells.split("test", FRESH))
     for split, what in (("train", "training"), ("validation", "validation")):
         if not known.split(split).any():
             raise TooFewCells(f"No cell was found in the {what} fields")
@@ -105,7 +106,7 @@ def run_baselines(
 def run_baseline(
     name: str, cells: Cells, settings: ProfileSettings, folder: Path, kind: str = ""
 ) -> pd.DataFrame | str:
-    """Fit the baseline ``name``, write its ``predictions<kind>.csv`` and ``features<kind>.parquet``; return the former.
+    """Fit the baseline ``name``, write and return ``predictions<kind>.csv``; without ``kind`` write features.
 
     Where the cells are too few or too much alike for its method, returns the reason instead and writes nothing.
     """
@@ -115,5 +116,6 @@ def run_baseline(
         return str(reason)
     predictions, features = predict_baseline(scorer, cells)
     write_table(predictions, folder / f"predictions{kind}.csv")
-    write_table(features, folder / f"features{kind}.parquet")
+    if not kind:
+        write_table(features, folder / "features.parquet")
     return predictions

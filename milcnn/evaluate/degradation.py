@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from milcnn.columns import CONTROL, SPLIT
+from milcnn.columns import CONTROL
 from milcnn.evaluate.comparisons import bin_means
 from milcnn.evaluate.intervals import FACTS, mean_with_interval
-from milcnn.evaluate.runs import BASELINE_FOLDER, with_errors
+from milcnn.evaluate.runs import BASELINE_FOLDER, scored_in, with_errors
 from milcnn.files import read_table
 
 FACTOR_OF = {"noise": "label_noise", "share": "train_share"}  # by the first word of a condition
@@ -28,7 +28,7 @@ def read_methods(folder: Path) -> pd.DataFrame:
     names = [path.parent.name.rsplit("-", 1) for path in paths]
     tables = [read_table(path).assign(method=m, seed=int(s)) for path, (m, s) in zip(paths, names, strict=True)]
     runs = pd.concat(tables, ignore_index=True)
-    return with_errors(runs[runs[SPLIT] == "test"].reset_index(drop=True))
+    return with_errors(scored_in(runs, "test"))
 
 
 def conditions(folder: Path) -> dict[str, tuple[str, float]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
 from milcnn.evaluate.intervals import FACTS
 from milcnn.files import read_table
+from milcnn.roles import plate_references
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", *FACTS]  # see ``intervals.facts_of``
 BASELINE_FOLDER = "baselines"  # beside the runs of the MIL-CNNs
@@ -49,7 +50,7 @@ def read_with_controls(folder: Path, poolings: Names, seeds: list[int], baseline
     """
     name = "predictions_controls.csv"
     if not any(folder.glob(f"*/{name}")):
-        return pd.DataFrame({"method": [], "seed": []})
+        return pd.DataFrame({"method": pd.Series(dtype=str), "seed": pd.Series(dtype=int)})
     baselines = [own for own in baselines if any(folder.glob(f"{BASELINE_FOLDER}/{own}-*/{name}"))]
     table = read_runs(folder, poolings, seeds, name, baselines)
     return table.assign(method=table["method"] + CONTROLS)
@@ -61,12 +62,19 @@ def baselines_left_out(folder: Path) -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def scored_in(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of ``split``, without ``plate_references``: a control that may tell of its plate is not scored."""
+    fields = predictions.drop_duplicates(FIELD_KEY)  # of methods that know no controls, so all controls are among them
+    rows = predictions[predictions[SPLIT] == split]
+    return rows.merge(fields.loc[~plate_references(fields), FIELD_KEY])
+
+
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split``, sorted by field, with ``correct`` and ``error``.
+    """The rows of ``scored_in``, sorted by field, with ``correct`` and ``error``.
 
     Raises ValueError when two runs predict different fields: methods are compared field by field.
     """
-    rows = predictions[predictions[SPLIT] == split].sort_values(FIELD_KEY, kind="stable")
+    rows = scored_in(predictions, split).sort_values(FIELD_KEY, kind="stable")
     by_run = rows.groupby(["method", "seed"], sort=False)
     fields = {f"{method}-{seed}": run[FIELD_KEY].to_numpy().tolist() for (method, seed), run in by_run}
     first = next(iter(fields), "")

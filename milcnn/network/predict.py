@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
-from milcnn.columns import PLATE
+from milcnn.columns import PLATE, SPLIT
 from milcnn.network.memory import keep_freed_memory
 from milcnn.network.model import MILCNN, Net, Output, moved
 from milcnn.network.pooling import NoisyAnd
@@ -36,19 +36,20 @@ def inference_copy(model: Net) -> Net:
 
 
 def plate_changes(prepared: Prepared) -> Changes:
-    """The gain and the offset that make the controls of each plate as bright as the training controls.
+    """The gain and the offset that make the controls of a plate without training fields as bright as those of training.
 
     x′ = (x − m) s₀ / s + m₀, a channel at a time: m and s are mean and standard deviation over the pixels of the
-    plate's ``plate_references``, m₀ and s₀ those of the training controls. A plate without references has no entry, so
-    a study without controls has none.
+    plate's ``plate_references``; m₀ and s₀ are those of the training controls of a plate, averaged over the plates. The
+    look of plates with training fields was learnt: they have no entry, nor have plates without references.
     """
     fields = prepared.fields
-    references, normal = plate_references(fields), reference_fields(fields) & is_control(fields)
-    if not normal.any():
+    references, normal = fields[plate_references(fields)], fields[reference_fields(fields) & is_control(fields)]
+    if normal.empty:
         return {}
-    to_mean, to_std = prepared.channel_levels(fields[normal])
+    levels = [prepared.channel_levels(own) for _, own in normal.groupby(PLATE)]
+    to_mean, to_std = np.mean(levels, axis=0)
     changes = {}
-    for plate, own in fields[references].groupby(PLATE):
+    for plate, own in references[~references[PLATE].isin(fields.loc[fields[SPLIT] == "train", PLATE])].groupby(PLATE):
         mean, std = prepared.channel_levels(own)
         gain = to_std / std
         changes[str(plate)] = tuple(part.astype(np.float32)[:, None, None] for part in (gain, to_mean - mean * gain))

@@ -37,10 +37,11 @@ def prepare(
     without controls, SplitError, OSError if the disk is full, and whatever ``Screen.read`` raises.
     """
     settings, split_settings = settings or PrepareSettings(), split_settings or splits.SplitSettings()
-    check_controls(screen.fields, settings)
     fields = splits.split_screen(screen, split_settings)
-    if settings.scaling == "control":  # of the controls, those that no method is scored on
+    if settings.scaling == "control":
+        check_controls(screen.fields)
         screen = replace(screen, fields=screen.fields.assign(**{CONTROL: plate_references(fields)}))
+        tell_plates_without_controls(screen.fields)
     fields = fields.assign(index=fields.groupby(PLATE).cumcount())
     part = folder.with_name(f".{folder.name}.part")
     records = write_plates(screen, folder, part, settings, origin)
@@ -69,17 +70,20 @@ def prepare(
     return load_prepared(folder, study)
 
 
-def check_controls(fields: pd.DataFrame, settings: PrepareSettings) -> None:
-    """Raise ValueError if plates are scaled to controls but no field is one; print which plates have none."""
-    if settings.scaling != "control":
-        return
+def check_controls(fields: pd.DataFrame) -> None:
+    """Raise ValueError if no field is a control, to which plates could be scaled."""
     if not is_control(fields).any():
         names = fields[COMPOUND if COMPOUND in fields else LABEL].replace("", np.nan).value_counts().index
         likely = [name for name in names if re.search("dmso|control|vehicle|untreated|mock|neg", name, re.IGNORECASE)]
         there = first_few(list(dict.fromkeys([*likely, *names])))
         raise ValueError(f"scaling: control needs negative controls, but no field is one; set 'controls' to {there}.")
+
+
+def tell_plates_without_controls(fields: pd.DataFrame) -> None:
+    """Print the plates without a control to be scaled to."""
     if without := sorted(set(fields[PLATE]) - set(fields.loc[is_control(fields), PLATE])):
-        print(f"scaling: no negative control on plate {first_few(without)}: all its fields set its scale.")
+        told = "no negative control that is not scored: all its fields set its scale"
+        print(f"scaling: plate {first_few(without)}: {told}.")
 
 
 def write_plates(

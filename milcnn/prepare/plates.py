@@ -25,6 +25,7 @@ from milcnn.files import write_json, written_whole
 from milcnn.prepare import illumination, preprocessing, quality
 from milcnn.prepare.prepared import array_path
 from milcnn.prepare.preprocessing import PrepareSettings, cropped, parallel, prepared_truth, read_raw, stored
+from milcnn.roles import is_control
 from milcnn.screens.screen import Screen
 from milcnn.screens.zarr_image import image_files
 
@@ -61,7 +62,9 @@ def plate_fingerprint(screen: Screen, rows: pd.DataFrame, settings: PrepareSetti
     columns = [column for column in rows_read if column.startswith("Path_")]
     paths = dict.fromkeys(str(path) for column in columns for path in rows_read[column])
     status = [os.stat(file) for path in paths for file in image_files(path)]
-    facts = [settings.model_dump_json(exclude={"workers"}), screen.channels, origin, rows_read.to_csv(index=False)]
+    scaled_to = is_control(rows).tolist() if settings.scaling == "control" else []
+    table = rows_read.to_csv(index=False)
+    facts = [settings.model_dump_json(exclude={"workers"}), screen.channels, origin, table, scaled_to]
     text = json.dumps([facts, [(file.st_size, file.st_mtime_ns) for file in status]], sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode())
     for code in CODE:

@@ -1,7 +1,7 @@
 """Splits: which fields train, which choose the epoch (validation), and which test.
 
 ``Metadata_Split`` is train, validation or test; a screen's own may also be fresh, a second test set that is scored
-beside the first. Fields with another value are in none of the sets.
+beside the first and shares no group with training or validation. Fields with another value are in none of the sets.
 
 | kind | what the sets never share |
 |---|---|
@@ -82,7 +82,7 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
         sets[used] = assigned_sets(fields[used], members[used], settings)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
-        sets[np.isin(sets, SETS) & members[:, ~trained].any(axis=1)] = UNUSED
+        sets[np.isin(sets, [*SETS, FRESH]) & members[:, ~trained].any(axis=1)] = UNUSED
     sets[[not own for own in labels] & (sets == UNUSED)] = UNLABELLED
     table = fields.assign(**{SPLIT: sets})
     refuse_leaks(table, settings)

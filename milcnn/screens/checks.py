@@ -9,6 +9,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from milcnn.columns import (
     FIELD_KEY,
+    FRESH,
     LABEL,
     PLATE,
     SETS,
@@ -77,10 +78,10 @@ def plate_names(fields: pd.DataFrame) -> Iterator[Problem]:
 
 
 def split_names(fields: pd.DataFrame) -> Iterator[Problem]:
-    """Fields outside the three sets may have any other name, but "Training" is probably a mistake."""
+    """Fields outside the sets may have any other name, but "Training" is probably a mistake."""
     for split in sorted(set(fields.get(SPLIT, pd.Series(dtype=str)).dropna().astype(str)) - {*SETS, ""}):
-        if split.strip().casefold().startswith(("train", "val", "test")):
-            yield Problem("unknown set", f"write {', '.join(SETS[:2])} or {SETS[2]}", f"{SPLIT} '{split}'")
+        if split != FRESH and split.strip().casefold().startswith(("train", "val", "test", FRESH)):
+            yield Problem("unknown set", f"write {', '.join(SETS)} or {FRESH}", f"{SPLIT} '{split}'")
 
 
 def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -> Iterator[Problem | str]:

@@ -21,7 +21,8 @@ Metric = tuple[str, str]  # metric and level of a row of the summary
 TABLES: dict[str, dict[Metric, str]] = {
     "Which class?": {
         ("accuracy", "field"): "Field accuracy",
-        ("fresh_accuracy", "field"): "… on a fresh test set",
+        ("balanced_accuracy", "field"): "… balanced",
+        ("fresh_accuracy", "field"): "Field accuracy, fresh test set",
         ("accuracy", "well"): "Well accuracy",
         ("accuracy", "treatment"): "Treatment accuracy",
         ("mean_average_precision", "field"): "Field mAP",
@@ -69,7 +70,8 @@ NOTES = {
     **dict.fromkeys(
         ("composite", "composite-shape"),
         "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates. "
-        "The rotation has each of the three plates as the test once.",
+        "The rotation has each of the three plates as the test once. Controls that serve as references and controls "
+        "that are scored are different fields, but show some of the same cells.",
     ),
     **dict.fromkeys(
         ("composite-rotation", "composite-shape-rotation"),

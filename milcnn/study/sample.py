@@ -65,7 +65,7 @@ def write_simulated(models: Path, out: Path) -> None:
     write(table, out / SIMULATED / "predictions.csv")
     write(read_table(models / SIMULATED / "thresholds.csv"), out / SIMULATED / "thresholds.csv")
     noisy = read_table(models / "noise20" / SIMULATED / "predictions.csv")
-    tested = noisy.merge(table[FIELD_KEY])[PREDICTED].query(f"{SPLIT} == 'test'")
+    tested = noisy.merge(table[FIELD_KEY])[[*PREDICTED, CONTROL]].query(f"{SPLIT} == 'test'")
     write(tested, out / "noise20" / SIMULATED / "predictions.csv")
 
 

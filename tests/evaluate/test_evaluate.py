@@ -237,7 +237,9 @@ def test_methods_are_named_by_baseline_or_by_condition(tmp_path):
 
 
 def test_runs_with_controls_have_their_own_names(tmp_path):
-    assert read_with_controls(tmp_path, ["max"], [0]).empty  # a study without controls
+    none = read_with_controls(tmp_path, ["max"], [0])  # a study without controls
+    assert none.empty
+    assert none["seed"].dtype == int  # a float would name a folder max-0.0
     for run in ("max-0", "baselines/svm_vote-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "predictions_controls.csv", index=False)

@@ -16,8 +16,8 @@ from milcnn.screens.screen import Screen
 
 
 def two_plates(gain: int, offset: int, controls: bool = True) -> Screen:
-    """Plate P1 trains and validates, P2 tests; the pixels of P2 are ``gain`` times brighter, plus ``offset``."""
-    plan = [("P1", "train", 4), ("P1", "validation", 2), ("P2", "test", 8)]
+    """P0, darker, and P1 train; P2 tests, its pixels ``gain`` times brighter, plus ``offset``."""
+    plan = [("P0", "train", 4), ("P1", "train", 4), ("P1", "validation", 2), ("P2", "test", 8)]
     rows = [(plate, f"{split}{n}", 1, split, n % 2 == 0) for plate, split, count in plan for n in range(count)]
     table = pd.DataFrame(rows, columns=[PLATE, WELL, SITE, SPLIT, CONTROL])
     table[LABEL] = np.where(table[CONTROL], "DMSO", "drug")
@@ -25,7 +25,7 @@ def two_plates(gain: int, offset: int, controls: bool = True) -> Screen:
     def read(row: pd.Series) -> np.ndarray:
         rng = np.random.default_rng([ord(mark) for mark in row[WELL]])
         field = rng.integers(900, 1100, (2, 72, 72)) + 400 * rng.integers(0, 2, (2, 1, 1))
-        return (field * gain + offset if row[PLATE] == "P2" else field).astype(np.uint16)
+        return (field * gain + offset if row[PLATE] == "P2" else field // (1 + (row[PLATE] == "P0"))).astype(np.uint16)
 
     return Screen(table if controls else table.drop(columns=CONTROL), ["a", "b"], ["DMSO", "drug"], read)
 
@@ -45,12 +45,17 @@ def test_a_plate_gets_the_mean_and_spread_of_the_training_controls(tmp_path):
     table = ready.fields
     chosen = table[plate_references(table)]
     assert set(chosen.loc[chosen[PLATE] == "P2", SPLIT]) == {"test"}
-    normal = ready.pixels(table[(table[SPLIT] == "train") & table[CONTROL]]).astype(float)
-    assert set(changes) == {"P1", "P2"}
-    for _, rows in chosen.groupby(PLATE):
-        matched = predict.changed(ready.pixels(rows), rows[PLATE], changes)
-        assert_allclose(matched.mean(axis=(0, 2, 3)), normal.mean(axis=(0, 2, 3)), rtol=1e-5)
-        assert_allclose(matched.std(axis=(0, 2, 3)), normal.std(axis=(0, 2, 3)), rtol=1e-5)
+    normal = [
+        ready.pixels(table[(table[SPLIT] == "train") & table[CONTROL] & (table[PLATE] == plate)]).astype(float)
+        for plate in ("P0", "P1")
+    ]
+    assert set(changes) == {"P2"}  # the look of the others was learnt
+    rows = chosen[chosen[PLATE] == "P2"]
+    matched = predict.changed(ready.pixels(rows), rows[PLATE], changes)
+    for levels in (np.mean, np.std):  # not the spread between the two training plates
+        expected = np.mean([levels(own, axis=(0, 2, 3)) for own in normal], axis=0)
+        assert_allclose(levels(matched, axis=(0, 2, 3)), expected, rtol=1e-5)
+    assert (predict.changed(ready.pixels(table[:4]), table[:4][PLATE], changes) == ready.pixels(table[:4])).all()
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(2, 0), (5, 3000)])

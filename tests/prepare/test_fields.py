@@ -600,4 +600,4 @@ def test_scaling_to_controls_needs_a_control_and_names_what_looks_like_one(tmp_p
     table = field_table()
     table.loc[table["Metadata_Plate"] == "P1", "Metadata_Control"] = False
     prepare(screen_of(table), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
-    assert "no negative control on plate P1: all its fields set its scale" in capsys.readouterr().out
+    assert "plate P1: no negative control that is not scored: all its fields set" in capsys.readouterr().out

@@ -18,7 +18,7 @@ its well; how many of the cells respond is unknown.
 """
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from pydantic import Field
 
 from milcnn.columns import CONTROL, FIELD_KEY, LABEL, PLATE, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
-from milcnn.screens.sets.common import Fraction, Row, SetName, list_objects, plan_fields
+from milcnn.screens.sets.common import Fraction, Row, list_objects, plan_fields
 from milcnn.screens.sets.cut import cut_cells, read_cells
 from milcnn.settings import Settings
 
@@ -54,7 +54,9 @@ class CompositeSettings(Settings):
     fractions: list[Fraction] = Field(
         [0.05, 0.1, 0.2, 0.35, 0.5, 0.75], min_length=1
     )  # k / n; the fields of A take turns
-    fields_per_class: dict[SetName, int] = Field({"train": 180, "validation": 36, "test": 60}, min_length=3)
+    fields_per_class: dict[Literal["train", "validation", "test"], int] = Field(
+        {"train": 180, "validation": 36, "test": 60}, min_length=3
+    )
     test_plates: list[str] = Field([])  # empty: the last of the plates with both classes
     caliper: float = Field(0.03, gt=0, le=1)  # largest difference of coverage within a pair
     equalise: bool = True

@@ -22,7 +22,7 @@ from numpy.random import Generator
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
-from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, REPLICATE, SPLIT
+from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, FRESH, LABEL, PLATE, REPLICATE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets import drawn_cells
 from milcnn.screens.sets.common import SET_NAMES, Row, SetName, list_objects
@@ -125,12 +125,15 @@ def field_table(settings: SimulatedSettings) -> pd.DataFrame:
     """
     treatments = plate_map(settings)
     splits = [split for split in SET_NAMES for _ in range(settings.plates.get(split, 0))]
+    seen_batches = -(-sum(split != FRESH for split in splits) // settings.plates_per_batch)
     plates = []
     for number, split in enumerate(splits):
         rng = np.random.default_rng([settings.seed, 2, number])
         wells = rng.permutation(WELL_NAMES)[: len(treatments)]
         plate = treatments.assign(**{PLATE: f"P{number + 1:02d}", "Metadata_Well": wells, SPLIT: split})
-        plate[BATCH] = f"B{number // settings.plates_per_batch + 1}"
+        # a fresh test set shares no batch with the plates that were looked at
+        step = number if split != FRESH else number - splits.index(FRESH) + seen_batches * settings.plates_per_batch
+        plate[BATCH] = f"B{step // settings.plates_per_batch + 1}"
         plates.append(plate.assign(**{REPLICATE: number + 1}).sort_values("Metadata_Well"))
     sites = pd.DataFrame({"Metadata_Site": range(1, settings.sites + 1)})
     table = pd.concat(plates, ignore_index=True).merge(sites, how="cross")

@@ -255,4 +255,5 @@ def test_fresh_plates_change_no_other_plate():
     added = after.fields.iloc[len(before.fields) :]
     assert set(added["Metadata_Split"]) == {"fresh", "dose"}
     assert set(added["Metadata_Plate"]) == {"P04"}
+    assert not set(added["Metadata_Batch"]) & set(before.fields["Metadata_Batch"])  # P03 has B2 for itself
     assert (after.read(after.fields.iloc[3]) == before.read(before.fields.iloc[3])).all()
