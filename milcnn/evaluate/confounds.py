@@ -7,7 +7,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from milcnn.columns import BATCH, PLATE, SPLIT, WELL
+from milcnn.columns import BATCH, FRESH, PLATE, SPLIT, WELL
 from milcnn.evaluate.intervals import Clusters, clusters, facts_of, without_each
 from milcnn.evaluate.runs import Profiles, summary_table
 from milcnn.evaluate.scores import Calls, balanced_accuracy
@@ -24,7 +24,7 @@ def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """How many groups of fields training, validation and test share, and which groups ``protocol`` keeps apart.
 
     ``fields`` is the table of a prepared study. Columns: ``group`` (see ``folds.GROUPS``), ``kept_apart``, ``groups``
-    (their number), ``shared`` (by test with training or validation fields: validation chooses the epoch) and
+    (their number), ``shared`` (by a test set with training or validation fields: validation chooses the epoch) and
     ``shared_with_validation`` (by training and validation: no leak). Negative controls do not count as compounds.
     """
     apart = {"field", protocol} | ({"compound", "well"} if protocol in ("compound", "compound_batch") else set())
@@ -32,7 +32,7 @@ def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
     for kind, columns in GROUPS.items():
         if set(columns) <= set(fields):
             members = fields[~is_control(fields)] if kind == "compound" else fields
-            merged = members.assign(**{SPLIT: members[SPLIT].replace("validation", "train")})
+            merged = members.assign(**{SPLIT: members[SPLIT].replace({"validation": "train", FRESH: "test"})})
             shared = len(leaks(merged, columns, ["train", "test"]))
             with_validation = len(leaks(members, columns, ["train", "validation"]))
             name = "batch" if kind == "compound_batch" else kind
@@ -101,7 +101,7 @@ def probe_rows(profiles: Profiles, study: str, protocol: str) -> pd.DataFrame:
     """Rows of the summary: balanced accuracy of predicting the plate and the batch of control fields.
 
     Above chance, one over the number of plates or batches, the features carry a batch effect. ``…_corrected`` is after
-    standardisation by plate; features of the baselines always are. Each side has its own reference wells: a shared
+    standardisation by plate. Each side has its own reference wells: a shared
     reference would give both sides the same error, by which the probe detects the plate even in noise. Plates with
     fewer than four control wells are left out.
     """

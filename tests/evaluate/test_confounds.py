@@ -143,3 +143,11 @@ def test_validation_may_share_plates_with_training_but_not_with_test():
     fields.loc[6, ["Metadata_Plate", "Metadata_Well"]] = ["P2", "C2"]  # on a test plate
     table = shared_groups(fields, "plate").set_index("group")
     assert table.loc["plate", ["shared", "shared_with_validation"]].tolist() == [1, 0]
+
+
+def test_groups_shared_with_a_fresh_test_set_are_counted_too():
+    rows = [("P1", "A1", "train"), ("P1", "A2", "fresh"), ("P2", "A1", "test")]
+    fields = pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_Split"]).assign(Metadata_Site=1)
+    shared = shared_groups(fields, "plate").set_index("group")["shared"]
+    assert shared["plate"] == 1
+    assert shared["well"] == 0
