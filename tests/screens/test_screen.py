@@ -93,7 +93,7 @@ def test_a_simulated_screen_passes():
         ),
         (
             lambda f: f.assign(Metadata_Split="Test"),
-            ["Metadata_Split 'Test': unknown set; write train, validation or test."],
+            ["Metadata_Split 'Test': unknown set; write train, validation, test or fresh."],
         ),
     ],
 )

@@ -23,8 +23,8 @@ GLYPH = 28  # px, side of a digit
 INK = 64  # grey value above which a pixel belongs to its digit
 DENSITY = 100 / 512**2  # digits per px², as in the paper
 CLASSES = [str(digit) for digit in range(1, 10)]
-TESTED = ("test", FRESH)  # splits whose fields take turns through ``GROUPS`` groups of glyphs
-GROUPS = 5
+TESTED = ("test", FRESH)  # splits whose fields take turns through ``GLYPH_GROUPS`` groups of glyphs
+GLYPH_GROUPS = 5
 
 
 class DigitsSettings(Settings):
@@ -51,7 +51,7 @@ def digits_screen(settings: DigitsSettings) -> Screen:
     fields = plan_fields({split: per_class[split] for split in SET_NAMES if split in per_class}, CLASSES)
     fields["fraction"] = np.take(settings.fractions, fields[SITE] - 1, mode="wrap")
     fields["seed"] = range(len(fields))
-    turn = np.where(fields[SPLIT].isin(TESTED), (fields[SITE] - 1) % GROUPS, 0)
+    turn = np.where(fields[SPLIT].isin(TESTED), (fields[SITE] - 1) % GLYPH_GROUPS, 0)
     fields[SOURCE] = [f"{split} glyphs {group + 1}" for split, group in zip(fields[SPLIT], turn, strict=True)]
     draw = partial(draw_field, settings=settings, glyphs=load_glyphs(settings.source, settings.seed))
     objects = list_objects(fields, lambda row: placed_digits(row, settings)[:2])
@@ -79,7 +79,7 @@ def load_glyphs(source: str, seed: int) -> dict[str, dict[str, np.ndarray]]:
     glyphs: dict[str, dict[str, np.ndarray]] = {}
     for split in SET_NAMES:
         of_class = [images[(splits == split) & (digits == digit)] for digit in range(10)]
-        count = GROUPS if split in TESTED else 1
+        count = GLYPH_GROUPS if split in TESTED else 1
         for group in range(count):
             glyphs[f"{split} glyphs {group + 1}"] = {str(d): own[group::count] for d, own in enumerate(of_class)}
     return glyphs
