@@ -65,7 +65,7 @@ HEADLINE = {
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
-    "digits": "The test fields are drawn from five groups of glyphs that share none, about five of each digit a group. "
+    "digits": "The test fields are drawn from five groups of glyphs that share none, about nine of each digit a group. "
     "So intervals are over groups, for other glyphs of the same collection.",
     **dict.fromkeys(
         ("composite", "composite-shape"),
