@@ -1,4 +1,4 @@
-"""Levels: predictions of wells and treatments from those of their fields."""
+"""Levels: predictions of wells and treatments from those of their fields, and of several seeds as one."""
 
 import numpy as np
 import pandas as pd
@@ -20,15 +20,27 @@ def at_level(predictions: pd.DataFrame, level: str, how: str = "mean") -> pd.Dat
     """One row a run and well or treatment; its y is the ``how``, mean or median, of the y of its fields.
 
     A treatment is a compound at a concentration (DMSO is one), a well has one treatment. Fields with different labels
-    stay apart. Metadata are those of the first field. Medians need not sum to 1. Empty if there are no compounds.
+    stay apart. Empty if there are no compounds.
     """
     if not has_treatments(predictions):
         return predictions.iloc[:0]
+    return pooled(predictions, ["method", "seed", *LEVEL_KEYS[level], LABEL], how)
+
+
+def together(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One row a method and field: all seeds of a method as one, whose y is the mean of their y. Its seed is the first."""
+    return pooled(predictions, ["method", *FIELD_KEY, LABEL], "mean")
+
+
+def pooled(predictions: pd.DataFrame, keys: list[str], how: str) -> pd.DataFrame:
+    """One row for each value of ``keys``, with ``how`` of the y of its rows, and what that predicts.
+
+    Metadata are those of the first row. Medians need not sum to 1.
+    """
     y = predictions.filter(regex="^y_")
     metadata = ["method", "seed", *FIELD_KEY, *TREATMENT_KEY, LABEL, CONTROL, SOURCE, SPLIT]
     rules = dict.fromkeys([name for name in metadata if name in predictions], "first") | dict.fromkeys(y, how)
-    groups = predictions.groupby(["method", "seed", *LEVEL_KEYS[level], LABEL], sort=False, dropna=False)
-    table = groups.agg(rules).reset_index(drop=True)
+    table = predictions.groupby(keys, sort=False, dropna=False).agg(rules).reset_index(drop=True)
     names, values = np.array(y.columns.str[2:]), table[y.columns].to_numpy(float)
     if one_label(y.to_numpy(float)):
         return with_errors(table.assign(predicted=names[values.argmax(axis=1)]))

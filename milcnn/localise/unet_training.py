@@ -28,7 +28,7 @@ from milcnn.localise.supervised_unet import (
     standardised_pixels,
     untrained,
 )  # fmt: skip
-from milcnn.network.batches import augmented
+from milcnn.network.augment import augmented
 from milcnn.network.device import set_determinism
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings

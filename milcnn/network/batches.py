@@ -1,4 +1,4 @@
-"""Batches for training: which fields a step sees, where they come from, how they are cropped and turned.
+"""Batches for training: which fields a step sees, and where they come from.
 
 Every random choice depends on (seed, epoch, step) alone, never on earlier draws or on the process that
 draws. So a run can be resumed exactly, and several processes share one batch.
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from milcnn.columns import LABEL, LABEL_MARK
+from milcnn.network.augment import Jitter
 from milcnn.prepare.prepared import Prepared
 
 CHUNK = 64  # fields prepared at once
@@ -65,6 +66,7 @@ class FieldBatches:
     device: torch.device
     source: Tensor | Plates
     first: Callable[[Tensor], Tensor]
+    jitter: Jitter | None = None  # in training
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -138,33 +140,3 @@ def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Genera
 
     chosen = torch.cat([draw(group, int(count)) for group, count in zip(groups, quota, strict=True)])
     return chosen[torch.randperm(n, generator=generator)]
-
-
-def check_crop(crop: int, height: int, width: int) -> None:
-    """Raise ValueError when a crop of ``crop`` px is larger than a field."""
-    if crop > min(height, width):
-        raise ValueError(f"crop: {crop} px is more than a field of {height} × {width} px.")
-
-
-def augmented(fields: Tensor, draws: Tensor, crop: int, dihedral: bool) -> Tensor:
-    """Each field (B, channels, H, W) cropped, turned and reflected, on its device; float32 if anything changes.
-
-    ``draws`` (B, 4) float in [0, 1) choose y and x of the crop of ``crop`` px (0: the whole field), the turn
-    and the reflection. Raises ValueError when the crop is larger than the field.
-    """
-    if not crop and not dihedral:
-        return fields
-    height, width = fields.shape[-2:]
-    check_crop(crop, height, width)
-    side_y, side_x = (crop, crop) if crop else (height, width)
-    quarter = 1 if side_y == side_x else 2  # a batch of fields that are not square allows half turns only
-
-    def one(field: Tensor, draw: list[float]) -> Tensor:
-        y, x = int(draw[0] * (height - side_y + 1)), int(draw[1] * (width - side_x + 1))
-        field = field[:, y : y + side_y, x : x + side_x].float()
-        if dihedral:
-            field = field.rot90(quarter * int(draw[2] * 4), (1, 2))
-            field = field.flip(2) if draw[3] < 0.5 else field
-        return field
-
-    return torch.stack([one(field, draw) for field, draw in zip(fields, draws.tolist(), strict=True)])

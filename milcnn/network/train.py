@@ -8,7 +8,7 @@ normalisation averages over all of them (SyncBatchNorm). CPUs have no such layer
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, cast
 
@@ -27,7 +27,8 @@ from milcnn.columns import FIELD_KEY
 from milcnn.files import write_table
 from milcnn.network import checkpoint
 from milcnn.network import model as models
-from milcnn.network.batches import FieldBatches, augmented, check_crop, epoch_order, open_batches, seed_of
+from milcnn.network.augment import augmented, check_crop, plate_jitter
+from milcnn.network.batches import FieldBatches, epoch_order, open_batches, seed_of
 from milcnn.network.device import choose_device, set_determinism
 from milcnn.network.losses import two_headed_loss
 from milcnn.network.memory import keep_freed_memory
@@ -51,6 +52,7 @@ class TrainSettings(Settings):
     balanced: bool = True  # every class equally often
     crop: int = Field(default=0, ge=0)  # px, side of a random crop; 0: the whole field
     augment: Literal["none", "dihedral"] = "dihedral"  # rotations by 90° and reflections
+    jitter: bool = True  # random brightness, as much as training plates differ; see augment.plate_jitter
     gradient_clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
     ema: float = Field(default=0, ge=0, lt=1)  # decay per step of averaged weights, which are then kept; 0: off
     data: Literal["auto", "device", "stream"] = "auto"  # fields lie on the device, or are read batch by batch
@@ -81,10 +83,13 @@ def epoch_batches(
     steps = steps_per_epoch(len(training), settings)
     order = epoch_order(training.targets, steps * settings.batch_size, settings.balanced, generator)
     draws = torch.rand(len(order), 4, generator=generator)
+    jitter = training.jitter
+    brightness = jitter.draws(len(order), generator) if jitter else None
     mine = [batch[process::processes] for batch in torch.arange(len(order)).split(settings.batch_size)]
     crop = settings.crop and training.side(settings.crop)
     for places, (fields, targets) in zip(mine, training.batches([order[places] for places in mine]), strict=True):
-        yield order[places], augmented(fields, draws[places], crop, settings.augment == "dihedral"), targets
+        fields = augmented(fields, draws[places], crop, settings.augment == "dihedral")
+        yield order[places], fields if jitter is None else jitter(fields, brightness[places]), targets
 
 
 def steps_per_epoch(n_fields: int, settings: TrainSettings) -> int:
@@ -249,6 +254,7 @@ def train(
         open_batches(prepared, split, model_settings.multilabel, accelerator.device, settings.data, network.averaged)
         for split in ("train", "validation", "test")
     )
+    training = replace(training, jitter=plate_jitter(prepared) if settings.jitter else None)
     check_crop(settings.crop, *prepared.pixels(prepared.fields.iloc[:1]).shape[-2:])
     layout = models.memory_layout(accelerator.device, training=True, width=model_settings.width)
     run = open_run(models.moved(network, accelerator.device, layout), settings, len(training), accelerator)

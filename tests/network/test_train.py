@@ -140,30 +140,6 @@ def test_classes_of_several_labels_are_balanced():
     assert (targets[drawn, 1] > 0).sum() >= 10
 
 
-def test_augmentation_turns_and_crops():
-    field = torch.arange(5 * 5, dtype=torch.uint8).view(1, 1, 5, 5)
-    turns = [0.0, 0.3, 0.6, 0.9]
-    seen = {
-        tuple(batches.augmented(field, torch.tensor([[0.0, 0.0, turn, flip]]), 0, True).flatten().tolist())
-        for turn in turns for flip in (0.1, 0.9)
-    }  # fmt: skip
-    assert len(seen) == 8  # all elements of the dihedral group
-    assert all(sorted(values) == list(range(25)) for values in seen)
-    crop = batches.augmented(field, torch.tensor([[0.99, 0.0, 0.0, 0.9]]), 3, False)
-    assert crop[0, 0].tolist() == [[10, 11, 12], [15, 16, 17], [20, 21, 22]]
-    with pytest.raises(ValueError, match="crop: 6 px is more than a field of 5 × 5 px"):
-        batches.augmented(field, torch.rand(1, 4), 6, False)
-
-
-def test_a_field_that_is_not_square_keeps_its_shape():
-    field = torch.arange(6.0).view(1, 1, 2, 3)
-    seen = {
-        tuple(batches.augmented(field, torch.tensor([[0.0, 0.0, turn, flip]]), 0, True).flatten().tolist())
-        for turn in (0.0, 0.3, 0.6, 0.9) for flip in (0.1, 0.9)
-    }  # fmt: skip
-    assert len(seen) == 4
-
-
 @pytest.mark.parametrize("data", ["device", "stream"])
 def test_processes_share_a_batch(prepared, data):
     """Two shares are the whole batch, and streamed fields are the resident ones, bit by bit."""
