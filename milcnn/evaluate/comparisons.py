@@ -50,9 +50,7 @@ def scores_by_method(predictions: pd.DataFrame, metrics: list[str]) -> pd.DataFr
     """Each of ``metrics``, a column, of each method, a row; means over seeds."""
     return pd.DataFrame(
         {
-            method: {
-                metric: seed_scores(runs, metric, np.ones((1, len(fields_of(runs))))).mean() for metric in metrics
-            }
+            method: {metric: seed_scores(runs, metric, np.ones((1, len(fields_of(runs))))).mean() for metric in metrics}
             for method, runs in predictions.groupby("method", sort=False)
         }
     ).T.reindex(columns=metrics)

@@ -62,7 +62,9 @@ def record(
     channels = len(light)
     for _ in range(rng.poisson(4)):  # debris: bright specks in any channel, of no cell and not in the truth
         y, x = rng.integers(0, settings.size - 4, 2)
-        light[rng.integers(channels), y : y + rng.integers(2, 5), x : x + rng.integers(2, 5)] += rng.uniform(0.002, 0.02)
+        light[rng.integers(channels), y : y + rng.integers(2, 5), x : x + rng.integers(2, 5)] += rng.uniform(
+            0.002, 0.02
+        )
     gain, dark, illumination = optics(row[PLATE], row[BATCH], background, settings)
     well = rng.lognormal(0, 0.1 * settings.variation, channels)
     focus = 0.7 * rng.lognormal(0, 0.25 * settings.variation)  # px

@@ -75,10 +75,13 @@ def rim(depth: np.ndarray, at: float = 0.0, width: float = RIM) -> np.ndarray:
 
 
 def patterns(cells: DrawnCells, rng: Generator) -> dict[str, np.ndarray]:
-    """The light of each compartment, (n, PATCH, PATCH) float32 of sum 1 each, 0 for the neck of a cell without a bud."""
+    """The light of each compartment, (n, PATCH, PATCH) float32 of sum 1 a cell, and 0 for the neck if there is no bud."""
     n, edge = len(cells["radius"]), outlines(cells)
     nucleus, vacuole = (inside(cells[f"{name}_place"], cells[name]) for name in ("nucleus", "vacuole"))
-    body = np.maximum(thick(inside(0, cells["radius"]), cells["radius"]), thick(inside(cells["bud_place"], cells["bud"]), cells["bud"]))
+    body = np.maximum(
+        thick(inside(0, cells["radius"]), cells["radius"]),
+        thick(inside(cells["bud_place"], cells["bud"]), cells["bud"]),
+    )
     in_nucleus, in_vacuole = ((depth + 0.5).clip(0, 1) for depth in (nucleus, vacuole))
     cytosol = body * (1 - 0.85 * in_vacuole) * (1 - 0.3 * in_nucleus)
     pores, patches, threads = (patch_windows(kind, n, rng) for kind in ("chromatin", "blobs", "blobs"))
@@ -105,7 +108,9 @@ def neck(cells: DrawnCells) -> np.ndarray:
     sine, cosine = (per_cell(of(cells["angle"])) for of in (np.sin, np.cos))
     along = y * sine + x * cosine - per_cell(cells["radius"] - 0.1 * cells["bud"])
     across = y * cosine - x * sine
-    return np.exp(-((along / 1.0) ** 2) - (across / (0.3 * per_cell(cells["bud"]) + 0.5)) ** 2) * (per_cell(cells["bud"]) > 0)
+    return np.exp(-((along / 1.0) ** 2) - (across / (0.3 * per_cell(cells["bud"]) + 0.5)) ** 2) * (
+        per_cell(cells["bud"]) > 0
+    )
 
 
 def poles(cells: DrawnCells) -> np.ndarray:

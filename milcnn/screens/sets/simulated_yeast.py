@@ -2,8 +2,8 @@
 
 Each well of a plate has another protein, and no protein is on two plates. A protein is in one to three compartments
 (its labels) and in a share of the cells; the others have none. A cell that has the protein shows it in most of its
-compartments, each in its own amount, and the neck of the bud only if there is a bud. All cells glow faintly in GFP. Some
-are dead: bright in both channels, with no structure. The class of an object lists the compartments that the cell shows.
+compartments, each in its own amount, and the neck of the bud only if there is a bud. All cells glow faintly in GFP.
+Some are dead: bright in both channels, with no structure. The class of an object lists the compartments that it shows.
 """
 
 from functools import partial

@@ -35,7 +35,9 @@ def yeast_sample_screen(settings: YeastSampleSettings) -> Screen:
     folder = in_root(expanded(settings.cells))
     names = [protein for group in settings.proteins.values() for protein in group]
     paths = {name: folder / f"{name}.npz" for name in names}
-    if missing := [f"{path}: no such file; copy it there, or set 'cells'." for path in paths.values() if not path.exists()]:
+    if missing := [
+        f"{path}: no such file; copy it there, or set 'cells'." for path in paths.values() if not path.exists()
+    ]:
         raise ScreenError(missing)
     sources = made_alike({name: read_counts(path) for name, path in paths.items()})
     rows = [
