@@ -75,7 +75,8 @@ def batches_of(cells: Cells) -> FieldBatches:
 def score_cells(network: CellMIL, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """y (N, C), and as profile the hidden features averaged over the cells of each field (N, hidden)."""
     output = network(padded(cells))
-    return output.logits.double().softmax(1).numpy(), output.profiles.numpy()
+    logits, several = output.logits.double(), cells.targets.ndim == 2
+    return (logits.sigmoid() if several else logits.softmax(1)).numpy(), output.profiles.numpy()
 
 
 def padded(cells: Cells) -> Tensor:

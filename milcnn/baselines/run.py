@@ -19,8 +19,9 @@ from milcnn.roles import fields_to_predict
 
 FITS = (cell_count, total_intensity, mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attention)
 BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {fit.__name__: fit for fit in FITS}
+NETWORKS = ("cell_mean", "cell_attention")
 # the result depends on the random numbers drawn; that of ljosa (factor analysis) does so in the third digit only
-RANDOM = ("boosting", "svm_vote", "cell_mean", "cell_attention")
+RANDOM = ("boosting", "svm_vote", *NETWORKS)
 
 
 def seeds_for(name: str, seeds: list[int]) -> list[int]:
@@ -31,16 +32,17 @@ def seeds_for(name: str, seeds: list[int]) -> list[int]:
 def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
-    Fields without cells are left out. In a study of several labels there is one fit a class. Raises TooFewCells if too
-    few fields have cells, or if these are too much alike for the baseline.
+    Fields without cells are left out. In a study of several labels there is one fit a class, against the rest, except
+    for networks, which learn all classes at once. Raises TooFewCells if too few fields have cells, or if these are too
+    much alike for the baseline.
     """
-    if cells.targets.ndim == 2:
+    if cells.targets.ndim == 2 and name not in NETWORKS:
         return fit_each_class(name, cells, settings)
     known = cells.where((cells.counts > 0) & ~cells.split("test", FRESH))
     for split, what in (("train", "training"), ("validation", "validation")):
         if not known.split(split).any():
             raise TooFewCells(f"No cell was found in the {what} fields")
-    if len(np.unique(known.targets[known.split("train")])) < 2:
+    if len(np.unique(known.targets[known.split("train")], axis=0)) < 2:
         raise TooFewCells("Cells were found in the training fields of one class alone")
     if not known.names:
         raise TooFewCells("All training cells are alike")

@@ -1,5 +1,6 @@
 """Comparisons: methods with each other, and errors by responding fraction."""
 
+import numpy as np
 import pandas as pd
 
 from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
@@ -23,8 +24,8 @@ def error_by_fraction(predictions: pd.DataFrame, levels: int = 6) -> pd.DataFram
     return mean_with_interval(table, ["method", "fraction"], "error")
 
 
-def differences(predictions: pd.DataFrame, main: str = MAIN_METHOD) -> pd.DataFrame:
-    """Accuracy of ``main`` minus that of each other method, on the same fields, without the same groups.
+def differences(predictions: pd.DataFrame, main: str = MAIN_METHOD, metric: str = "accuracy") -> pd.DataFrame:
+    """``metric`` of ``main`` minus that of each other method, on the same fields, without the same groups.
 
     Methods that know the controls of the test plates (``CONTROLS``) are compared among themselves. If the interval
     includes 0, these test fields cannot tell the two methods apart. Seeds are those of ``main``.
@@ -37,22 +38,33 @@ def differences(predictions: pd.DataFrame, main: str = MAIN_METHOD) -> pd.DataFr
             continue
         groups = clusters(fields_of(own))
         counts = without_each(groups.of_field)
-        ours = seed_scores(own, "accuracy", counts)
+        ours = seed_scores(own, metric, counts)
         for second, runs in same[same["method"] != first].groupby("method", sort=False):
-            scores = (ours - seed_scores(runs, "accuracy", counts).mean(axis=0)).round(12)
+            scores = (ours - seed_scores(runs, metric, counts).mean(axis=0)).round(12)
             facts = facts_of(groups, scores.mean(axis=0), scores[:, 0], lowest=-1)
             rows.append({"first": first, "second": second} | facts)
     return pd.DataFrame(rows, columns=["first", "second", *FACTS])
 
 
-def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | None:
-    """The baseline with the best accuracy on the validation fields; the best of nine on test fields may be luck."""
-    accuracy = validation.groupby("method")["correct"].mean()
-    return max((name for name in baselines if name in accuracy), key=accuracy.get, default=None)
+def scores_by_method(predictions: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Each of ``metrics``, a column, of each method, a row; means over seeds."""
+    return pd.DataFrame(
+        {
+            method: {metric: seed_scores(runs, metric, np.ones((1, len(fields_of(runs))))).mean() for metric in metrics}
+            for method, runs in predictions.groupby("method", sort=False)
+        }
+    ).T.reindex(columns=metrics)
 
 
-def best_baseline_row(compared: pd.DataFrame, baseline: str | None, study: str, protocol: str) -> pd.DataFrame:
+def best_of(scores: pd.Series, baselines: list[str]) -> str | None:
+    """The baseline with the best of ``scores``, of validation fields; the best of nine on test fields may be luck."""
+    return max((name for name in baselines if name in scores), key=scores.get, default=None)
+
+
+def best_baseline_row(
+    compared: pd.DataFrame, baseline: str | None, study: str, protocol: str, metric: str = "accuracy"
+) -> pd.DataFrame:
     """The row of ``differences`` against ``baseline``, as a row of the summary; empty without a baseline."""
     row = compared[compared["second"] == baseline].assign(study=study, protocol=protocol, level="field")
     kind = CONTROLS if (baseline or "").endswith(CONTROLS) else ""
-    return row.assign(method=f"{MAIN_METHOD}-best_baseline{kind}", metric="accuracy_difference")[SUMMARY]
+    return row.assign(method=f"{MAIN_METHOD}-best_baseline{kind}", metric=f"{metric}_difference")[SUMMARY]

@@ -154,6 +154,18 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str], study: str, protoc
     return table.sort_values("metric", key=lambda column: column.map(metrics.index), kind="stable")
 
 
+def class_rows(predictions: pd.DataFrame, study: str, protocol: str) -> pd.DataFrame:
+    """Rows of the summary, level field: ``average_precision_<class>`` for each class, as in the mean over them."""
+    y = predictions.filter(regex="^y_").columns
+    tables = [
+        score_rows(predictions.drop(columns=y.drop(own)), ["mean_average_precision"], study, protocol, "field").assign(
+            metric=f"average_precision_{own.removeprefix('y_')}"
+        )
+        for own in y
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
 def summary_rows(table: pd.DataFrame, study: str, protocol: str, level: str, metric: str, column: str) -> pd.DataFrame:
     """Rows of the summary: the mean of ``column`` for each ``method`` of ``table``; only errors of counts exceed 1."""
     scores = mean_with_interval(table, ["method"], column, np.inf if metric.startswith("count_error") else 1)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from milcnn.columns import FIELD_KEY, LABEL, PLATE, SOURCE, WELL
+from milcnn.columns import FIELD_KEY, LABEL, LABEL_MARK, PLATE, SOURCE, WELL, labels_of
 from milcnn.prepare.prepared import Prepared
 from milcnn.roles import is_control
 
@@ -10,12 +10,15 @@ from milcnn.roles import is_control
 def scored_fields(prepared: Prepared, split: str, per_class: int) -> pd.DataFrame:
     """The fields of ``split`` that are scored, rows of ``Prepared.fields``: ``spread_fields`` of each class.
 
-    Negative controls, and labels that no object carries, are left out. Without truth, fields of every class.
+    A field with several labels has a row for each of them. Negative controls, and labels that no object carries, are
+    left out. Without truth, fields of every class.
     """
     rows = prepared.of(split)
+    if prepared.multilabel:
+        rows = rows.assign(**{LABEL: rows[LABEL].str.split(LABEL_MARK, regex=False)}).explode(LABEL)
     if prepared.has_truth:
-        carried = prepared.first_label(rows).isin(prepared.objects["class"].unique())
-        rows = rows[carried & ~is_control(rows)]
+        names = {own for name in prepared.objects["class"].unique() for own in labels_of(name, prepared.multilabel)}
+        rows = rows[rows[LABEL].isin(names) & ~is_control(rows)]
     return spread_fields(rows, per_class)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT
+from milcnn.columns import FIELD_KEY, LABEL, LABEL_MARK, PLATE, SPLIT, labels_of
 from milcnn.files import read_table
 
 
@@ -86,16 +86,14 @@ class Prepared:
     def labelled_mask(self, rows: pd.DataFrame) -> np.ndarray:
         """True for pixels of objects that have the class of their field's label, (B, H, W) bool.
 
-        If a field has several labels, the first counts. All pixels are False if the truth is not known.
+        If a field has several labels, those of objects of any of them. All are False if the truth is not known.
         """
         if not self.has_truth:
             fields = self.pixels(rows)
             return np.zeros((len(fields), *fields.shape[2:]), bool)
-        objects = self.objects.merge(rows[FIELD_KEY].assign(label=self.first_label(rows)), on=FIELD_KEY)
-        labelled = objects[objects["class"] == objects["label"]].groupby(FIELD_KEY)["object"].apply(list)
-        keys = zip(*(rows[column] for column in FIELD_KEY), strict=True)
-        pairs = zip(self.truth(rows), keys, strict=True)
-        return np.stack([np.isin(truth, labelled.get(key, [])) for truth, key in pairs])
+        objects = self.objects.merge(rows[FIELD_KEY].assign(label=rows[LABEL], row=range(len(rows))), on=FIELD_KEY)
+        labelled = objects[self._carries(objects["class"], objects["label"])].groupby("row")["object"].apply(list)
+        return np.stack([np.isin(truth, labelled.get(row, [])) for row, truth in enumerate(self.truth(rows))])
 
     def first_label(self, rows: pd.DataFrame) -> pd.Series:
         """The label of each of ``rows``; in a study of several labels the first."""
@@ -106,7 +104,16 @@ class Prepared:
         if not self.has_truth:
             return pd.Series(dtype=float)
         objects = self.objects.merge(self.fields[[*FIELD_KEY, LABEL]], on=FIELD_KEY)
-        return (objects["class"] == objects[LABEL]).groupby([objects[key] for key in FIELD_KEY]).mean()
+        carries = self._carries(objects["class"], objects[LABEL])
+        return carries.groupby([objects[key] for key in FIELD_KEY]).mean()
+
+    def _carries(self, classes: pd.Series, labels: pd.Series) -> pd.Series:
+        """Whether objects of ``classes`` carry ``labels``, bool; where there can be several, any of them."""
+        if not self.multilabel:
+            return classes == labels
+        pairs = zip(classes, labels.fillna(""), strict=True)
+        own = [not {*labels_of(name, True)}.isdisjoint(labels_of(label, True)) for name, label in pairs]
+        return pd.Series(own, classes.index, bool)
 
     def targets(self, rows: pd.DataFrame) -> np.ndarray:
         """The class index of each of ``rows``, (B,) int64, −1 without a label. Of several labels the first counts."""

@@ -31,7 +31,7 @@ class Screen:
 
     If the true objects are known, ``truth(row)`` gives a mask, (H, W) uint16: 0 for background, k for object k.
     ``objects`` has one row for each object: the three key columns, ``object`` (k) and ``class``, which need not be
-    in ``classes`` (outliers).
+    in ``classes`` (outliers). With several labels a field, an object may have several classes too, joined by ``|``.
 
     ``protocol`` is what training and test fields of the screen's own ``Metadata_Split`` never share: field, well,
     plate, compound ….

@@ -31,6 +31,8 @@ TABLES: dict[str, dict[Metric, str]] = {
     "Is it better than the baseline that was best on validation?": {
         ("accuracy_difference", "field"): "Accuracy difference",
         ("fresh_accuracy_difference", "field"): "… on a fresh test set",
+        ("mean_average_precision_difference", "field"): "mAP difference",
+        ("fresh_mean_average_precision_difference", "field"): "… on a fresh test set",
     },
     "Which cells?": {
         ("average_precision", "pixel"): "Pixel average precision",

@@ -9,12 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.linalg import inv, sqrtm
 from scipy.special import softmax
 from scipy.stats import median_abs_deviation
 from sklearn.metrics import log_loss
 
-from milcnn.baselines import learners, neighbours, run
+from milcnn.baselines import cell_mil, learners, neighbours, run
 from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells, open_cells, stored_masks
 from milcnn.baselines.run import BASELINES, fit_baseline, predict_baseline, run_baseline, run_baselines, seeds_for
 from milcnn.baselines.sphering import sphering
@@ -264,12 +265,26 @@ def test_of_several_labels_every_one_is_learnt(prepared, table, name):
     several = replace(prepared, classes=["a", "b"], multilabel=True).with_fields(fields)
     cells = open_cells(several, table, SETTINGS)
     assert cells.targets[:3].tolist() == [[0, 0], [1, 0], [1, 1]]
-    table, _ = predict_baseline(fit_baseline(name, cells, changed(boosting_rounds=60)), cells)
+    table, _ = predict_baseline(fit_baseline(name, cells, changed(boosting_rounds=60, epochs=40)), cells)
     known = np.array([["a" in label, "b" in label] for label in table["Metadata_Label"]])
     y = table[["y_a", "y_b"]].to_numpy()
     assert ((y > 0.5) == known)[:-1].mean(axis=0).min() > 0.8
     assert table["predicted"].tolist() == ["|".join(np.array(["a", "b"])[row]) for row in y > 0.5]
     assert y[-1].tolist() == pytest.approx([2 / 3, 1 / 3])  # no cell: the shares
+
+
+def test_a_network_of_cells_learns_all_labels_at_once(prepared, table, monkeypatch):
+    """Its y is the sigmoid of one network's output, of a score for each class."""
+    fields = prepared.fields.assign(Metadata_Label=prepared.fields["Metadata_Label"].replace({"bright": "DMSO|large"}))
+    several = replace(prepared, classes=["DMSO", "large"], multilabel=True).with_fields(fields)
+    cells = open_cells(several, table, SETTINGS)
+    scorer = fit_baseline("cell_mean", cells, SETTINGS)
+    (network,) = scorer.args
+    some = cells.where(cells.counts > 0)
+    with torch.inference_mode():
+        logits = network(cell_mil.padded(some)).logits
+    assert logits.shape == (len(some.fields), 2)
+    np.testing.assert_allclose(scorer(some)[0], 1 / (1 + np.exp(-logits.double().numpy())), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "blind"), [OF_SUMS, OF_SUMS[::-1]])

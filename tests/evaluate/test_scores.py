@@ -7,11 +7,11 @@ from sklearn import metrics as sk
 
 from milcnn.evaluate import scores
 from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
-from milcnn.evaluate.comparisons import best_baseline_row, best_on_validation, differences
+from milcnn.evaluate.comparisons import best_baseline_row, best_of, differences, scores_by_method
 from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
 from milcnn.evaluate.levels import at_level, level_rows
 from milcnn.evaluate.runs import with_errors
-from milcnn.evaluate.scores import METRICS, Calls, score_rows
+from milcnn.evaluate.scores import METRICS, Calls, class_rows, score_rows
 
 
 def made_calls(n=60, n_classes=4, seed=0, several=False):
@@ -146,6 +146,24 @@ def test_differences_are_paired():
     assert differences(second).empty
 
 
+def test_of_several_labels_each_class_has_its_average_precision_and_methods_differ_in_the_mean():
+    calls = {name: made_calls(seed=seed, several=True) for seed, name in enumerate(["noisy_and", "max"])}
+    table = pd.concat([table_of(own, list("abcd"), name) for name, own in calls.items()])
+    rows = class_rows(table, "s", "plate").set_index(["method", "metric"])
+    assert len(rows) == 2 * 4
+    for name, own in calls.items():
+        for number, letter in enumerate("abcd"):
+            expected = sk.average_precision_score(own.truth[:, number], own.y[:, number])
+            assert rows.loc[(name, f"average_precision_{letter}"), "value"] == pytest.approx(expected)
+    labels = table.loc[table["method"] == "noisy_and", "Metadata_Label"].to_numpy()
+    same = with_errors(table.assign(Metadata_Label=np.tile(labels, 2)))
+    compared = differences(same, metric="mean_average_precision")
+    means = [sk.average_precision_score(calls["noisy_and"].truth, own.y) for own in calls.values()]
+    assert compared["value"].tolist() == pytest.approx([means[0] - means[1]])
+    row = best_baseline_row(compared, "max", "s", "plate", "mean_average_precision")
+    assert row["metric"].tolist() == ["mean_average_precision_difference"]
+
+
 def test_methods_with_controls_are_compared_among_themselves():
     runs = {
         name: table_of(made_calls(seed=seed), list("abcd"), name)
@@ -163,10 +181,18 @@ def test_methods_with_controls_are_compared_among_themselves():
 
 
 def test_the_baseline_is_chosen_on_the_validation_fields():
-    validation = pd.DataFrame({"method": ["svm", "svm", "boost", "boost"], "correct": [1, 0, 1, 1]})
-    assert best_on_validation(validation, ["svm", "boost"]) == "boost"
-    assert best_on_validation(validation, []) is None
-    assert best_on_validation(validation, ["boost+controls"]) is None  # a study without controls
+    runs = {name: made_calls(seed=seed) for seed, name in enumerate(["svm", "boost"])}
+    tables = [table_of(calls, list("abcd"), name) for name, calls in runs.items()]
+    again = table_of(made_calls(seed=7), list("abcd"), "boost", 1)
+    by_method = scores_by_method(pd.concat([*tables, again]), ["accuracy", "mean_average_precision"])
+    right = np.mean([tables[1]["correct"].mean(), again["correct"].mean()])
+    assert by_method.loc["boost", "accuracy"] == pytest.approx(right)
+    expected = sk.average_precision_score(runs["svm"].truth, runs["svm"].y)
+    assert by_method.loc["svm", "mean_average_precision"] == pytest.approx(expected)
+    validation = pd.Series({"svm": 0.5, "boost": 0.9})
+    assert best_of(validation, ["svm", "boost"]) == "boost"
+    assert best_of(validation, []) is None
+    assert best_of(validation, ["boost+controls"]) is None  # a study without controls
     compared = pd.DataFrame(
         {"first": "noisy_and", "second": ["svm", "boost"], "value": [0.3, 0.1], "low": 0, "high": 1}
     )

@@ -78,7 +78,16 @@ def test_controls_and_labels_without_an_object_are_not_scored():
     rows["Metadata_Label"] = rows["Metadata_Label"].where(rows["Metadata_Well"] != "B03", "three")
     rows["Metadata_Control"] = rows["Metadata_Well"] == "A02"
     prepared = SimpleNamespace(
-        has_truth=True, objects=pd.DataFrame({"class": ["one", "two"]}), of=lambda split: rows,
-        first_label=lambda rows: rows["Metadata_Label"],
+        has_truth=True, objects=pd.DataFrame({"class": ["one", "two"]}), of=lambda split: rows, multilabel=False,
     )  # fmt: skip
     assert set(scored_fields(prepared, "test", 99)["Metadata_Well"]) == {"A01", "A03", "B01", "B02"}
+
+
+def test_a_field_of_several_labels_is_scored_for_each_that_an_object_carries():
+    rows = screen()[:3].assign(Metadata_Label=["one|two", "three", "one|three"])
+    prepared = SimpleNamespace(
+        has_truth=True, objects=pd.DataFrame({"class": ["one|two", "none"]}), of=lambda split: rows, multilabel=True
+    )
+    scored = scored_fields(prepared, "test", 99)
+    sites = scored["Metadata_Site"].map(rows["Metadata_Site"].tolist().index)
+    assert list(zip(sites, scored["Metadata_Label"], strict=True)) == [(0, "one"), (0, "two"), (2, "one")]

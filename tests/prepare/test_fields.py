@@ -582,6 +582,18 @@ def test_a_label_with_a_bar_is_a_class_of_its_own_unless_the_study_has_several_l
     assert several.targets(ready.fields[1:]).tolist() == [0] * 23  # the first label counts
 
 
+def test_of_several_labels_an_object_carries_any_that_it_shows(tmp_path):
+    ready = prepare(screen_of(field_table(), with_truth=True), "mine", tmp_path / "mine")  # objects 1 of a, 2 of b
+    several = replace(ready, classes=["a", "b", "c"], multilabel=True)
+    several.__dict__["objects"] = ready.objects.replace({"class": {"b": "b|c"}})
+    rows = several.fields.iloc[[0, 1, 0, 2]].assign(Metadata_Label=["a", "c", "a|b", "d"])
+    expected = [truth_of(None) == 1, truth_of(None) == 2, truth_of(None) > 0, np.zeros(SHAPE, bool)]
+    assert_array_equal(several.labelled_mask(rows), np.stack(expected))
+    again = several.with_fields(rows.iloc[[0, 1]].assign(Metadata_Label=["c", "a|b"]))
+    again.__dict__["objects"] = several.objects
+    assert again.label_share().tolist() == [0.5, 1]
+
+
 def test_fields_without_a_label_are_prepared_and_change_no_mean(tmp_path, plain):
     table = field_table()
     table = pd.concat([table, table[:8].assign(Metadata_Plate="P9", Metadata_Label="")], ignore_index=True)

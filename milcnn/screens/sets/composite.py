@@ -9,7 +9,8 @@ of class B (``negative``). A field without A has the label B. Everything else th
   shows the A or the B of a pair.
 - With ``equalise``, each channel of each cell is scaled to the mean of its plate: only shape and texture differ.
 
-Test plates are not used for training. Validation cells are from training plates, but from other source fields.
+Test plates are not used for training. Validation cells are from other plates, if these are named, or from other source
+fields of the training plates.
 
 **With the BBBC021 sample** (cycloheximide, a protein synthesis inhibitor, against DMSO), the replicate plates
 Week4_27801, _27821 and _27861 have both classes, in one layout: two for training, one for testing. So a score is for a
@@ -28,7 +29,7 @@ from pydantic import Field
 from milcnn.columns import CONTROL, FIELD_KEY, LABEL, PLATE, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Fraction, Row, list_objects, plan_fields
-from milcnn.screens.sets.cut import cut_cells, read_cells
+from milcnn.screens.sets.cut import around, cut_cells, read_cells
 from milcnn.settings import Settings
 
 COVERED = 0.25  # a pixel is not background if its light exceeds this share of the mean light of the plate's cells
@@ -41,9 +42,8 @@ class CompositeSettings(Settings):
 
     screen: str  # kind of the screen that the cells are cut from
     screen_settings: dict = Field({})
-    cells: (
-        str  # CSV: Metadata_Plate, _Well, _Site, y0, x0 (px, top left of a crop) and, if not the field's label, class
-    )
+    # CSV: Metadata_Plate, _Well, _Site, y0, x0 (px, top left of a crop) and, if not the field's label, class
+    cells: str | None = None  # without: around the middle of each of the screen's true objects
     cell_fields: str | None = None  # CSV: field, plate, well, site; needed if the table of cells has only field
     positive: str
     negative: str = "DMSO"
@@ -58,6 +58,7 @@ class CompositeSettings(Settings):
         {"train": 180, "validation": 36, "test": 60}, min_length=3
     )
     test_plates: list[str] = Field([])  # empty: the last of the plates with both classes
+    validation_plates: list[str] = Field([])  # empty: every fourth source field of the training plates
     caliper: float = Field(0.03, gt=0, le=1)  # largest difference of coverage within a pair
     equalise: bool = True
     seed: int = Field(0, ge=0)
@@ -65,7 +66,8 @@ class CompositeSettings(Settings):
 
 def composite_screen(settings: CompositeSettings, source: Screen) -> Screen:
     """Composites of the cells of ``source``; ``read`` gives (C, size, size) and ``truth`` the disc of each cell."""
-    cells, classes = read_cells(settings.cells, settings.cell_fields), [settings.negative, settings.positive]
+    classes = [settings.negative, settings.positive]
+    cells = read_cells(settings.cells, settings.cell_fields) if settings.cells else around(source, settings.crop)
     table, crops = cut_cells(source, cells, classes, settings.crop, settings.downscale)
     pixels, coverage, dark = cell_light(table[PLATE], crops, settings.equalise)
     table = table.assign(coverage=coverage, **{SPLIT: split_sources(table, settings)})
@@ -114,16 +116,20 @@ def cell_light(
 
 
 def split_sources(table: pd.DataFrame, settings: CompositeSettings) -> np.ndarray:
-    """The set of each cell: test by plate; every fourth of the other source fields is for validation."""
+    """The set of each cell: by plate, or every fourth source field that is not of a test plate for validation."""
     plates = sorted(table[PLATE].unique())
-    test = settings.test_plates or plates[-1:]
-    if unknown := ", ".join(sorted(set(test) - set(plates))):
-        raise ValueError(f"test_plates: {unknown} do not have both classes; choose from {', '.join(plates)}.")
-    if set(test) == set(plates):
+    test, validation = settings.test_plates or plates[-1:], settings.validation_plates
+    for name, chosen in (("test_plates", test), ("validation_plates", validation)):
+        if unknown := ", ".join(sorted(set(chosen) - set(plates))):
+            raise ValueError(f"{name}: {unknown} do not have both classes; choose from {', '.join(plates)}.")
+    if both := ", ".join(sorted(set(test) & set(validation))):
+        raise ValueError(f"validation_plates: {both} are among test_plates; choose others.")
+    if {*test, *validation} == set(plates):
         raise ValueError(f"test_plates: all of {', '.join(plates)}; leave one for training.")
     fields = table[[*FIELD_KEY, "class"]].drop_duplicates(FIELD_KEY).sort_values(FIELD_KEY)
     turn = fields.groupby([PLATE, "class"]).cumcount()
-    fields[SPLIT] = np.where(turn % 4 == 3, "validation", "train")
+    held = fields[PLATE].isin(validation) if validation else turn % 4 == 3
+    fields[SPLIT] = np.where(held, "validation", "train")
     fields.loc[fields[PLATE].isin(test), SPLIT] = "test"
     return table.merge(fields.drop(columns="class"), on=FIELD_KEY, how="left")[SPLIT].to_numpy()
 

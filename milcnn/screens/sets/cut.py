@@ -31,6 +31,14 @@ def read_cells(table: str, table_of_fields: str | None = None) -> pd.DataFrame:
     return cells
 
 
+def around(screen: Screen, crop: int) -> pd.DataFrame:
+    """The table of cells of ``read_cells``, with the middle of a crop at that of each true object of ``screen``."""
+    if screen.objects is None or not {"y", "x"} <= set(screen.objects):
+        raise ValueError("composite: the places of the screen's cells are not known; name a table of cells in 'cells'.")
+    middles = screen.objects[["y", "x"]].to_numpy()
+    return screen.objects.assign(**dict(zip(CORNER, np.rint(middles - crop / 2).astype(int).T, strict=True)))
+
+
 def expanded(path: str) -> Path:
     full = os.path.expandvars(path)
     if "$" in full:

@@ -162,8 +162,8 @@ def normalised(patches: np.ndarray) -> np.ndarray:
 
 
 def add_up(light: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
-    """The sum (3, size, size) float32 of the patches (n, 3, PATCH, PATCH), each at its centre (n, 2) in whole px."""
-    canvas = np.zeros((3, size + 2 * PATCH, size + 2 * PATCH), np.float32)
+    """The sum (C, size, size) float32 of the patches (n, C, PATCH, PATCH), each at its centre (n, 2) in whole px."""
+    canvas = np.zeros((light.shape[1], size + 2 * PATCH, size + 2 * PATCH), np.float32)
     for patch, (y, x) in zip(light, centres + PATCH // 2, strict=True):
         canvas[:, y : y + PATCH, x : x + PATCH] += patch
     return canvas[:, PATCH : PATCH + size, PATCH : PATCH + size]

@@ -5,7 +5,17 @@ from typing import Any
 
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.screen import Screen
-from milcnn.screens.sets import bbbc021, composite, digits, micronuclei, simulated, yeast, yeast_cells
+from milcnn.screens.sets import (
+    bbbc021,
+    composite,
+    digits,
+    micronuclei,
+    simulated,
+    simulated_yeast,
+    yeast,
+    yeast_cells,
+    yeast_sample,
+)
 from milcnn.settings import Settings
 
 SCREENS: dict[str, tuple[type[Settings], Callable[..., Screen]]] = {
@@ -14,7 +24,9 @@ SCREENS: dict[str, tuple[type[Settings], Callable[..., Screen]]] = {
     "bbbc021": (bbbc021.Bbbc021Settings, bbbc021.bbbc021_screen),
     "yeast": (yeast.YeastSettings, yeast.yeast_screen),
     "yeast_cells": (yeast_cells.YeastCellsSettings, yeast_cells.yeast_cells_screen),
+    "yeast_sample": (yeast_sample.YeastSampleSettings, yeast_sample.yeast_sample_screen),
     "simulated": (simulated.SimulatedSettings, simulated.simulated_screen),
+    "simulated_yeast": (simulated_yeast.SimulatedYeastSettings, simulated_yeast.simulated_yeast_screen),
     "micronuclei": (micronuclei.MicronucleiSettings, micronuclei.micronuclei_screen),
     "composite": (composite.CompositeSettings, composite.composite_screen),
 }

@@ -20,51 +20,33 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 
-from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, FRESH, LABEL, PLATE, REPLICATE, SPLIT
+from milcnn.columns import BATCH, COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, REPLICATE, SPLIT, WELL
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets import drawn_cells
-from milcnn.screens.sets.common import SET_NAMES, Row, SetName, list_objects
+from milcnn.screens.sets.common import Row, list_objects
 from milcnn.screens.sets.drawn_cells import CHANNELS, MITOTIC, NORMAL, PHENOTYPES, DrawnCells
-from milcnn.settings import Settings
+from milcnn.screens.sets.drawn_plates import WELL_NAMES, DrawnPlatesSettings, number_of_cells, plan_plates, record
 
 ACTIVE = "Metadata_Active"  # whether the dose is high enough for the field to carry its compound's label
-WELL_NAMES = [f"{row}{column:02d}" for row in "ABCDEFGH" for column in range(1, 13)]  # of a 96-well plate
 PIXEL = 0.65  # µm, a 10× objective: normal nuclei are 9 µm wide
-# the camera: electrons per pixel, then grey values
-READ_NOISE = 4.0  # electrons
-GAIN = 2.0  # grey values per electron
-OFFSET = 100.0  # grey values
 ELECTRONS = np.array([60_000.0, 120_000.0, 110_000.0])  # of the mean cell, in each channel
 BACKGROUND_ELECTRONS = np.array([40.0, 60.0, 50.0])  # electrons per pixel
 
 
-class SimulatedSettings(Settings):
+class SimulatedSettings(DrawnPlatesSettings):
     """Size and difficulty of the screen."""
 
-    size: int = Field(256, ge=96, le=2048)  # px, side of a field
-    plates: dict[SetName, int] = Field({"train": 4, "validation": 1, "test": 1}, min_length=3)
-    plates_per_batch: int = Field(2, ge=1)
     doses: list[Annotated[float, Field(gt=0)]] = Field([0.03, 0.1, 0.3, 1, 3, 10], min_length=2)  # µM
     compounds_per_phenotype: int = Field(2, ge=2, le=6)
     dmso_wells: int = Field(12, ge=1)  # per plate
-    sites: int = Field(2, ge=1)  # fields per well
-    cells: float = Field(40, ge=5, le=150)  # mean number in a field of 256 × 256 px
     outliers: float = Field(0.06, ge=0, le=0.5)  # share of cells that are mitotic or show a wrong phenotype
     active: float = Field(0.2, gt=0, lt=1)  # smallest f(d) at which a field carries its compound's label
-    difficulty: float = Field(0.5, ge=0, le=1)  # 0: clear phenotypes, equal plates; 1: faint ones, unequal plates
-    seed: int = Field(0, ge=0)
 
     @property
     def strength(self) -> float:
         """Mean strength of a response; at 1 the factors of ``EFFECTS`` apply as written."""
         return 1.25 - 0.8 * self.difficulty
-
-    @property
-    def variation(self) -> float:
-        """Factor for all random differences between batches, plates, wells and fields."""
-        return 2 * self.difficulty
 
 
 def simulated_screen(settings: SimulatedSettings) -> Screen:
@@ -124,17 +106,11 @@ def field_table(settings: SimulatedSettings) -> pd.DataFrame:
     ``fraction``, the share of cells that respond; ``field``, the seed of all random draws.
     """
     treatments = plate_map(settings)
-    splits = [split for split in SET_NAMES for _ in range(settings.plates.get(split, 0))]
-    seen_batches = -(-sum(split != FRESH for split in splits) // settings.plates_per_batch)
     plates = []
-    for number, split in enumerate(splits):
-        rng = np.random.default_rng([settings.seed, 2, number])
+    for plate in plan_plates(settings).to_dict("records"):
+        rng = np.random.default_rng([settings.seed, 2, plate[REPLICATE] - 1])
         wells = rng.permutation(WELL_NAMES)[: len(treatments)]
-        plate = treatments.assign(**{PLATE: f"P{number + 1:02d}", "Metadata_Well": wells, SPLIT: split})
-        # a fresh test set shares no batch with the plates that were looked at
-        step = number if split != FRESH else number - splits.index(FRESH) + seen_batches * settings.plates_per_batch
-        plate[BATCH] = f"B{step // settings.plates_per_batch + 1}"
-        plates.append(plate.assign(**{REPLICATE: number + 1}).sort_values("Metadata_Well"))
+        plates.append(treatments.assign(**plate, **{WELL: wells}).sort_values(WELL))
     sites = pd.DataFrame({"Metadata_Site": range(1, settings.sites + 1)})
     table = pd.concat(plates, ignore_index=True).merge(sites, how="cross")
     table[CONTROL] = table[COMPOUND] == NORMAL
@@ -152,8 +128,7 @@ def field_table(settings: SimulatedSettings) -> pd.DataFrame:
 def population(row: Row, settings: SimulatedSettings) -> tuple[np.ndarray, Generator]:
     """Class of each cell of a field (n,), and the generator that then draws them. n is independent of the treatment."""
     rng = np.random.default_rng([settings.seed, 3, row["field"]])
-    expected = settings.cells * (settings.size / 256) ** 2 * rng.lognormal(0, 0.25 * settings.variation)
-    n = max(4, rng.poisson(expected))
+    n = number_of_cells(settings, rng)
     responds = rng.random(n) < row["response"]
     outlier = rng.random(n) < settings.outliers
     strange = [MITOTIC] * len(PHENOTYPES) + [name for name in PHENOTYPES if name != row[LABEL]]
@@ -183,31 +158,8 @@ def true_masks(row: pd.Series, settings: SimulatedSettings) -> np.ndarray:
 
 
 def draw_field(row: pd.Series, settings: SimulatedSettings) -> np.ndarray:
-    """Field (3, H, W) uint16 as the camera records it: staining, debris, focus, illumination, noise."""
+    """Field (3, H, W) uint16 as the camera records it, see ``record``."""
     cells, classes, centres, rng = sketch(row, settings)
     patches = drawn_cells.lights(cells, classes, *drawn_cells.cell_outlines(cells, rng), rng)
     light = drawn_cells.add_up(patches, centres, settings.size)
-    for _ in range(rng.poisson(4)):  # debris: bright specks in any channel, of no cell and not in the truth
-        y, x = rng.integers(0, settings.size - 4, 2)
-        light[rng.integers(3), y : y + rng.integers(2, 5), x : x + rng.integers(2, 5)] += rng.uniform(0.002, 0.02)
-    gain, background, illumination = optics(row[PLATE], row[BATCH], settings)
-    well = rng.lognormal(0, 0.1 * settings.variation, 3)
-    focus = 0.7 * rng.lognormal(0, 0.25 * settings.variation)  # px
-    light = gaussian_filter(light, (0, focus, focus), truncate=3)
-    scale = (ELECTRONS * gain * well).astype(np.float32)[:, None, None]
-    electrons = (light * scale + background[:, None, None]) * illumination
-    counts = rng.poisson(electrons) + READ_NOISE * rng.standard_normal(electrons.shape, np.float32)
-    return (OFFSET + GAIN * counts).clip(0, 65535).round().astype(np.uint16)
-
-
-def optics(plate: str, batch: str, settings: SimulatedSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain (3,), background in electrons (3,), and illumination (3, H, W) of mean 1, for a plate."""
-    batch_rng = np.random.default_rng([settings.seed, 4, int(batch[1:])])
-    plate_rng = np.random.default_rng([settings.seed, 5, int(plate[1:])])
-    gain = np.exp(settings.variation * (batch_rng.normal(0, 0.15, 3) + plate_rng.normal(0, 0.1, 3)))
-    background = BACKGROUND_ELECTRONS * np.exp(settings.variation * plate_rng.normal(0, 0.2, 3))
-    middle = plate_rng.normal(0, 0.4, (2, 3, 1, 1))
-    along = np.linspace(-1, 1, settings.size)
-    fall = ((along[:, None] - middle[0]) ** 2 + (along[None, :] - middle[1]) ** 2) / 2
-    illumination = np.exp(-0.15 * settings.variation * fall.astype(np.float32))
-    return gain, background, illumination / illumination.mean(axis=(1, 2), keepdims=True)
+    return record(light, ELECTRONS, BACKGROUND_ELECTRONS, row, settings, rng)

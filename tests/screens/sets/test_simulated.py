@@ -9,7 +9,8 @@ from sklearn.preprocessing import StandardScaler
 
 from milcnn.columns import FIELD_KEY
 from milcnn.screens.sets import drawn_cells, simulated
-from milcnn.screens.sets.simulated import GAIN, OFFSET, READ_NOISE, SimulatedSettings, simulated_screen
+from milcnn.screens.sets.drawn_plates import GAIN, OFFSET, READ_NOISE
+from milcnn.screens.sets.simulated import SimulatedSettings, simulated_screen
 from milcnn.settings import SettingsError
 
 PLATES = {"train": 2, "validation": 1, "test": 1}
