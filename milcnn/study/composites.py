@@ -175,8 +175,8 @@ def enough(study: str, pairs: Pairs) -> pd.DataFrame:
     kept = table[table["pairs"] >= FEWEST]
     for name in SETS:
         if name not in set(kept[SPLIT]):
-            most = table.loc[table[SPLIT] == name, "pairs"].max()
-            what = f"at most {most:.0f} pairs of a treated and a control cell of equal size on a plate"
+            most = max(table.loc[table[SPLIT] == name, "pairs"], default=0)
+            what = f"at most {most} pairs of a treated and a control cell of equal size on a plate"
             advice = "add fields, or look at the outlines of 03_baselines and set segmentation"
             raise StageError(f"{study}: too few cells for {name}: {what}, {FEWEST} are needed; {advice}.")
     return kept

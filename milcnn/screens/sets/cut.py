@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from milcnn.columns import FIELD_KEY, LABEL, PLATE, SPLIT
 from milcnn.files import read_table
+from milcnn.paths import in_root
 from milcnn.screens.screen import Screen
 
 CORNER = ["y0", "x0"]
@@ -35,7 +36,7 @@ def expanded(path: str) -> Path:
     full = os.path.expandvars(path)
     if "$" in full:
         raise ValueError(f"composite: '{path}' names an environment variable that is not set; set it.")
-    return Path(full)
+    return in_root(full)
 
 
 def cut_cells(
