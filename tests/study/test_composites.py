@@ -117,6 +117,37 @@ def test_cells_are_found_where_they_were_drawn_and_none_is_cut_by_the_border(roo
     assert "studies: [digits, mine-composite]" in (root / "params.yaml").read_text()
 
 
+def stub(folder, field: np.ndarray, channels: list[str], corner=(0, 0)) -> SimpleNamespace:
+    """What the search for cells needs of a prepared study that has one ``field`` of plate P1."""
+    (folder / "plates").mkdir()
+    (folder / "plates/P1.json").write_text(json.dumps({"corner": corner}))
+    settings = {"downscale": DOWN}
+    return SimpleNamespace(
+        pixels=lambda row: field[None], channels=channels, pixel_size=None, folder=folder, study="x", settings=settings
+    )
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_long_cells_that_reach_the_border_and_small_ones_too_near_to_it_are_left_out(tmp_path, turns):
+    y, x = np.mgrid[:120, :120]
+    image = np.random.default_rng(0).normal(100, 2, (120, 120))
+    for middle in [(20, 20), (30, 90), (60, 60), (90, 90)]:
+        image += 500 * (np.hypot(y - middle[0], x - middle[1]) < 8)
+    image += 500 * ((y > 80) & (np.abs(x - 40) < 6))  # 39 px long, its middle far from the border that cuts it
+    image += 500 * (np.hypot(y - 70, x - 113) < 4)  # whole, but what is cut out around it would leave the field
+    ready = stub(tmp_path, np.rot90(image, turns)[None], ["DNA"], corner=(6, 9))
+    row = pd.DataFrame([dict(zip(FIELD_KEY, ("P1", "B02", 1), strict=True))])
+    row = row.assign(Metadata_Split="train", Metadata_Label="DMSO")
+    cells, side = composites.with_corners(composites.cells_of(ready, row, SegmentSettings(seed_distance=15)), ready)
+    found = (cells[["y0", "x0"]].to_numpy() - [6, 9]) / DOWN + (side - 1) / 2
+    # a turn by a quarter to the left takes (y, x) to (119 − x, y)
+    true = np.array([(20, 20), (30, 90), (60, 60), (90, 90)])
+    for _ in range(turns):
+        true = np.stack([119 - true[:, 1], true[:, 0]], axis=1)
+    assert len(found) == 4
+    assert found_and_true(found, true, 1.5) == 4
+
+
 def test_the_share_is_exact_and_no_plate_is_in_two_sets(root):
     write_study(root)
     composites.composite_study("mine")
@@ -233,15 +264,11 @@ def test_nine_in_ten_cells_of_bbbc021_controls_are_found_where_others_cut_them(m
     row = screen.fields[screen.fields["Metadata_Control"]].iloc[[0]].assign(Metadata_Split="train")
     field = screen.read(row.iloc[0]).astype(np.float32)
     halved = field.reshape(3, 512, 2, 640, 2).mean(axis=(2, 4))
-    (tmp_path / "plates").mkdir()
-    (tmp_path / "plates/Week4_27801.json").write_text('{"corner": [0, 0]}')
-    ready = SimpleNamespace(
-        pixels=lambda row: halved[None], channels=screen.channels, pixel_size=None, folder=tmp_path, study="x",
-        settings={"downscale": 2},
-    )  # fmt: skip
+    ready = stub(tmp_path, halved, screen.channels)
+    row = row.assign(Metadata_Plate="P1")
     settings = SegmentSettings(nucleus="DAPI", sigma=1.5, seed_distance=6, min_area=50)  # of bbbc021-sample
     cells, side = composites.with_corners(composites.cells_of(ready, row, settings), ready)
-    true = known.merge(row[FIELD_KEY])[["y0", "x0"]].to_numpy() + 33.5
+    true = known.merge(screen.fields.loc[row.index, FIELD_KEY])[["y0", "x0"]].to_numpy() + 33.5
     inside = ((true > 2 * side) & (true < np.array([1024, 1280]) - 2 * side)).all(axis=1)
     found = cells[["y0", "x0"]].to_numpy() + side - 0.5
     assert inside.sum() > 100
