@@ -149,7 +149,7 @@ def test_long_cells_that_reach_the_border_and_small_ones_too_near_to_it_are_left
 
 
 def test_the_share_is_exact_and_no_plate_is_in_two_sets(root):
-    write_study(root)
+    write_study(root, fold=1)
     composites.composite_study("mine")
     cells, screen = built(root)
     assert set(cells["Metadata_Split"]) == set(SETS)
