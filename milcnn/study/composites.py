@@ -199,13 +199,8 @@ def composite_sections(settings: dict[str, Any], source: dict[str, dict[str, Any
     if 256 <= size <= 320:
         train.append(("crop", "160", "px: random parts of fields are cheaper, and sharpen the maps"))
     found = ("segmentation", json.dumps(source.get("baselines", {}).get("segmentation", {})), "as in that study")
-    sought = source.get("localise", {}).get("sought", "cells")
-    localise = [
-        ("sought", sought, "cells, or parts smaller than cells"),
-        ("fields_per_class", "12", "drawn in galleries"),
-    ]
-    localise += [
-        ("unet", "{}", "no U-Net: it takes minutes"),
-        ("least_lift", "1.0", "three in four cells may be treated"),
-    ]
+    localise = [("fields_per_class", "12", "drawn in galleries"), ("unet", "{}", "no U-Net: it takes minutes")]
+    localise.append(("least_lift", "1.0", "up to three in four cells are treated"))
+    if sought := source.get("localise", {}).get("sought"):
+        localise.append(("sought", sought, "as in that study"))
     return {"prepare": prepare, "train": train, "baselines": [found], "localise": [*localise, found]}
