@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, WELL
-from milcnn.evaluate.intervals import Clusters, facts_of, without_each
+from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, PLATE, SPLIT, WELL
+from milcnn.evaluate.intervals import Clusters, clusters, facts_of, without_each
 from milcnn.evaluate.runs import summary_table
 from milcnn.network.dimensions import RECEPTIVE_FIELD
 
@@ -74,6 +74,20 @@ def with_picked_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.assign(**{LABEL: picked.reindex(predictions.index).fillna(predictions[LABEL])})
 
 
+def known_shares(predictions: pd.DataFrame, side: int) -> pd.DataFrame:
+    """The treated test fields of ``side`` px with ``responding_fraction``, where the true ``fraction`` is known.
+
+    For fields without compounds, such as composites: ``08_dose`` has those with doses. Empty without controls of one
+    label, and for methods that give no p. The controls are the test controls, also those that are not scored.
+    """
+    needed = {"cells", "fraction", CONTROL}
+    rows = predictions[predictions[SPLIT] == "test"]
+    if not needed <= set(rows) or COMPOUND in rows or rows.loc[rows[CONTROL].eq(True), LABEL].nunique() != 1:
+        return rows.iloc[:0].assign(responding_fraction=np.nan)
+    rows = rows[rows.filter(regex="^p_").notna().all(axis=1)]
+    return with_responding_fraction(rows, cells_in_view(rows["cells"].mean(), side))
+
+
 def well_means(fields: pd.DataFrame) -> pd.DataFrame:
     """One row a run and well: the means of its fields."""
     by = [*RUN, COMPOUND, LABEL, CONCENTRATION, PLATE, WELL]
@@ -107,14 +121,17 @@ def method_score(
 ) -> dict[str, object]:
     """``intervals.FACTS`` of ``statistic``, from ``lowest`` to 1, between two columns of one method, mean over seeds.
 
-    A group is a compound: its wells are not independent. ``n`` counts rows of one seed.
+    A group is a compound: its wells are not independent. Without compounds it is that of ``clusters``. ``n`` counts
+    rows of one seed.
     """
     scores = []
     for _, rows in table.groupby("seed"):
-        compound = rows.groupby(COMPOUND).ngroup().to_numpy()
+        groups = clusters(rows)
+        if COMPOUND in rows:
+            compound = rows.groupby(COMPOUND).ngroup().to_numpy()
+            groups = Clusters(compound, compound.max() + 1, "compound")
         pairs = rows[[estimate, truth]].to_numpy(float)
-        scores.append([statistic(*pairs[chosen > 0].T) for chosen in without_each(compound)])
-    groups = Clusters(compound, compound.max() + 1, "compound")
+        scores.append([statistic(*pairs[chosen > 0].T) for chosen in without_each(groups.of_field)])
     return facts_of(groups, np.mean(scores, axis=0), np.array(scores)[:, 0], lowest)
 
 

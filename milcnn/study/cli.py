@@ -22,6 +22,12 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--z", type=number_or_word, help="of several z planes: max, middle, sharpest or a number")
     new.add_argument("--time", type=int, help="of several time points: the number of one")
 
+    built = commands.add_parser(
+        "composite", help="set up fields built from a study's cells, a known share of them treated"
+    )
+    built.add_argument("study", help="prepared, with controls; the new one is called STUDY-composite")
+    built.add_argument("--positive", metavar="LABEL", help="the treated class; without it, that on the most plates")
+
     commands.add_parser("example", help="download the plate of docs/own-screen.md to data/raw/bbbc016")
     run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")
     run.add_argument("stage", help="prepare, train, baselines, compare, localise, figures, explore, dose or degrade")
@@ -64,6 +70,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
             given = {key: value for key, value in vars(arguments).items() if key not in ("command", "study")}
             new_study(arguments.study, **given)
+        case "composite":
+            from milcnn.study.composites import composite_study
+
+            composite_study(arguments.study, arguments.positive)
         case "example":
             from milcnn.screens.sets.bbbc016 import fetch_plate
 

@@ -7,10 +7,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from milcnn.files import write_json
 from milcnn.paths import ROOT, in_root
 from milcnn.screens.manifest import ManifestSettings
+from milcnn.screens.sets.composite import CompositeSettings
 from milcnn.screens.sets.kinds import parse_settings
 from milcnn.study.parameters import read_study
 
@@ -47,18 +49,26 @@ def texts_in(value: object) -> Iterator[str]:
             yield from texts_in(part)
 
 
+def inputs(kind: str, values: dict[str, Any]) -> set[str]:
+    """Every text in the settings of a screen, and of the screen that a composite is cut from: some name inputs."""
+    settings = parse_settings(kind, values)
+    names = {os.path.expandvars(name) for name in texts_in(settings.model_dump())}
+    if isinstance(settings, CompositeSettings):
+        names |= inputs(settings.screen, settings.screen_settings)
+    if isinstance(settings, ManifestSettings) and not settings.images:
+        names.add(str(Path(settings.table).parent))
+    if isinstance(settings, ManifestSettings) and Path(settings.platemap).name.startswith("barcode_platemap"):
+        names.add(str(Path(settings.platemap).parent))  # the maps are beside it
+    return names
+
+
 def inventory(study: str) -> dict[str, str]:
     """Each file and folder that the screen of ``study`` reads, by its path, with what it is known by.
 
     Looks at every setting of the screen that names something on disk. A screen that is drawn has no inputs.
     """
     section = read_study(study).get("prepare", {})
-    settings = parse_settings(str(section.get("screen", "digits")), section.get("screen_settings", {}))
-    names = {os.path.expandvars(name) for name in texts_in(settings.model_dump())}
-    if isinstance(settings, ManifestSettings) and not settings.images:
-        names.add(str(Path(settings.table).parent))
-    if isinstance(settings, ManifestSettings) and Path(settings.platemap).name.startswith("barcode_platemap"):
-        names.add(str(Path(settings.platemap).parent))  # the maps are beside it
+    names = inputs(str(section.get("screen", "digits")), section.get("screen_settings", {}))
     found = {name: in_root(name) for name in sorted(names) if name and in_root(name).exists()}
     return {name: file_facts(path) if path.is_file() else folder_facts(path) for name, path in found.items()}
 

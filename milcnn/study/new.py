@@ -98,14 +98,26 @@ def as_lines(table: pd.DataFrame) -> str:
 def fitting_split(screen: Screen) -> Line:
     """By plate, by well or by field: the first in which every class has its part."""
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
-    for kind, folds in product(["plate", "well", "field"], (5, 4, 3, 2)):
+    reasons["field"] = "too few wells a class: fields of one well are trained and tested on"
+    found, _ = first_split(screen, [{"kind": kind} for kind in reasons])
+    return (
+        "split",
+        f"{{kind: {found.kind}, folds: {found.folds}}}",
+        f"{reasons[found.kind]}; one of {found.folds} parts tests",
+    )
+
+
+def first_split(screen: Screen, ways: list[dict[str, str]]) -> tuple[SplitSettings, pd.DataFrame]:
+    """The first of ``ways``, keys of SplitSettings, with the most folds that work; the fields with their sets.
+
+    Raises SplitError where none works.
+    """
+    for way, folds in product(ways, (5, 4, 3, 2)):
+        settings = SplitSettings.model_validate(way | {"folds": folds})
         try:
-            split_screen(screen, SplitSettings.model_validate({"kind": kind, "folds": folds}))
+            return settings, split_screen(screen, settings)
         except SplitError as error:
             last = error
-            continue
-        reason = reasons.get(kind, "too few wells a class: fields of one well are trained and tested on")
-        return "split", f"{{kind: {kind}, folds: {folds}}}", f"{reason}; one of {folds} parts tests"
     raise last
 
 
@@ -123,16 +135,6 @@ def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str
     if side >= 1600:
         prepare.append(("downscale", "2", f"fields of {side} px: half the size takes a quarter of the time"))
         side //= 2
-    epochs = max(10, min(60, round(STEPS * 8 / (0.64 * len(fields)))))
-    train = [
-        ("width", "0.25" if len(fields) < 2000 else "0.5", f"share of the paper's channels, for {len(fields)} fields"),
-        ("epochs", str(epochs), f"about {STEPS} steps of 8 fields, at least 10 epochs and at most 60"),
-        ("batch_size", "8", "small batches: more steps from few fields"),
-        ("augment", "dihedral", "cells have no up and no left: turned and reflected fields are as good"),
-    ]
-    if side > 320:
-        crop = min(512, side * 2 // 3 // 32 * 32)
-        train.append(("crop", str(crop), f"px: random parts of fields of {side} px are cheaper, and sharpen the maps"))
     stains = [name for name in screen.channels if any(mark in name.lower() for mark in NUCLEAR)]
     nucleus = f"nucleus: {json.dumps(stains[0])}" if stains else ""
     why = (
@@ -143,7 +145,23 @@ def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str
         ("fields_per_class", "12", "so many test fields a class are drawn and saved as masks"),
         ("segmentation", "*segmentation", "as above"),
     ]
+    train = train_lines(len(fields), side)
     return {"prepare": prepare, "train": train, "baselines": baselines, "localise": localise}
+
+
+def train_lines(fields: int, side: int) -> list[Line]:
+    """The section ``train`` for so many ``fields``, whose shorter side has ``side`` px."""
+    epochs = max(10, min(60, round(STEPS * 8 / (0.64 * fields))))
+    train = [
+        ("width", "0.25" if fields < 2000 else "0.5", f"share of the paper's channels, for {fields} fields"),
+        ("epochs", str(epochs), f"about {STEPS} steps of 8 fields, at least 10 epochs and at most 60"),
+        ("batch_size", "8", "small batches: more steps from few fields"),
+        ("augment", "dihedral", "cells have no up and no left: turned and reflected fields are as good"),
+    ]
+    if side > 320:
+        crop = min(512, side * 2 // 3 // 32 * 32)
+        train.append(("crop", str(crop), f"px: random parts of fields of {side} px are cheaper, and sharpen the maps"))
+    return train
 
 
 def as_yaml(sections: dict[str, list[Line]]) -> str:

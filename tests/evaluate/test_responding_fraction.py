@@ -194,3 +194,29 @@ def test_learned_thresholds_are_listed_with_mean_probabilities():
 def test_poolings_without_thresholds_have_no_rows():
     none = pd.DataFrame({"method": [], "seed": [], "class": [], "b": []})
     assert responding_fraction.b_table(none, table(CONTROL)).empty
+
+
+def test_known_shares_are_of_test_fields_put_together_and_scored_over_their_sources():
+    def made(plate: str, split: str, share: float) -> dict:
+        row = {key: value for key, value in (TREATED if share else CONTROL).items() if key != "Metadata_Compound"}
+        q = 0.25 + 0.75 * (1 - (1 - share) ** 2)  # of 2 cells in view, beside the 25 % of the controls
+        row |= {"p_DMSO": 0.4 * (1 - q), "p_big": 0.4 * q, "fraction": share, "cells": 32, "Metadata_Source": plate}
+        return row | {"Metadata_Plate": plate, "Metadata_Split": split, "Metadata_Site": round(100 * share)}
+
+    rows = [made(plate, "test", share) for plate in ("P1", "P2") for share in (0, 0.1, 0.5, 0.75)]
+    rows += [made("P1", "validation", share) for share in (0, 0.5)]
+    rows.append(made("P1", "test", 0.5) | {"method": "profile", "p_DMSO": np.nan, "p_big": np.nan})
+    side = 270  # 32 · (67.5 / 270)² = 2 cells in view
+    fields = responding_fraction.known_shares(table(*rows), side)
+    assert fields["responding_fraction"].tolist() == pytest.approx([0.1, 0.5, 0.75] * 2)
+    r, error = responding_fraction.fraction_scores(fields, "made", "plate").to_dict("records")
+    assert (r["value"], r["unit"], r["groups"], r["n"]) == (pytest.approx(1), "source", 2, 6)
+    assert error["value"] == pytest.approx(0)
+    for others in (
+        [row | {"Metadata_Compound": "S01"} for row in rows],  # of doses: 08_dose
+        [row | {"Metadata_Control": False} for row in rows],
+        [{key: value for key, value in row.items() if key != "fraction"} for row in rows],
+    ):
+        none = responding_fraction.known_shares(table(*others), side)
+        assert none.empty
+        assert responding_fraction.fraction_scores(none, "made", "plate").empty

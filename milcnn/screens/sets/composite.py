@@ -9,8 +9,9 @@ of class B (``negative``). A field without A has the label B. Everything else th
   shows the A or the B of a pair.
 - With ``equalise``, each channel of each cell is scaled to the mean of its plate: only shape and texture differ.
 
-Test plates are not used for training. Validation cells are from other plates, if these are named, or from other source
-fields of the training plates.
+The table of cells may name the set of each cell, as that of ``milcnn composite`` does; no source field is in two sets.
+Without it, test plates are not used for training. Validation cells are from other plates, if these are named, or from
+other source fields of the training plates.
 
 **With the BBBC021 sample** (cycloheximide, a protein synthesis inhibitor, against DMSO), the replicate plates
 Week4_27801, _27821 and _27861 have both classes, in one layout: two for training, one for testing. So a score is for a
@@ -66,22 +67,37 @@ class CompositeSettings(Settings):
 
 def composite_screen(settings: CompositeSettings, source: Screen) -> Screen:
     """Composites of the cells of ``source``; ``read`` gives (C, size, size) and ``truth`` the disc of each cell."""
-    classes = [settings.negative, settings.positive]
     cells = read_cells(settings.cells, settings.cell_fields) if settings.cells else around(source, settings.crop)
-    table, crops = cut_cells(source, cells, classes, settings.crop, settings.downscale)
-    pixels, coverage, dark = cell_light(table[PLATE], crops, settings.equalise)
-    table = table.assign(coverage=coverage, **{SPLIT: split_sources(table, settings)})
-    pairs = {
-        (split, plate): matched_pairs(members, settings)
-        for (split, plate), members in table.groupby([SPLIT, PLATE])
-        if members["class"].nunique() == 2
-    }
+    pixels, pairs, dark = paired_cells(source, cells, settings)
     fields = field_table(pairs, settings)
     draw = partial(draw_field, settings=settings, pixels=pixels, pairs=pairs, dark=dark)
     objects = list_objects(fields, lambda row: [cell_classes(row, settings)])
     read, truth = (lambda row: draw(row)[0]), (lambda row: draw(row)[1])
     pixel_size = source.pixel_size and source.pixel_size * settings.downscale
-    return Screen(fields, source.channels, classes, read, pixel_size, truth=truth, objects=objects, protocol="plate")
+    classes, protocol = [settings.negative, settings.positive], "plate" if tests_new_plates(pairs) else "field"
+    return Screen(fields, source.channels, classes, read, pixel_size, truth=truth, objects=objects, protocol=protocol)
+
+
+def paired_cells(
+    source: Screen, cells: pd.DataFrame, settings: CompositeSettings
+) -> tuple[np.ndarray, Pairs, dict[str, np.ndarray]]:
+    """Light (n, C, h, h) of the ``cells`` (see ``read_cells``), pairs of each set and plate, dark level of a plate."""
+    table, crops = cut_cells(source, cells, [settings.negative, settings.positive], settings.crop, settings.downscale)
+    pixels, coverage, dark = cell_light(table[PLATE], crops, settings.equalise)
+    sets = table[SPLIT] if SPLIT in table else split_sources(table, settings)
+    table = table.assign(coverage=coverage, **{SPLIT: sets})
+    pairs = {
+        (split, plate): matched_pairs(members, settings)
+        for (split, plate), members in table.groupby([SPLIT, PLATE])
+        if members["class"].nunique() == 2
+    }
+    return pixels, pairs, dark
+
+
+def tests_new_plates(pairs: Pairs) -> bool:
+    """Whether no plate of the test cells has training or validation cells."""
+    tested, others = ({plate for split, plate in pairs if (split == "test") is test} for test in (True, False))
+    return not tested & others
 
 
 def disc(side: int) -> np.ndarray:
@@ -159,7 +175,7 @@ def field_table(pairs: Pairs, settings: CompositeSettings) -> pd.DataFrame:
     """One row per field; see ``Screen.fields``, and: ``cells`` (n), ``fraction`` (k / n), ``field`` (seed).
 
     The plates of a split take turns, and each plate goes through all fractions. A field mixes cells of all source
-    fields of its plate and split, so these together are its ``Metadata_Source``.
+    fields of its plate and split, so these together are its ``Metadata_Source``: the plate, or its part in the split.
     """
     table = plan_fields(settings.fields_per_class, [settings.negative, settings.positive])
     plates = {split: usable_plates(split, pairs, settings) for split in settings.fields_per_class}
@@ -169,7 +185,8 @@ def field_table(pairs: Pairs, settings: CompositeSettings) -> pd.DataFrame:
     turn = (table[SITE] - 1) // table.groupby(SPLIT)[PLATE].transform("nunique")
     wanted = np.take(settings.fractions, turn, mode="wrap")
     k = np.where(table[LABEL] == settings.positive, np.maximum(1, np.rint(wanted * n)), 0)
-    return table.assign(cells=n, fraction=k / n, **{CONTROL: table[LABEL] == settings.negative, SOURCE: table[PLATE]})
+    mixed = table[PLATE] if tests_new_plates(pairs) else table[PLATE] + " " + table[SPLIT]
+    return table.assign(cells=n, fraction=k / n, **{CONTROL: table[LABEL] == settings.negative, SOURCE: mixed})
 
 
 def usable_plates(split: str, pairs: Pairs, settings: CompositeSettings) -> list[str]:

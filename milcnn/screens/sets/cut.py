@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from milcnn.columns import FIELD_KEY, LABEL, PLATE
+from milcnn.columns import FIELD_KEY, LABEL, PLATE, SPLIT
 from milcnn.files import read_table
+from milcnn.paths import in_root
 from milcnn.screens.screen import Screen
 
 CORNER = ["y0", "x0"]
 
 
 def read_cells(table: str, table_of_fields: str | None = None) -> pd.DataFrame:
-    """The table of cells: the key of their field, ``y0``, ``x0`` and, if the table has it, ``class``.
+    """The table of cells: the key of their field, ``y0``, ``x0`` and, if the table has them, ``class`` and the set.
 
     If the table has only the column ``field``, the key comes from the columns ``plate``, ``well`` and ``site`` of
     ``table_of_fields``. $NAME in a path is an environment variable. Raises ValueError for a missing column.
@@ -43,7 +44,7 @@ def expanded(path: str) -> Path:
     full = os.path.expandvars(path)
     if "$" in full:
         raise ValueError(f"composite: '{path}' names an environment variable that is not set; set it.")
-    return Path(full)
+    return in_root(full)
 
 
 def cut_cells(
@@ -51,20 +52,20 @@ def cut_cells(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Cut the ``cells`` of ``classes`` out of their fields, from the plates that have all of these classes.
 
-    Returns a table with the key of the source field and ``class``, and the crops (n, C, h, h) float32. A crop is
-    ``crop`` px wide from its corner ``y0``, ``x0``; then each px is the mean of ``downscale`` × ``downscale``. Without
-    a column ``class``, a cell has the label of its field. Cells of unknown fields and crops that cross the border of
-    their field are left out.
+    Returns a table with the key of the source field, ``class`` and, if ``cells`` has it, ``Metadata_Split``, and the
+    crops (n, C, h, h) float32. A crop is ``crop`` px wide from its corner ``y0``, ``x0``; then each px is the mean of
+    ``downscale`` × ``downscale``. Without a column ``class``, a cell has the label of its field. Cells of unknown
+    fields and crops that cross the border of their field are left out.
     """
     own = [] if "class" in cells else [LABEL]
     cells = cells.merge(screen.fields[[*FIELD_KEY, *own]], on=FIELD_KEY).rename(columns={LABEL: "class"})
     cells = cells[cells["class"].isin(classes)]
     complete = cells.groupby(PLATE)["class"].nunique() == len(classes)
     plates = sorted(complete[complete].index)
-    if len(plates) < 2:
+    if len(plates) < (1 if SPLIT in cells else 2):
         raise ValueError(
             f"composite: {' and '.join(classes)} are together on {len(plates)} plate(s) ({', '.join(plates)}); "
-            "give cells of two such plates at least, for training and testing."
+            f"give cells of two such plates at least, for training and testing, or the set of each cell in {SPLIT}."
         )
     rows = screen.fields.set_index(FIELD_KEY, drop=False)
     by_field = cells[cells[PLATE].isin(plates)].groupby(FIELD_KEY, sort=False)
@@ -74,7 +75,8 @@ def cut_cells(
         inside = np.all((corners >= 0) & (corners + crop <= field.shape[1:]), axis=1)
         kept.append(members[inside])
         pixels.append(crops_at(field, corners[inside], crop, downscale))
-    return pd.concat(kept, ignore_index=True)[[*FIELD_KEY, "class"]], np.concatenate(pixels)
+    columns = [name for name in (*FIELD_KEY, "class", SPLIT) if name in cells]
+    return pd.concat(kept, ignore_index=True)[columns], np.concatenate(pixels)
 
 
 def crops_at(field: np.ndarray, corners: np.ndarray, side: int, by: int) -> np.ndarray:

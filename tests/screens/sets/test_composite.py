@@ -140,6 +140,30 @@ def test_test_plates_are_never_trained_on(screen):
     assert plates["train"] == plates["validation"] == {"P1", "P2"}
 
 
+def test_the_table_of_cells_may_name_the_sets_also_of_one_plate(source):
+    fields, cells = source
+    sets = np.array(["train", "train", "train", "train", "validation", "validation", "test", "test"])
+    cells = cells.assign(Metadata_Split=sets[cells["Metadata_Site"] - 1])
+    one = built((fields, cells[cells["Metadata_Plate"] == "P2"]), equalise=False)
+    assert one.protocol == "field"  # plate P2 trains and tests
+    assert (one.fields.groupby("Metadata_Source")["Metadata_Split"].nunique() == 1).all()
+    table, crops = cut.cut_cells(fields, cells, [B, A], CROP, 2)
+    for _, row in one.fields.groupby("Metadata_Split").head(2).iterrows():
+        field, truth = one.read(row).astype(float), one.truth(row)
+        for number in range(1, row["cells"] + 1):
+            (top, left), (bottom, right) = (f(np.argwhere(truth == number), axis=0) for f in (np.min, np.max))
+            y, x = (top + bottom - EDGE + 1) // 2, (left + right - EDGE + 1) // 2
+            core = field[:, y + 3 : y + 7, x + 3 : x + 7]
+            nearest = np.abs(crops[:, :, 3:7, 3:7] - core).max(axis=(1, 2, 3)).argmin()
+            assert table["Metadata_Split"][nearest] == row["Metadata_Split"]
+            assert table["Metadata_Plate"][nearest] == "P2"
+    apart = cells.assign(Metadata_Split=cells["Metadata_Plate"].map({"P1": "train", "P2": "test", "P3": "validation"}))
+    screen = built((fields, apart))
+    assert screen.protocol == "plate"
+    plates = screen.fields.groupby("Metadata_Split")["Metadata_Plate"].agg(set)
+    assert plates.to_dict() == {"train": {"P1"}, "test": {"P2"}, "validation": {"P3"}}
+
+
 def test_pairs_are_of_equal_coverage_and_no_pairing_has_more():
     rng = np.random.default_rng(1)
     for caliper in (0.01, 0.05, 0.2):
