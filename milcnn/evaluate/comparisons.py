@@ -3,7 +3,7 @@
 import pandas as pd
 
 from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
-from milcnn.evaluate.runs import CONTROLS, MAIN_METHOD, SUMMARY
+from milcnn.evaluate.runs import AS_IT_COMES, CONTROLS, MAIN_METHOD, SUMMARY
 from milcnn.evaluate.scores import fields_of, seed_scores
 
 
@@ -51,8 +51,25 @@ def best_on_validation(validation: pd.DataFrame, baselines: list[str]) -> str | 
     return max((name for name in baselines if name in accuracy), key=accuracy.get, default=None)
 
 
-def best_baseline_row(compared: pd.DataFrame, baseline: str | None, study: str, protocol: str) -> pd.DataFrame:
-    """The row of ``differences`` against ``baseline``, as a row of the summary; empty without a baseline."""
-    row = compared[compared["second"] == baseline].assign(study=study, protocol=protocol, level="field")
-    kind = CONTROLS if (baseline or "").endswith(CONTROLS) else ""
-    return row.assign(method=f"{MAIN_METHOD}-best_baseline{kind}", metric="accuracy_difference")[SUMMARY]
+def best_baselines(validation: pd.DataFrame, baselines: list[str]) -> dict[str, str]:
+    """``best_on_validation`` of each kind that there is, by the end of its name.
+
+    "": those that know nothing of the test plate, however they segment; ``AS_IT_COMES``: of these, those with the
+    segmentation as it comes; ``CONTROLS``: those with controls.
+    """
+    kinds = {"": ("", AS_IT_COMES), AS_IT_COMES: (AS_IT_COMES,), CONTROLS: (CONTROLS,)}
+    best = {
+        kind: best_on_validation(validation, [name + mark for mark in marks for name in baselines])
+        for kind, marks in kinds.items()
+    }
+    return {kind: name for kind, name in best.items() if name}
+
+
+def best_baseline_rows(compared: pd.DataFrame, best: dict[str, str], study: str, protocol: str) -> pd.DataFrame:
+    """The rows of ``differences`` against the ``best_baselines``, as rows of the summary."""
+    rows = [
+        compared[compared["second"] == name].assign(method=f"{MAIN_METHOD}-best_baseline{kind}")
+        for kind, name in best.items()
+    ]
+    shared = {"study": study, "protocol": protocol, "level": "field", "metric": "accuracy_difference"}
+    return pd.concat(rows or [compared.iloc[:0].assign(method="")]).assign(**shared)[SUMMARY]
