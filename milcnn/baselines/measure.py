@@ -28,15 +28,17 @@ from milcnn.files import write_table
 from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
 
-FeatureSet = Literal["fast", "full"]
+FeatureSet = Literal["quick", "fast", "full"]
 CP_MEASURE = {**get_core_measurements(sanitize=False), **get_correlation_measurements(sanitize=False)}
 # Groups of cp_measure and their options; ``fast`` has smaller co-occurrence matrices. CPU-milliseconds a field of
 # ``digits`` and ``simulated`` (26 and 39 cells, 1 and 3 channels): fast 57, 256. What full adds: granularity 48, 317;
 # radial distribution 30, 176; radial Zernikes 9, 61; matrices of 256 levels 127, 276; rwc and costes 0, 546.
 FAST = ("sizeshape", "intensity", "texture", "pearson", "manders_fold", "zernike", "feret")
 LIGHTER: dict[str, dict] = {"texture": {"gray_levels": 32}}
+QUICK = ("sizeshape", "intensity")  # to tune a segmentation
 MORE = ("granularity", "radial_distribution", "radial_zernikes", "rwc", "costes")
 FEATURE_GROUPS: dict[FeatureSet, dict[str, dict]] = {
+    "quick": {group: {} for group in QUICK},
     "fast": {group: {} for group in FAST} | LIGHTER,
     "full": {group: {} for group in (*FAST, *MORE)} | {"costes": {"scale_max": 255}},
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
-from milcnn.evaluate.runs import CONTROLS, MAIN_METHOD, SUMMARY
+from milcnn.evaluate.runs import AS_IT_COMES, CONTROLS, MAIN_METHOD, SUMMARY
 from milcnn.evaluate.scores import fields_of, seed_scores
 
 
@@ -61,10 +61,26 @@ def best_of(scores: pd.Series, baselines: list[str]) -> str | None:
     return max((name for name in baselines if name in scores), key=scores.get, default=None)
 
 
-def best_baseline_row(
-    compared: pd.DataFrame, baseline: str | None, study: str, protocol: str, metric: str = "accuracy"
+def best_baselines(scores: pd.Series, baselines: list[str]) -> dict[str, str]:
+    """``best_of`` each kind of baseline that there is, by the end of its name.
+
+    "": those that know nothing of the test plate, however they segment; ``AS_IT_COMES``: of these, those with the
+    segmentation as it comes; ``CONTROLS``: those with controls.
+    """
+    kinds = {"": ("", AS_IT_COMES), AS_IT_COMES: (AS_IT_COMES,), CONTROLS: (CONTROLS,)}
+    best = {
+        kind: best_of(scores, [name + mark for mark in marks for name in baselines]) for kind, marks in kinds.items()
+    }
+    return {kind: name for kind, name in best.items() if name}
+
+
+def best_baseline_rows(
+    compared: pd.DataFrame, best: dict[str, str], study: str, protocol: str, metric: str = "accuracy"
 ) -> pd.DataFrame:
-    """The row of ``differences`` against ``baseline``, as a row of the summary; empty without a baseline."""
-    row = compared[compared["second"] == baseline].assign(study=study, protocol=protocol, level="field")
-    kind = CONTROLS if (baseline or "").endswith(CONTROLS) else ""
-    return row.assign(method=f"{MAIN_METHOD}-best_baseline{kind}", metric=f"{metric}_difference")[SUMMARY]
+    """The rows of ``differences`` against the ``best_baselines``, as rows of the summary."""
+    rows = [
+        compared[compared["second"] == name].assign(method=f"{MAIN_METHOD}-best_baseline{kind}")
+        for kind, name in best.items()
+    ]
+    shared = {"study": study, "protocol": protocol, "level": "field", "metric": f"{metric}_difference"}
+    return pd.concat(rows or [compared.iloc[:0].assign(method="")]).assign(**shared)[SUMMARY]

@@ -14,7 +14,9 @@ from milcnn.roles import plate_references
 
 SUMMARY = ["study", "method", "protocol", "level", "metric", *FACTS]  # see ``intervals.facts_of``
 BASELINE_FOLDER = "baselines"  # beside the runs of the MIL-CNNs
-CONTROLS = "+controls"  # ends the name of a method that knows the controls of the plates that it is scored on
+# ends of the name of a method
+CONTROLS = "+controls"  # it knows the controls of the plates that it is scored on
+AS_IT_COMES = "+as_it_comes"  # a baseline whose segmentation is not tuned
 MAIN_METHOD = "noisy_and"  # compared with the baselines, and trained on changed labels
 Names = Sequence[str]
 Profiles = dict[tuple[str, int], pd.DataFrame]  # by method and seed
@@ -33,7 +35,7 @@ def read_runs(
     runs = [(folder / f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
     for baseline in baselines:
         paths = {seed: folder / BASELINE_FOLDER / f"{baseline}-{seed}" for seed in seeds}
-        needed = seeds if any(paths[seed].exists() for seed in seeds[1:]) else seeds[:1]
+        needed = seeds if any((paths[seed] / name).exists() for seed in seeds[1:]) else seeds[:1]
         runs += [(paths[seed], baseline, seed) for seed in needed]
     for condition in conditions:
         there = sorted(folder.glob(f"{condition}/{MAIN_METHOD}-*")) or [folder / condition / f"{MAIN_METHOD}-0"]
@@ -43,17 +45,21 @@ def read_runs(
     return pd.concat(tables, ignore_index=True)
 
 
-def read_with_controls(folder: Path, poolings: Names, seeds: list[int], baselines: Names = ()) -> pd.DataFrame:
-    """``predictions_controls.csv`` of the same runs, as ``read_runs``; each method's name ends in ``CONTROLS``.
+def read_marked(folder: Path, poolings: Names, seeds: list[int], baselines: Names = ()) -> pd.DataFrame:
+    """The predictions of the same runs with another mark, as ``read_runs``; each method's name ends in it.
 
-    Empty for a study without controls. A baseline that cannot learn from these cells is left out.
+    ``predictions_controls.csv`` has ``CONTROLS``; ``predictions_as_it_comes.csv``, of baselines, ``AS_IT_COMES``. Empty
+    if there is none. A baseline that cannot learn from these cells is left out.
     """
-    name = "predictions_controls.csv"
-    if not any(folder.glob(f"*/{name}")):
-        return pd.DataFrame({"method": pd.Series(dtype=str), "seed": pd.Series(dtype=int)})
-    baselines = [own for own in baselines if any(folder.glob(f"{BASELINE_FOLDER}/{own}-*/{name}"))]
-    table = read_runs(folder, poolings, seeds, name, baselines)
-    return table.assign(method=table["method"] + CONTROLS)
+    tables = [pd.DataFrame({"method": pd.Series(dtype=str), "seed": pd.Series(dtype=int)})]
+    for mark in (CONTROLS, AS_IT_COMES):
+        name = f"predictions_{mark[1:]}.csv"
+        networks = poolings if any(folder.glob(f"*/{name}")) else []
+        others = [own for own in baselines if any(folder.glob(f"{BASELINE_FOLDER}/{own}-*/{name}"))]
+        if networks or others:
+            table = read_runs(folder, networks, seeds, name, others)
+            tables.append(table.assign(method=table["method"] + mark))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def baselines_left_out(folder: Path) -> dict[str, str]:

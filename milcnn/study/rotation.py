@@ -9,8 +9,8 @@ reads ``predictions.parquet`` and ``validation.csv`` of each study, which ``04_c
 import pandas as pd
 
 from milcnn.columns import PLATE, SPLIT
-from milcnn.evaluate.comparisons import best_baseline_row, differences
-from milcnn.evaluate.runs import CONTROLS, MAIN_METHOD, with_errors
+from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, differences
+from milcnn.evaluate.runs import MAIN_METHOD, with_errors
 from milcnn.evaluate.scores import score_rows
 from milcnn.files import read_table, write_table
 from milcnn.study.parameters import StageError
@@ -37,11 +37,10 @@ def rotation(name: str, studies: list[str]) -> None:
     compared = differences(predictions)
     validation = pd.concat([read_table(tables / study / "validation.csv") for study in studies])
     baselines = validation[validation["baseline"] & validation["method"].isin(shared)]
-    accuracy = baselines.groupby("method")["accuracy"].mean()
-    informed = accuracy.index.str.endswith(CONTROLS)
-    best = [accuracy[kind].idxmax() for kind in (~informed, informed) if kind.any()]
+    names = sorted({method.split("+")[0] for method in baselines["method"]})
+    best = best_baselines(baselines.groupby("method")["accuracy"].mean(), names)
     rows = [score_rows(predictions, METRICS, name, "plate", "field")]
-    rows += [best_baseline_row(compared, baseline, name, "plate") for baseline in best]
+    rows.append(best_baseline_rows(compared, best, name, "plate"))
     scores = pd.concat(rows, ignore_index=True)
     write_table(scores, tables / name / "scores.csv")
     write_table(compared, tables / name / "differences.csv")

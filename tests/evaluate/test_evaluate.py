@@ -24,8 +24,8 @@ from milcnn.evaluate.runs import (
     merged_summary,
     metrics_of,
     of_split,
+    read_marked,
     read_runs,
-    read_with_controls,
     with_errors,
 )
 from milcnn.evaluate.scores import summary_rows
@@ -237,17 +237,24 @@ def test_methods_are_named_by_baseline_or_by_condition(tmp_path):
 
 
 def test_runs_with_controls_have_their_own_names(tmp_path):
-    none = read_with_controls(tmp_path, ["max"], [0])  # a study without controls
+    none = read_marked(tmp_path, ["max"], [0])  # a study without controls
     assert none.empty
     assert none["seed"].dtype == int  # a float would name a folder max-0.0
     for run in ("max-0", "baselines/svm_vote-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "predictions_controls.csv", index=False)
-    table = read_with_controls(tmp_path, ["max"], [0], ["svm_vote", "sphered"])  # sphered could not learn
+    table = read_marked(tmp_path, ["max"], [0], ["svm_vote", "sphered"])  # sphered could not learn
     assert table["method"].tolist() == ["max+controls", "svm_vote+controls"]
     assert label("svm_vote+controls") == "SVM vote, with controls"
+    (tmp_path / "baselines/svm_vote-1").mkdir()  # a run of another seed, without the segmentation as it comes
+    copy = tmp_path / "baselines/svm_vote-0/predictions_as_it_comes.csv"
+    shutil.copy(tmp_path / "max-0" / "predictions_controls.csv", copy)
+    table = read_marked(tmp_path, ["max"], [0], ["svm_vote", "sphered"])
+    assert table["method"].tolist() == ["max+controls", "svm_vote+controls", "svm_vote+as_it_comes"]
+    assert read_marked(tmp_path, [], [0, 1], ["svm_vote"])["seed"].tolist() == [0, 0]
+    assert label("svm_vote+as_it_comes") == "SVM vote, segmentation as it comes"
     with pytest.raises(FileNotFoundError, match=r"max-1/predictions_controls\.csv"):
-        read_with_controls(tmp_path, ["max"], [0, 1], ["svm_vote"])
+        read_marked(tmp_path, ["max"], [0, 1], ["svm_vote"])
 
 
 def test_a_baseline_without_random_numbers_needs_only_the_first_seed(tmp_path):

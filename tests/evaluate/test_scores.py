@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from milcnn.evaluate import scores
 from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
-from milcnn.evaluate.comparisons import best_baseline_row, best_of, differences, scores_by_method
+from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, best_of, differences, scores_by_method
 from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
 from milcnn.evaluate.levels import at_level, level_rows
 from milcnn.evaluate.runs import with_errors
@@ -160,7 +160,7 @@ def test_of_several_labels_each_class_has_its_average_precision_and_methods_diff
     compared = differences(same, metric="mean_average_precision")
     means = [sk.average_precision_score(calls["noisy_and"].truth, own.y) for own in calls.values()]
     assert compared["value"].tolist() == pytest.approx([means[0] - means[1]])
-    row = best_baseline_row(compared, "max", "s", "plate", "mean_average_precision")
+    row = best_baseline_rows(compared, {"": "max"}, "s", "plate", "mean_average_precision")
     assert row["metric"].tolist() == ["mean_average_precision_difference"]
 
 
@@ -176,7 +176,7 @@ def test_methods_with_controls_are_compared_among_themselves():
     ]
     expected = runs["noisy_and+controls"]["correct"].mean() - runs["max+controls"]["correct"].mean()
     assert table["value"].iloc[1] == pytest.approx(expected)
-    row = best_baseline_row(table, "max+controls", "s", "field")
+    row = best_baseline_rows(table, {"+controls": "max+controls"}, "s", "field")
     assert row["method"].tolist() == ["noisy_and-best_baseline+controls"]
 
 
@@ -197,9 +197,21 @@ def test_the_baseline_is_chosen_on_the_validation_fields():
         {"first": "noisy_and", "second": ["svm", "boost"], "value": [0.3, 0.1], "low": 0, "high": 1}
     )
     compared = compared.assign(n=5, groups=5, unit="compound", seeds=3, seed_sd=0.1)
-    row = best_baseline_row(compared, "boost", "s", "plate").iloc[0]
+    row = best_baseline_rows(compared, {"": "boost"}, "s", "plate").iloc[0]
     assert row[["method", "metric", "value"]].tolist() == ["noisy_and-best_baseline", "accuracy_difference", 0.1]
-    assert best_baseline_row(compared, None, "s", "plate").empty
+    assert best_baseline_rows(compared, {}, "s", "plate").empty
+
+
+def test_the_baseline_to_beat_may_be_tuned_or_not_but_never_knows_the_controls():
+    accuracy = {"svm": 0.6, "boost": 0.7, "svm+as_it_comes": 0.8, "boost+as_it_comes": 0.5, "boost+controls": 0.9}
+    validation = pd.Series(accuracy)
+    expected = {"": "svm+as_it_comes", "+as_it_comes": "svm+as_it_comes", "+controls": "boost+controls"}
+    assert best_baselines(validation, ["svm", "boost"]) == expected
+    assert best_baselines(validation.iloc[:2], ["svm", "boost"]) == {"": "boost"}
+    compared = pd.DataFrame({"first": "noisy_and", "second": ["svm+as_it_comes"], "value": 0.1, "low": 0, "high": 1})
+    compared = compared.assign(n=5, groups=5, unit="compound", seeds=3, seed_sd=0.1)
+    names = best_baseline_rows(compared, expected, "s", "plate")["method"].tolist()
+    assert names == ["noisy_and-best_baseline", "noisy_and-best_baseline+as_it_comes"]
 
 
 def test_wells_and_treatments_by_hand():
