@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     turns = commands.add_parser("rotation", help="score studies together that differ in the plates that test")
     turns.add_argument("name", help="of the rotation, in reports/tables")
     turns.add_argument("studies", nargs="+")
+    commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
     commands.add_parser("sample", help="cut data/sample from the last run")
@@ -94,6 +95,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.rotation import rotation
 
             rotation(arguments.name, arguments.studies)
+        case "architecture":
+            from milcnn.study.architecture import architecture
+
+            architecture()
         case "report":
             from milcnn.study.report import report
 
