@@ -69,6 +69,8 @@ SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
 NOTES = {
     "digits": "The test fields are drawn from five groups of glyphs that share none, about nine of each digit a group. "
     "So intervals are over groups, for other glyphs of the same collection.",
+    "yeast-sample": "The test fields are cut from eight images, four of each of two proteins, in four pairs. "
+    "So intervals are over pairs, for other images of these proteins; nothing is known of other proteins.",
     **dict.fromkeys(
         ("composite", "composite-shape"),
         "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates. "
