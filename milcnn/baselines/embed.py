@@ -131,8 +131,8 @@ def open_encoder(name: str) -> Encoder:
         open_it, needs = (hugging_face, "transformers") if "/" in name else (timm_model, "timm")
     try:
         return open_it(name)
-    except ModuleNotFoundError as missing:
-        raise ImportError(f"Encoder '{name}' needs {missing.name}; run 'pip install {needs}'") from None
+    except ModuleNotFoundError:
+        raise ImportError(f"Encoder '{name}' needs a package that is missing (pip install {needs})") from None
 
 
 def column(values: Sequence[float]) -> Tensor:
