@@ -24,16 +24,16 @@ LABELS = {  # all other names are shown with spaces for underscores
     "middle_dose": "constant guess, the middle of the doses",
     "classical": "classical segmentation",
 }
-MARKS = {CONTROLS: "with controls", AS_IT_COMES: "segmentation as it comes"}
+ENDINGS = {CONTROLS: "with controls", AS_IT_COMES: "segmentation as it comes"}
 
 
 def label(method: str) -> str:
     """The display name of a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
-    mark = next((mark for mark in MARKS if method.endswith(mark)), "")
+    mark = next((mark for mark in ENDINGS if method.endswith(mark)), "")
     own = method.removesuffix(mark)
     try:
         name, settings = parse_method(own)
     except ValueError:  # not a pooling function with settings
         name, settings = own, {}
     shown = [LABELS.get(name, name.replace("_", " ")), *(f"{key} = {value:g}" for key, value in settings.items())]
-    return ", ".join([*shown, *([MARKS[mark]] if mark else [])])
+    return ", ".join([*shown, *([ENDINGS[mark]] if mark else [])])
