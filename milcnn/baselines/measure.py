@@ -206,8 +206,8 @@ def measure_study(prepared: Prepared, settings: MeasureSettings, folder: Path, n
 
 
 def feature_names(table: pd.DataFrame) -> list[str]:
-    """The columns that are features."""
-    return [name for name in table if name.startswith(tuple(f"{compartment}_" for compartment in COMPARTMENTS))]
+    """The columns that are features, of cells or of tiles (``embed``)."""
+    return [name for name in table if name.startswith(tuple(f"{part}_" for part in (*COMPARTMENTS, "Tiles")))]
 
 
 def well_profiles(cells: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 
 from milcnn.baselines.cell_mil import cell_attention, cell_mean
 from milcnn.baselines.cells import Cells, ProfileSettings, TooFewCells
+from milcnn.baselines.embed import embedding, embedding_attention
 from milcnn.baselines.learners import boosting, cell_count, svm_vote, total_intensity
 from milcnn.baselines.neighbours import Scorer, ljosa, mean_profile, sphered
 from milcnn.columns import FRESH
@@ -18,8 +19,12 @@ from milcnn.network.predictions import prediction_table, profile_table
 from milcnn.roles import fields_to_predict
 
 FITS = (cell_count, total_intensity, mean_profile, ljosa, sphered, boosting, svm_vote, cell_mean, cell_attention)
-BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {fit.__name__: fit for fit in FITS}
-NETWORKS = ("cell_mean", "cell_attention")
+FITS_OF_TILES = (embedding, embedding_attention)  # see embed; the others learn from the cells of a field
+BASELINES: dict[str, Callable[[Cells, ProfileSettings], Scorer]] = {
+    fit.__name__: fit for fit in (*FITS, *FITS_OF_TILES)
+}
+OF_TILES = [fit.__name__ for fit in FITS_OF_TILES]
+NETWORKS = ("cell_mean", "cell_attention", "embedding_attention")
 # the result depends on the random numbers drawn; that of ljosa (factor analysis) does so in the third digit only
 RANDOM = ("boosting", "svm_vote", *NETWORKS)
 
@@ -83,19 +88,21 @@ def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.Dat
 
 
 def run_baselines(
-    runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1, kind: str = ""
-) -> tuple[pd.DataFrame, dict[str, str]]:
+    runs: list[tuple[str, int]], cells: Cells, settings: ProfileSettings, folder: Path, workers: int = 1,
+    kind: str = "", tiles: Cells | str = "No tile was described",
+) -> tuple[pd.DataFrame, dict[str, str]]:  # fmt: skip
     """``run_baseline`` for each baseline and seed of ``runs``, ``workers`` at once, in ``<folder>/<baseline>-<seed>``.
 
-    Returns all predictions in one table, with the columns ``method`` and ``seed``; and the reason for each baseline
-    that cannot learn from these cells, by name. ``left_out<kind>.json`` has the reasons too. Raises ValueError for an
-    unknown name.
+    Those of ``OF_TILES`` learn from ``tiles``, or are left out for the reason that it is instead. Returns all
+    predictions in one table, with the columns ``method`` and ``seed``; and the reason for each baseline that cannot
+    learn, by name. ``left_out<kind>.json`` has the reasons too. Raises ValueError for an unknown name.
     """
     if unknown := sorted({name for name, _ in runs} - set(BASELINES)):
         raise ValueError(f"baselines: '{unknown[0]}' is not one of {', '.join(BASELINES)}.")
     results = Parallel(n_jobs=workers)(
-        delayed(run_baseline)(name, cells, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}", kind)
+        delayed(run_baseline)(name, own, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}", kind)
         for name, seed in runs
+        for own in (tiles if name in OF_TILES else cells,)
     )
     pairs = list(zip(runs, results, strict=True))
     left_out = {name: result for (name, _), result in pairs if isinstance(result, str)}
@@ -106,12 +113,15 @@ def run_baselines(
 
 
 def run_baseline(
-    name: str, cells: Cells, settings: ProfileSettings, folder: Path, kind: str = ""
+    name: str, cells: Cells | str, settings: ProfileSettings, folder: Path, kind: str = ""
 ) -> pd.DataFrame | str:
     """Fit the baseline ``name``, write and return ``predictions<kind>.csv``; without ``kind`` write features.
 
-    Where the cells are too few or too much alike for its method, returns the reason instead and writes nothing.
+    Where the cells are too few or too much alike for its method, returns the reason instead and writes nothing; so
+    with a reason instead of ``cells``.
     """
+    if isinstance(cells, str):
+        return cells
     try:
         scorer = fit_baseline(name, cells, settings)
     except TooFewCells as reason:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from milcnn.evaluate.intervals import FACTS, clusters, facts_of, mean_with_interval, without_each
 from milcnn.evaluate.runs import AS_IT_COMES, CONTROLS, MAIN_METHOD, SUMMARY
-from milcnn.evaluate.scores import fields_of, seed_scores
+from milcnn.evaluate.scores import fields_of, score_rows, seed_scores
 
 
 def bin_means(values: pd.Series, bins: int) -> pd.Series:
@@ -62,7 +62,7 @@ def best_of(scores: pd.Series, baselines: list[str]) -> str | None:
 
 
 def best_baselines(scores: pd.Series, baselines: list[str]) -> dict[str, str]:
-    """``best_of`` each kind of baseline that there is, by the end of its name.
+    """``best_of`` each kind that there is, by the end of its name.
 
     "": those that know nothing of the test plate, however they segment; ``AS_IT_COMES``: of these, those with the
     segmentation as it comes; ``CONTROLS``: those with controls.
@@ -84,3 +84,16 @@ def best_baseline_rows(
     ]
     shared = {"study": study, "protocol": protocol, "level": "field", "metric": f"{metric}_difference"}
     return pd.concat(rows or [compared.iloc[:0].assign(method="")]).assign(**shared)[SUMMARY]
+
+
+def rows_against(
+    predictions: pd.DataFrame, metrics: list[str], best: dict[str, str], study: str, protocol: str, prefix: str
+) -> pd.DataFrame:
+    """Rows of the summary: ``metrics`` of each method, and the difference in the last to the ``best_baselines``.
+
+    The names of the metrics begin with ``prefix``: another test set, or the seeds of a method as one.
+    """
+    scores = score_rows(predictions, metrics, study, protocol, "field")
+    compared = best_baseline_rows(differences(predictions, metric=metrics[-1]), best, study, protocol, metrics[-1])
+    rows = pd.concat([part for part in (scores, compared) if len(part)] or [scores])
+    return rows.assign(metric=prefix + "_" + rows["metric"])

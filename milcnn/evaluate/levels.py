@@ -28,7 +28,7 @@ def at_level(predictions: pd.DataFrame, level: str, how: str = "mean") -> pd.Dat
 
 
 def together(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a method and field: all seeds of a method as one, whose y is the mean of their y. Its seed is the first."""
+    """One row a method and field: the seeds of a method as one, with the mean of their y. Its seed is the first."""
     return pooled(predictions, ["method", *FIELD_KEY, LABEL], "mean")
 
 

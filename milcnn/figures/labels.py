@@ -17,6 +17,8 @@ LABELS = {  # all other names are shown with spaces for underscores
     "cell_mean": "MIL on cells, mean",
     "cell_attention": "MIL on cells, attention",
     "sphered": "sphered profile",
+    "embedding": "frozen embedding",
+    "embedding_attention": "frozen embedding, attention",
     "noisy_and-best_baseline": "Noisy-AND minus the best baseline",
     "noisy_and_shuffled": "Noisy-AND, shuffled labels",
     "unet": "supervised U-Net",

@@ -83,13 +83,12 @@ def epoch_batches(
     steps = steps_per_epoch(len(training), settings)
     order = epoch_order(training.targets, steps * settings.batch_size, settings.balanced, generator)
     draws = torch.rand(len(order), 4, generator=generator)
-    jitter = training.jitter
-    brightness = jitter.draws(len(order), generator) if jitter else None
+    brightness = training.jitter.draws(len(order), generator) if training.jitter else torch.empty(len(order), 0)
     mine = [batch[process::processes] for batch in torch.arange(len(order)).split(settings.batch_size)]
     crop = settings.crop and training.side(settings.crop)
     for places, (fields, targets) in zip(mine, training.batches([order[places] for places in mine]), strict=True):
         fields = augmented(fields, draws[places], crop, settings.augment == "dihedral")
-        yield order[places], fields if jitter is None else jitter(fields, brightness[places]), targets
+        yield order[places], training.jitter(fields, brightness[places]) if training.jitter else fields, targets
 
 
 def steps_per_epoch(n_fields: int, settings: TrainSettings) -> int:

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s STUDY [--KEY VALUE ...]",
     )
     turns.add_argument("study", help="with a section rotation in its file of params/")
+    commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
     commands.add_parser("sample", help="cut data/sample from the last run")
@@ -98,6 +99,10 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.stage import parse_overrides
 
             rotation(arguments.study, parse_overrides(rest))
+        case "architecture":
+            from milcnn.study.architecture import architecture
+
+            architecture()
         case "report":
             from milcnn.study.report import report
 

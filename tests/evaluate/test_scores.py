@@ -9,7 +9,7 @@ from milcnn.evaluate import scores
 from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
 from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, best_of, differences, scores_by_method
 from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
-from milcnn.evaluate.levels import at_level, level_rows
+from milcnn.evaluate.levels import at_level, level_rows, together
 from milcnn.evaluate.runs import with_errors
 from milcnn.evaluate.scores import METRICS, Calls, class_rows, score_rows
 
@@ -230,6 +230,18 @@ def test_wells_and_treatments_by_hand():
     assert value[("well", "accuracy")] == pytest.approx(2 / 3)
     assert value[("well", "accuracy_median")] == pytest.approx(1 / 3)
     assert value[("treatment", "accuracy")] == pytest.approx(1 / 2)
+
+
+def test_seeds_together_have_the_mean_of_their_y():
+    table = table_of(made_calls(several=False), list("abcd"))
+    y = table.filter(regex="^y_").columns
+    other = table.assign(seed=1).iloc[::-1]
+    other[y] = np.roll(other[y].to_numpy(), 1, axis=1)
+    one = together(pd.concat([table, other]))
+    expected = (table[y].to_numpy() + np.roll(table[y].to_numpy(), 1, axis=1)) / 2
+    assert one[y].to_numpy() == pytest.approx(expected)
+    assert one["predicted"].tolist() == [list("abcd")[row] for row in expected.argmax(axis=1)]
+    assert one["correct"].tolist() == (one["predicted"] == table["Metadata_Label"].to_numpy()).tolist()
 
 
 def test_a_study_without_compounds_has_neither_wells_nor_treatments():

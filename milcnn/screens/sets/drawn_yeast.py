@@ -75,7 +75,7 @@ def rim(depth: np.ndarray, at: float = 0.0, width: float = RIM) -> np.ndarray:
 
 
 def patterns(cells: DrawnCells, rng: Generator) -> dict[str, np.ndarray]:
-    """The light of each compartment, (n, PATCH, PATCH) float32 of sum 1 a cell, and 0 for the neck if there is no bud."""
+    """The light of each compartment, (n, PATCH, PATCH), of sum 1 a cell; 0 for the neck where there is no bud."""
     n, edge = len(cells["radius"]), outlines(cells)
     nucleus, vacuole = (inside(cells[f"{name}_place"], cells[name]) for name in ("nucleus", "vacuole"))
     body = np.maximum(

@@ -16,7 +16,7 @@ from milcnn.screens.sets.simulated_yeast import (
     sketch,
 )
 
-SMALL = {"plates": {"train": 2, "validation": 1, "test": 1, "fresh": 1}, "proteins": 20, "sites": 1, "size": 160}
+SMALL = {"plates": {"train": 2, "validation": 1, "test": 2, "fresh": 1}, "proteins": 20, "sites": 1, "size": 160}
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +96,11 @@ def test_tables_agree_with_each_other(screen):
 
 
 def test_the_neck_of_a_bud_needs_a_bud():
-    settings = SimulatedYeastSettings(**SMALL)
+    settings = SimulatedYeastSettings(**SMALL | {"cells": 150})
     row = next(row for row in field_table(settings).to_dict("records") if row["Metadata_Label"] == "BUDNECK")
     own = sketch(row | {"response": 1.0}, settings)
     names, budded = np.array(own.classes), own.cells["bud"] > 0
+    assert (~budded).sum() > 5
     assert set(names[~budded]) <= {"absent", "dead"}
     assert (names[budded] == "BUDNECK").mean() > 0.6
 
@@ -107,11 +108,14 @@ def test_the_neck_of_a_bud_needs_a_bud():
 def test_no_protein_is_on_two_plates_and_tests_are_of_other_batches(screen):
     fields = screen.fields
     assert (fields.groupby("Metadata_Compound")["Metadata_Plate"].nunique() == 1).all()
-    assert fields["Metadata_Compound"].nunique() == 5 * 20
+    assert fields["Metadata_Compound"].nunique() == 6 * 20
+    assert (
+        len(fields.groupby("Metadata_Plate")["Metadata_Label"].agg(lambda labels: tuple(sorted(labels))).unique()) == 6
+    )
     batches = fields.groupby("Metadata_Split")["Metadata_Batch"].agg(set)
     assert batches["train"].isdisjoint(batches["validation"] | batches["test"] | batches["fresh"])
     assert batches["fresh"].isdisjoint(batches["train"] | batches["validation"] | batches["test"])
-    more = SimulatedYeastSettings(**{**SMALL, "plates": {"train": 2, "validation": 1, "test": 1, "fresh": 3}})
+    more = SimulatedYeastSettings(**{**SMALL, "plates": {"train": 2, "validation": 1, "test": 2, "fresh": 3}})
     again = field_table(more)[: len(fields) - 20]
     assert again.equals(fields[: len(fields) - 20])  # fresh plates change no other field
 
