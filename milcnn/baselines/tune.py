@@ -30,7 +30,7 @@ from milcnn.settings import Settings
 SIGMAS, DISTANCES, AREAS, WINDOWS = (0.7, 4.0), (3, 20), (10, 150), (31, 161)  # px, px², least and most that are drawn
 PENALTY = 0.03  # C of the logistic regression, which has more features than fields
 CLIP = 6.0  # largest |standardised feature|
-LEAST_LIKELY = 1e-3  # probability; a class that a fold does not train on costs no more than its logarithm
+UNLIKELY = 1e-3  # probability; a class that a fold does not train on costs no more than its logarithm
 
 
 class TuneSettings(Settings):
@@ -139,7 +139,7 @@ def quick_profiles(
 
 def left_out_losses(profiles: np.ndarray, targets: np.ndarray, folds: list) -> np.ndarray:
     """−log of the probability of ``targets`` (N,) int, from a logistic regression that did not see the field, (N,)."""
-    losses = np.full(len(targets), -np.log(LEAST_LIKELY))
+    losses = np.full(len(targets), -np.log(UNLIKELY))
     for seen, other in folds:
         present = np.unique(targets[seen])
         y = np.zeros((len(other), targets.max() + 1))
@@ -148,5 +148,5 @@ def left_out_losses(profiles: np.ndarray, targets: np.ndarray, folds: list) -> n
             y[:, present] = model.fit(profiles[seen], targets[seen]).predict_proba(profiles[other])
         else:
             y[:, present] = 1
-        losses[other] = -np.log(y[np.arange(len(other)), targets[other]].clip(LEAST_LIKELY))
+        losses[other] = -np.log(y[np.arange(len(other)), targets[other]].clip(UNLIKELY))
     return losses

@@ -40,9 +40,12 @@ def parser() -> argparse.ArgumentParser:
     inventory.add_argument("study")
     commands.add_parser("clean", help="copy the notebooks without outputs to build/notebooks")
     commands.add_parser("unit-tests", help="what each pooling function can learn: reports/tables/mil_unit_tests.csv")
-    turns = commands.add_parser("rotation", help="score studies together that differ in the plates that test")
-    turns.add_argument("name", help="of the rotation, in reports/tables")
-    turns.add_argument("studies", nargs="+")
+    turns = commands.add_parser(
+        "rotation",
+        help="run a study in turns, so that every field tests once",
+        usage="%(prog)s STUDY [--KEY VALUE ...]",
+    )
+    turns.add_argument("study", help="with a section rotation in its file of params/")
     commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
@@ -93,8 +96,9 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             write_unit_tests()
         case "rotation":
             from milcnn.study.rotation import rotation
+            from milcnn.study.stage import parse_overrides
 
-            rotation(arguments.name, arguments.studies)
+            rotation(arguments.study, parse_overrides(rest))
         case "architecture":
             from milcnn.study.architecture import architecture
 
@@ -132,7 +136,7 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # µ on a terminal without it is "?"
     top = parser()
     arguments, rest = top.parse_known_args()
-    if rest and arguments.command != "run":
+    if rest and arguments.command not in ("run", "rotation"):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         run_command(arguments, rest)

@@ -95,16 +95,15 @@ def as_lines(table: pd.DataFrame) -> str:
     return "\n".join(f"{what:{width}}{found}" for what, found in table.itertuples(index=False))
 
 
-def fitting_split(screen: Screen) -> Line:
-    """By plate, by well or by field: the first in which every class has its part."""
+def fitting_split(screen: Screen) -> tuple[Line, Line]:
+    """By plate, by well or by field, the first in which every class has its part; and its turns, for a rotation."""
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
     reasons["field"] = "too few wells a class: fields of one well are trained and tested on"
     found, _ = first_split(screen, [{"kind": kind} for kind in reasons])
-    return (
-        "split",
-        f"{{kind: {found.kind}, folds: {found.folds}}}",
-        f"{reasons[found.kind]}; one of {found.folds} parts tests",
-    )
+    value = f"{{kind: {found.kind}, folds: {found.folds}}}"
+    split = ("split", value, f"{reasons[found.kind]}; one of {found.folds} parts tests")
+    turns = str(list(range(found.folds)))
+    return split, ("split.fold", turns, f"of `milcnn rotation`, in which each {found.kind} tests once")
 
 
 def first_split(screen: Screen, ways: list[dict[str, str]]) -> tuple[SplitSettings, pd.DataFrame]:
@@ -125,7 +124,8 @@ def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str
     """The sections of a parameter file; ``side`` is the shorter side of a field, px."""
     fields = screen.fields
     settings = "".join(f"\n    {key}: {json.dumps(name)}" for key, name in files.items())
-    prepare = [("screen", "manifest", "a table of fields"), ("screen_settings", settings, ""), fitting_split(screen)]
+    split, turns = fitting_split(screen)
+    prepare = [("screen", "manifest", "a table of fields"), ("screen_settings", settings, ""), split]
     if fields.groupby(PLATE).size().min() >= FEWEST:
         prepare.append(("illumination", "median", "every plate has fields enough to see uneven light"))
     if is_control(fields).any():
@@ -146,7 +146,7 @@ def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str
         ("segmentation", "*segmentation", "as above"),
     ]
     train = train_lines(len(fields), side)
-    return {"prepare": prepare, "train": train, "baselines": baselines, "localise": localise}
+    return {"prepare": prepare, "rotation": [turns], "train": train, "baselines": baselines, "localise": localise}
 
 
 def train_lines(fields: int, side: int) -> list[Line]:

@@ -10,6 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from milcnn.paths import ROOT
 
 SECTIONS = ("prepare", "train", "baselines", "localise")  # what a study's parameter file may hold
+ROTATION = "rotation"  # and one more, see ``turns_of``
 
 
 class StageError(Exception):
@@ -39,9 +40,48 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_study(study: str) -> dict[str, dict[str, Any]]:
-    """The sections of ``params/<study>.yaml``. Raises StageError for a bad name and for a file that cannot be used."""
+    """The sections of ``params/<study>.yaml``, or of a turn of its rotation, see ``turns_of``.
+
+    Raises StageError for a bad name and for a file that cannot be used.
+    """
     check_name(study)
-    path = ROOT / "params" / f"{study}.yaml"
+    base, _, number = study.rpartition("-rotation")
+    if number.isdecimal() and not parameter_file(study).exists() and study in (turns := turns_of(base)):
+        return turns[study]
+    content = read_sections(study)
+    return {name: section for name, section in content.items() if name != ROTATION}
+
+
+def turns_of(study: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The turns of ``study``, by name, ``<study>-rotation1`` …: its sections, each with another value in ``prepare``.
+
+    The section ``rotation`` has one key, such as ``split.fold``, and the list of its values; empty without the section.
+    """
+    content = read_sections(study)
+    rotation = content.pop(ROTATION, {})
+    if len(rotation) > 1 or not all(isinstance(values, list) for values in rotation.values()):
+        raise StageError(f"{parameter_file(study)}: rotation: write one key of prepare and the list of its values.")
+    return {
+        f"{study}-{ROTATION}{number}": content
+        | {"prepare": with_value(content.get("prepare", {}), key.split("."), value)}
+        for key, values in rotation.items()
+        for number, value in enumerate(values, start=1)
+    }
+
+
+def with_value(section: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """``section`` with ``value`` at ``keys``, one inside the other."""
+    first, *rest = keys
+    return section | {first: with_value(section.get(first, {}), rest, value) if rest else value}
+
+
+def parameter_file(study: str) -> Path:
+    return ROOT / "params" / f"{study}.yaml"
+
+
+def read_sections(study: str) -> dict[str, dict[str, Any]]:
+    """All sections of ``params/<study>.yaml``."""
+    path = parameter_file(study)
     if not path.exists():
         names = sorted(other.stem for other in path.parent.glob("*.yaml"))
         raise StageError(f"{path}: no such study; there are {', '.join(names)}.")
@@ -50,7 +90,7 @@ def read_study(study: str) -> dict[str, dict[str, Any]]:
         raise StageError(f"{path}: is empty; write its sections, as in the other files of that folder.")
     if not all(isinstance(section, dict | None) for section in content.values()):
         raise StageError(f"{path}: does not hold 'section:' and below it 'key: value' lines.")
-    if unknown := sorted(map(str, set(content) - set(SECTIONS))):
+    if unknown := sorted(map(str, set(content) - {*SECTIONS, ROTATION})):
         raise StageError(f"{path}: no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
     return {name: section or {} for name, section in content.items()}
 

@@ -1,36 +1,63 @@
-"""Rotation: studies that differ in the plates that test, scored together, so that intervals are over plates.
+"""Rotation: cross-validation of a study, so that every field that may test tests once, in one of several turns.
 
-    milcnn rotation composite-rotation composite composite-27801 composite-27821
+    milcnn rotation micronuclei --poolings noisy_and mean --seeds 0
 
-reads ``predictions.parquet`` and ``validation.csv`` of each study, which ``04_compare`` wrote, and writes
-``scores.csv`` and ``differences.csv`` of the rotation, whose scores go to ``summary.csv`` as well.
+runs prepare, train, baselines and compare for each turn in the section ``rotation`` of ``params/micronuclei.yaml``, by
+the names ``micronuclei-rotation1``, ``-rotation2`` …, and scores them together as ``micronuclei-rotation``. What is not
+on the command line is as in params.yaml.
 """
 
 import pandas as pd
 
-from milcnn.columns import PLATE, SPLIT
+from milcnn.columns import FIELD_KEY, SPLIT
 from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, differences
 from milcnn.evaluate.runs import MAIN_METHOD, with_errors
 from milcnn.evaluate.scores import score_rows
 from milcnn.files import read_table, write_table
-from milcnn.study.parameters import StageError
+from milcnn.paths import ROOT
+from milcnn.study.parameters import StageError, read_yaml, turns_of
 from milcnn.study.report import REPORTS, into_summary
+from milcnn.study.stage import run_stage
 
 METRICS = ["accuracy", "balanced_accuracy", "macro_f1"]  # not those that would rank fields of different networks
 
 
-def rotation(name: str, studies: list[str]) -> None:
-    """Score the ``studies`` as one, by ``name``. Raises StageError if two of them test the same plate.
+def rotation(study: str, overrides: dict[str, list[str]]) -> None:
+    """Run every turn of ``study``, and score all together; ``overrides`` are poolings, seeds and baselines."""
+    turns = list(turns_of(study))
+    if not turns:
+        raise StageError(f"{ROOT / 'params' / study}.yaml: has no section rotation; write it as in micronuclei.yaml.")
+    listed = read_yaml(ROOT / "params.yaml")
+    given = {key: [str(value) for value in values] for key, values in (listed["baselines"] | listed["runs"]).items()}
+    if unknown := sorted(set(overrides) - set(given)):
+        raise StageError(f"command line: no '--{unknown[0]}'; there are {', '.join(given)}.")
+    given |= overrides
+    for turn in turns:
+        run_stage("prepare", turn, {})
+        for pooling in given["poolings"]:
+            for seed in given["seeds"]:
+                run_stage("train", turn, {"pooling": [pooling], "seed": [seed]})
+        run_stage("baselines", turn, {key: given[key] for key in ("baselines", "seeds")})
+        run_stage("compare", turn, given)
+    score_together(f"{study}-rotation", turns)
 
-    A method that not every study has is left out. Two studies share training plates, so their networks are not
-    independent, and the interval over plates is somewhat too narrow. The best baseline is that with the highest mean
+
+def score_together(name: str, studies: list[str]) -> None:
+    """Score the test fields of ``studies`` as one, by ``name``. Raises StageError if two of them test the same field.
+
+    Reads ``predictions.parquet`` and ``validation.csv`` of each, which ``04_compare`` wrote, and writes ``scores.csv``,
+    ``differences.csv`` and ``predictions.parquet``; the scores go to ``summary.csv`` as well.
+
+    A method that not every study has is left out. Two studies share training fields, so their networks are not
+    independent, and the interval is somewhat too narrow. The best baseline is that with the highest mean
     accuracy on the validation fields of the studies.
     """
     tables = REPORTS / "tables"
     parts = [tested(read_table(tables / study / "predictions.parquet", f"compare {study} first")) for study in studies]
-    plates = pd.concat([part[PLATE].drop_duplicates() for part in parts])
-    if len(twice := plates[plates.duplicated()]):
-        raise StageError(f"rotation: plate '{twice.iloc[0]}' is tested twice; name studies with different test plates.")
+    fields = pd.concat([part[FIELD_KEY].drop_duplicates() for part in parts])
+    if len(twice := fields[fields.duplicated()]):
+        place = " ".join(map(str, twice.iloc[0]))
+        raise StageError(f"rotation: field '{place}' is tested twice; name studies with different test fields.")
     shared = set.intersection(*(set(part["method"]) for part in parts))
     predictions = pd.concat(parts, ignore_index=True)
     predictions = with_errors(predictions[predictions["method"].isin(shared)])
@@ -39,11 +66,13 @@ def rotation(name: str, studies: list[str]) -> None:
     baselines = validation[validation["baseline"] & validation["method"].isin(shared)]
     names = sorted({method.split("+")[0] for method in baselines["method"]})
     best = best_baselines(baselines.groupby("method")["accuracy"].mean(), names)
-    rows = [score_rows(predictions, METRICS, name, "plate", "field")]
-    rows.append(best_baseline_rows(compared, best, name, "plate"))
-    scores = pd.concat(rows, ignore_index=True)
+    protocol = read_table(tables / studies[0] / "scores.csv")["protocol"].iloc[0]
+    parts = [score_rows(predictions, METRICS, name, protocol, "field")]
+    parts.append(best_baseline_rows(compared, best, name, protocol))
+    scores = pd.concat(parts, ignore_index=True)
     write_table(scores, tables / name / "scores.csv")
     write_table(compared, tables / name / "differences.csv")
+    write_table(predictions, tables / name / "predictions.parquet")
     into_summary(scores)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from milcnn.files import read_table
-from milcnn.study import report, rotation
+from milcnn.study import parameters, report, rotation
 from milcnn.study.parameters import StageError
 
 RIGHT = {"a": 6, "b": 9, "c": 10}  # of ten test fields, with Noisy-AND
@@ -22,6 +22,7 @@ def studies(tmp_path, monkeypatch):
         runs = [fields(f"P{number}", errors, method) for method, errors in wrong.items()]
         runs.append(fields(f"P{number}", 10, "noisy_and").assign(Metadata_Split="fresh"))  # is no part of it
         pd.concat(runs).to_parquet(folder / "predictions.parquet")
+        pd.DataFrame({"protocol": ["plate"]}).to_csv(folder / "scores.csv", index=False)
         accuracy = pd.DataFrame(
             {"method": ["noisy_and", "boosting", "sphered"], "accuracy": [1, 0.8, 0.7 + 0.1 * number]}
         )
@@ -39,7 +40,7 @@ def fields(plate: str, wrong: int, method: str) -> pd.DataFrame:
 
 
 def test_plates_are_the_groups_and_the_best_baseline_is_that_of_all_validation_fields(studies, tmp_path):
-    rotation.rotation("all", studies)
+    rotation.score_together("all", studies)
     scores = read_table(tmp_path / "tables" / "all" / "scores.csv")
     row = scores.query("method == 'noisy_and' and metric == 'accuracy'").iloc[0]
     assert row["value"] == pytest.approx(25 / 30, rel=1e-5)
@@ -52,6 +53,56 @@ def test_plates_are_the_groups_and_the_best_baseline_is_that_of_all_validation_f
     assert set(read_table(report.SUMMARY_TABLE)["study"]) == {"all"}
 
 
-def test_a_plate_that_is_tested_twice_is_refused(studies):
-    with pytest.raises(StageError, match="plate 'P0' is tested twice"):
-        rotation.rotation("all", [*studies, "a"])
+def test_a_field_that_is_tested_twice_is_refused(studies):
+    with pytest.raises(StageError, match="field 'P0 A01 0' is tested twice"):
+        rotation.score_together("all", [*studies, "a"])
+
+
+def write_study(root, rotation_section: str) -> None:
+    (root / "params").mkdir()
+    prepare = "prepare:\n  screen: digits\n  split: {kind: well, folds: 2}\n"
+    (root / "params" / "a.yaml").write_text(prepare + rotation_section)
+    lists = "runs: {poolings: [noisy_and, mean], seeds: [0, 1]}\nbaselines: {baselines: [boosting], seeds: [0, 1]}\n"
+    (root / "params.yaml").write_text(lists)
+
+
+def test_a_turn_is_the_study_with_one_other_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    write_study(tmp_path, "rotation: {split.fold: [0, 1]}\n")
+    assert list(parameters.turns_of("a")) == ["a-rotation1", "a-rotation2"]
+    assert parameters.read_study("a")["prepare"]["split"] == {"kind": "well", "folds": 2}
+    second = parameters.read_study("a-rotation2")
+    assert second == {"prepare": {"screen": "digits", "split": {"kind": "well", "folds": 2, "fold": 1}}}
+    with pytest.raises(StageError, match=r"a-rotation3\.yaml: no such study"):
+        parameters.read_study("a-rotation3")
+    (tmp_path / "params" / "a.yaml").write_text("rotation: {split: x}")
+    with pytest.raises(StageError, match="rotation: write one key of prepare"):
+        parameters.turns_of("a")
+
+
+def test_every_turn_runs_every_stage_before_they_are_scored_together(tmp_path, monkeypatch):
+    for module in (parameters, rotation):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    write_study(tmp_path, "rotation: {split.fold: [0, 1]}\n")
+    calls = []
+    monkeypatch.setattr(rotation, "run_stage", lambda stage, study, words: calls.append((stage, study, words)))
+    monkeypatch.setattr(rotation, "score_together", lambda name, turns: calls.append((name, turns)))
+    rotation.rotation("a", {"poolings": ["mean"], "seeds": ["3"]})
+    given = {"baselines": ["boosting"], "seeds": ["3"]}
+    assert calls[:4] == [
+        ("prepare", "a-rotation1", {}),
+        ("train", "a-rotation1", {"pooling": ["mean"], "seed": ["3"]}),
+        ("baselines", "a-rotation1", given),
+        ("compare", "a-rotation1", given | {"poolings": ["mean"]}),
+    ]
+    assert [call[1] for call in calls[4:8]] == ["a-rotation2"] * 4
+    assert calls[8] == ("a-rotation", ["a-rotation1", "a-rotation2"])
+    with pytest.raises(StageError, match="no '--pooling'; there are"):
+        rotation.rotation("a", {"pooling": ["mean"]})
+
+
+def test_a_study_without_the_section_says_what_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    write_study(tmp_path, "")
+    with pytest.raises(StageError, match="has no section rotation"):
+        rotation.rotation("a", {})
