@@ -79,8 +79,8 @@ NOTES = {
         ("composite-rotation", "composite-shape-rotation"),
         "Three studies together, which test one plate each and train on the two others.",
     ),
-    "micronuclei-rotation": "Five turns together: each source image is the test once, so images of the same acquisition "
-    "are on both sides.",
+    "micronuclei-rotation": "Five turns together: each source image is the test once. Other images of the same "
+    "acquisition are trained on.",
     "bbbc016-rotation": "Five turns together: each well is the test once. One plate: nothing is known of others.",
     "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
     "classes differ in the number of cells and in how much of a field is black, so any method separates them.",
