@@ -33,9 +33,9 @@ from milcnn.prepare.prepared import Prepared
 from milcnn.settings import Settings
 
 PHOTOGRAPHS = 0.449, 0.226  # mean and standard deviation of ImageNet's grey values, on the scale from 0 to 1
-PENALTIES = np.geomspace(1e-4, 1, 5)  # C of the logistic regression; the best on validation is used
+STRENGTHS = np.geomspace(1e-4, 1, 5)  # C of the logistic regression; the best on validation is used
 COMPONENTS = 256  # principal components of the mean tiles, at most
-CHUNK = 8  # fields, and photographs, described at once
+AT_ONCE = 8  # fields, and photographs, described at once
 
 
 class EmbedSettings(Settings):
@@ -67,9 +67,9 @@ def measure_tiles(prepared: Prepared, settings: EmbedSettings, folder: Path, n_j
     except ImportError as missing:
         return str(missing)
     task = partial(describe_fields, replace(prepared), settings)
-    chunks = [prepared.fields.iloc[start : start + CHUNK] for start in range(0, len(prepared.fields), CHUNK)]
+    chunks = [prepared.fields.iloc[start : start + AT_ONCE] for start in range(0, len(prepared.fields), AT_ONCE)]
     parts = Parallel(n_jobs, return_as="generator")(delayed(task)(rows) for rows in chunks)
-    features = np.concatenate(list(tqdm(parts, desc="embed", unit=f"{CHUNK} fields", total=len(chunks))))
+    features = np.concatenate(list(tqdm(parts, desc="embed", unit=f"{AT_ONCE} fields", total=len(chunks))))
     keys = prepared.fields[FIELD_KEY].loc[np.repeat(prepared.fields.index, features.shape[1])].reset_index(drop=True)
     values = features.reshape(len(keys), -1)
     names = [f"Tiles_{number:04d}" for number in range(values.shape[1])]
@@ -100,7 +100,7 @@ def describe_fields(prepared: Prepared, settings: EmbedSettings, rows: pd.DataFr
     tiles = cut(rgb, settings.tile)  # (B, T, photographs, 3, S, S)
     size = encoder.size or round(tiles.shape[-1] * settings.enlarge)
     features = []
-    for photographs in tiles.flatten(0, 2).split(CHUNK):
+    for photographs in tiles.flatten(0, 2).split(AT_ONCE):
         if size != photographs.shape[-1]:
             photographs = interpolate(photographs, size=(size, size), mode="bilinear", antialias=True)
         inputs = ((photographs - encoder.mean) / encoder.std).contiguous(memory_format=torch.channels_last)
@@ -131,8 +131,8 @@ def open_encoder(name: str) -> Encoder:
         open_it, needs = (hugging_face, "transformers") if "/" in name else (timm_model, "timm")
     try:
         return open_it(name)
-    except ModuleNotFoundError as missing:
-        raise ImportError(f"Encoder '{name}' needs {missing.name}; run 'pip install {needs}'") from None
+    except ModuleNotFoundError:
+        raise ImportError(f"Encoder '{name}' needs a package that is missing (pip install {needs})") from None
 
 
 def column(values: Sequence[float]) -> Tensor:
@@ -212,8 +212,8 @@ def embedding(cells: Cells, settings: ProfileSettings) -> Scorer:
     components = PCA(min(COMPONENTS, *inputs.shape), svd_solver="full").fit(inputs)
     inputs, held = components.transform(inputs), components.transform(field_means(validation))
     options = []
-    for penalty in PENALTIES:
-        layer = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000).fit(inputs, training.targets)
+    for strength in STRENGTHS:
+        layer = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000).fit(inputs, training.targets)
         y = all_classes(layer.predict_proba(held), layer.classes_, len(cells.classes))
         options.append((log_loss(validation.targets, y, labels=range(len(cells.classes))), layer))
     return partial(score_means, components, min(options, key=lambda option: option[0])[1])

@@ -126,10 +126,11 @@ def method_score(
     """
     scores = []
     for _, rows in table.groupby("seed"):
-        groups = clusters(rows)
         if COMPOUND in rows:
             compound = rows.groupby(COMPOUND).ngroup().to_numpy()
             groups = Clusters(compound, compound.max() + 1, "compound")
+        else:
+            groups = clusters(rows)
         pairs = rows[[estimate, truth]].to_numpy(float)
         scores.append([statistic(*pairs[chosen > 0].T) for chosen in without_each(groups.of_field)])
     return facts_of(groups, np.mean(scores, axis=0), np.array(scores)[:, 0], lowest)

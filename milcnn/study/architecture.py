@@ -18,8 +18,8 @@ from milcnn.network.model import MILCNN, ModelSettings
 from milcnn.network.pooling import Pooling
 from milcnn.paths import ROOT
 
-PAPER = ModelSettings(
-    study="paper", channels=["DAPI", "tubulin", "actin"], classes=[f"MoA {n}" for n in range(1, 14)], padding="valid"
+PAPER = ModelSettings.model_validate(
+    {"study": "paper", "channels": ["DAPI", "tubulin", "actin"], "classes": [f"MoA {n}" for n in range(1, 14)]}
 )
 SIDE = 900  # px, of the paper's crops
 COLOURS = {
@@ -32,7 +32,7 @@ COLOURS = {
 Trace = list[tuple[nn.Module, Tensor]]
 
 
-def kind_of(layer: nn.Module) -> tuple[str, str]:
+def layer_kind(layer: nn.Module) -> tuple[str, str]:
     """Kind of a layer, a key of ``COLOURS``, and its label; two empty strings for what changes no shape."""
     match layer:
         case nn.Conv2d():
@@ -55,12 +55,12 @@ def layers(settings: ModelSettings, side: int) -> pd.DataFrame:
     model = MILCNN(settings).eval()
     trace: Trace = []
     for layer in model.modules():
-        if kind_of(layer)[0]:
+        if layer_kind(layer)[0]:
             layer.register_forward_hook(lambda own, _, output: trace.append((own, output)))
     model(torch.zeros(1, len(settings.channels), side, side))
     rows = []
     for layer, output in trace:
-        kind, label = kind_of(layer)
+        kind, label = layer_kind(layer)
         weights = sum(weight.numel() for weight in layer.parameters())
         rows.append((kind, label, output.shape[1], output.shape[-1] if output.ndim == 4 else 1, weights))
     return pd.DataFrame(rows, columns=["kind", "label", "channels", "side", "weights"])

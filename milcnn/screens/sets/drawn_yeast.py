@@ -10,7 +10,7 @@ from milcnn.screens.sets.drawn_cells import PATCH, DrawnCells, normalised, patch
 
 CHANNELS = ["GFP", "RFP"]
 # the light of a compartment, for a cytoplasmic protein of 1: small ones hold less, but are brighter
-AMOUNTS = {
+LIGHT = {
     "BUDNECK": 0.1,
     "CELLPERIPHERY": 0.6,
     "CYTOPLASM": 1.0,
@@ -22,9 +22,9 @@ AMOUNTS = {
     "VACUOLARMEMBRANE": 0.45,
     "VACUOLE": 0.6,
 }
-COMPARTMENTS = list(AMOUNTS)
-RIM = 0.9  # standard deviation of a membrane across
-STEPS = (np.arange(PATCH) - (PATCH - 1) / 2).astype(np.float32)
+ORGANELLES = list(LIGHT)
+MEMBRANE = 0.9  # standard deviation of a membrane across
+PIXELS = (np.arange(PATCH) - (PATCH - 1) / 2).astype(np.float32)
 
 
 def yeast_cells(n: int, rng: Generator) -> DrawnCells:
@@ -56,7 +56,7 @@ def towards(angle: np.ndarray, distance: np.ndarray) -> np.ndarray:
 def inside(place: np.ndarray | float, radius: np.ndarray) -> np.ndarray:
     """How far each pixel lies inside a circle around ``place`` (n, 2), (n, PATCH, PATCH); outside it is negative."""
     y, x = np.broadcast_to(place, (len(radius), 2)).astype(np.float32).T
-    return per_cell(radius) - np.hypot(STEPS[:, None] - y[:, None, None], STEPS - x[:, None, None])
+    return per_cell(radius) - np.hypot(PIXELS[:, None] - y[:, None, None], PIXELS - x[:, None, None])
 
 
 def outlines(cells: DrawnCells) -> np.ndarray:
@@ -70,7 +70,7 @@ def thick(depth: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return np.sqrt((2 * per_cell(radius) * depth - depth**2).clip(min=0))
 
 
-def rim(depth: np.ndarray, at: float = 0.0, width: float = RIM) -> np.ndarray:
+def rim(depth: np.ndarray, at: float = 0.0, width: float = MEMBRANE) -> np.ndarray:
     return np.exp(-(((depth - at) / width) ** 2))
 
 
@@ -104,7 +104,7 @@ def patterns(cells: DrawnCells, rng: Generator) -> dict[str, np.ndarray]:
 
 def neck(cells: DrawnCells) -> np.ndarray:
     """A short bar across the line from mother to bud, where they meet."""
-    y, x = (STEPS[:, None], STEPS[None, :])
+    y, x = (PIXELS[:, None], PIXELS[None, :])
     sine, cosine = (per_cell(of(cells["angle"])) for of in (np.sin, np.cos))
     along = y * sine + x * cosine - per_cell(cells["radius"] - 0.1 * cells["bud"])
     across = y * cosine - x * sine

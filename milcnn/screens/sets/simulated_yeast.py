@@ -20,12 +20,12 @@ from milcnn.screens.sets import drawn_cells, drawn_yeast
 from milcnn.screens.sets.common import Row, list_objects
 from milcnn.screens.sets.drawn_cells import DrawnCells
 from milcnn.screens.sets.drawn_plates import WELL_NAMES, DrawnPlatesSettings, number_of_cells, plan_plates, record
-from milcnn.screens.sets.drawn_yeast import AMOUNTS, CHANNELS, COMPARTMENTS
+from milcnn.screens.sets.drawn_yeast import CHANNELS, LIGHT, ORGANELLES
 
 ABSENT, DEAD = "absent", "dead"  # classes of cells, never labels
 PIXEL = 0.22  # µm, a 60× objective: cells are 5 µm wide
 GLOW = 0.3  # GFP of a cell without protein, in its cytoplasm
-SHOWN = 0.85  # of the compartments of its protein a cell shows each with this probability
+EXPRESSED = 0.85  # of the compartments of its protein a cell shows each with this probability
 ELECTRONS = np.array([30_000.0, 60_000.0])  # of the mean cell: a cytoplasmic protein in GFP, and RFP
 BACKGROUND_ELECTRONS = np.array([50.0, 40.0])  # per pixel
 
@@ -39,7 +39,7 @@ class SimulatedYeastSettings(DrawnPlatesSettings):
 
     @property
     def brightness(self) -> float:
-        """Mean light of a protein, in units of ``AMOUNTS``; the glow of every cell is ``GLOW``."""
+        """Mean light of a protein, in units of ``LIGHT``; the glow of every cell is ``GLOW``."""
         return 1.3 - 0.8 * self.difficulty
 
 
@@ -47,7 +47,7 @@ class Sketch(NamedTuple):
     """What is in a field of n cells, before it is drawn."""
 
     cells: DrawnCells  # numbers of the cells
-    light: np.ndarray  # (n, K) GFP of each cell in each of ``COMPARTMENTS``, 0 where it is not shown
+    light: np.ndarray  # (n, K) GFP of each cell in each of ``ORGANELLES``, 0 where it is not shown
     dead: np.ndarray  # (n,) bool
     centres: np.ndarray  # (n, 2) px
     rng: Generator  # draws the rest
@@ -55,7 +55,7 @@ class Sketch(NamedTuple):
     @property
     def classes(self) -> list[str]:
         """The compartments that each cell shows, joined, or ``ABSENT`` or ``DEAD``."""
-        names = [join_labels([name for name, own in zip(COMPARTMENTS, row, strict=True) if own]) for row in self.light]
+        names = [join_labels([name for name, own in zip(ORGANELLES, row, strict=True) if own]) for row in self.light]
         return [DEAD if dead else name or ABSENT for name, dead in zip(names, self.dead, strict=True)]
 
 
@@ -65,7 +65,7 @@ def simulated_yeast_screen(settings: SimulatedYeastSettings) -> Screen:
     objects = list_objects(fields, lambda row: [(own := sketch(row, settings)).classes, own.centres])
     read, truth = (partial(draw, settings=settings) for draw in (draw_field, true_masks))
     return Screen(
-        fields, CHANNELS, COMPARTMENTS, read, PIXEL, truth=truth, objects=objects, multilabel=True, protocol="plate"
+        fields, CHANNELS, ORGANELLES, read, PIXEL, truth=truth, objects=objects, multilabel=True, protocol="plate"
     )
 
 
@@ -95,8 +95,8 @@ def proteins(plate: int, settings: SimulatedYeastSettings) -> pd.DataFrame:
     rng = np.random.default_rng([settings.seed, 1, plate])
     labels = []
     for number in range(settings.proteins):
-        first = COMPARTMENTS[number % len(COMPARTMENTS)]
-        others = rng.permutation([name for name in COMPARTMENTS if name != first])
+        first = ORGANELLES[number % len(ORGANELLES)]
+        others = rng.permutation([name for name in ORGANELLES if name != first])
         labels.append(join_labels([first, *others[: rng.choice(3, p=settings.labels)]]))
     numbers = plate * len(WELL_NAMES) + np.arange(settings.proteins)
     names = [f"Y{number:04d}" for number in numbers]
@@ -106,16 +106,16 @@ def proteins(plate: int, settings: SimulatedYeastSettings) -> pd.DataFrame:
 
 def sketch(row: Row, settings: SimulatedYeastSettings) -> Sketch:
     """The cells of a field; their number is independent of the protein."""
-    labelled = np.isin(COMPARTMENTS, labels_of(row[LABEL], multilabel=True))
-    of_protein = labelled * np.random.default_rng([settings.seed, 6, row["protein"]]).uniform(0.5, 1, len(COMPARTMENTS))
+    labelled = np.isin(ORGANELLES, labels_of(row[LABEL], multilabel=True))
+    of_protein = labelled * np.random.default_rng([settings.seed, 6, row["protein"]]).uniform(0.5, 1, len(ORGANELLES))
     rng = np.random.default_rng([settings.seed, 3, row["field"]])
     n = number_of_cells(settings, rng)
     cells, dead = drawn_yeast.yeast_cells(n, rng), rng.random(n) < settings.dead
     has_it = (rng.random(n) < row["response"]) & ~dead
-    shown = has_it[:, None] & (rng.random((n, len(COMPARTMENTS))) < SHOWN)
-    shown[:, COMPARTMENTS.index("BUDNECK")] &= cells["bud"] > 0
+    shown = has_it[:, None] & (rng.random((n, len(ORGANELLES))) < EXPRESSED)
+    shown[:, ORGANELLES.index("BUDNECK")] &= cells["bud"] > 0
     amounts = row["light"] * rng.lognormal(0, 0.35, (n, 1)) * rng.lognormal(0, 0.3, shown.shape)
-    light = shown * amounts * of_protein / of_protein.sum() * np.array(list(AMOUNTS.values()))
+    light = shown * amounts * of_protein / of_protein.sum() * np.array(list(LIGHT.values()))
     centres = drawn_cells.spaced(n, settings.size, min(26.0, 0.85 * settings.size / np.sqrt(n)), rng)
     return Sketch(cells, light, dead, centres, rng)
 
@@ -135,7 +135,7 @@ def draw_field(row: pd.Series, settings: SimulatedYeastSettings) -> np.ndarray:
     body = drawn_cells.normalised(drawn_yeast.outlines(cells).clip(0, 1))
     cytosol = np.where(drawn_cells.per_cell(dead) > 0, 3 * body, patterns["CYTOPLASM"])
     gfp = drawn_cells.per_cell(glow) * cytosol
-    for number, name in enumerate(COMPARTMENTS):
+    for number, name in enumerate(ORGANELLES):
         gfp += drawn_cells.per_cell(light[:, number]) * patterns[name]
     both = np.stack([gfp, drawn_cells.per_cell(rfp) * cytosol], axis=1)
     return record(drawn_cells.add_up(both, centres, settings.size), ELECTRONS, BACKGROUND_ELECTRONS, row, settings, rng)

@@ -20,7 +20,7 @@ from milcnn.screens.sets.cut import expanded
 from milcnn.screens.sets.yeast import CHANNELS
 from milcnn.settings import Settings
 
-BACKGROUND = 12  # counts, of every channel of every field
+DARK_COUNTS = 12  # counts, of every channel of every field
 
 
 class YeastSampleSettings(Settings):
@@ -82,23 +82,23 @@ def made_alike(sources: dict[str, dict[int, np.ndarray]]) -> dict[str, dict[int,
 
     Each channel looks as if exposed for less time over a brighter background, so neither brightness nor noise tells
     the protein: of x counts, Binomial(x, r) are kept and Poisson(B − r · b) added. r is the light of the dimmest field
-    over that of this one (medians over cells), b the 5th percentile, B ``BACKGROUND``.
+    over that of this one (medians over cells), b the 5th percentile, B ``DARK_COUNTS``.
     """
     dark = {(name, n): np.percentile(cells, 5, (0, 2, 3)) for name, own in sources.items() for n, cells in own.items()}
-    light = {(name, n): np.median(brightness(sources[name][n]), axis=0) - own for (name, n), own in dark.items()}
+    light = {(name, n): np.median(light_of(sources[name][n]), axis=0) - own for (name, n), own in dark.items()}
     dimmest = np.min(list(light.values()), axis=0)
     rng = np.random.default_rng(0)
     alike: dict[str, dict[int, np.ndarray]] = {name: {} for name in sources}
     for (name, n), own in dark.items():
         kept = dimmest / light[name, n]
-        added = (BACKGROUND - kept * own).clip(0)
+        added = (DARK_COUNTS - kept * own).clip(0)
         cells = sources[name][n].transpose(0, 2, 3, 1)  # (N, h, h, 2)
         cells = rng.binomial(cells, kept) + rng.poisson(added, cells.shape)
         alike[name][n] = np.concatenate(cells, axis=1).transpose(2, 0, 1).astype(np.uint16)
     return alike
 
 
-def brightness(cells: np.ndarray) -> np.ndarray:
+def light_of(cells: np.ndarray) -> np.ndarray:
     """Mean (N, 2) over the inner quarter of images (N, 2, h, h): of the cell, without its neighbours."""
     edge = cells.shape[-1] // 4
     return cells[:, :, edge:-edge, edge:-edge].mean(axis=(2, 3))

@@ -7,7 +7,7 @@ from scipy import ndimage
 from milcnn.columns import FIELD_KEY
 from milcnn.screens.sets import drawn_yeast
 from milcnn.screens.sets.drawn_cells import PATCH
-from milcnn.screens.sets.drawn_yeast import AMOUNTS, COMPARTMENTS
+from milcnn.screens.sets.drawn_yeast import LIGHT, ORGANELLES
 from milcnn.screens.sets.simulated_yeast import (
     SimulatedYeastSettings,
     draw_field,
@@ -48,7 +48,7 @@ def test_each_compartment_is_where_it_belongs(drawn):
     for name, total in sums.items():
         np.testing.assert_allclose(total, 1, rtol=1e-4, err_msg=name)
     inner = {name: (pattern * ~outside).sum(axis=(1, 2)).mean() for name, pattern in light.items()}
-    assert min(inner[name] for name in AMOUNTS if name not in ("CELLPERIPHERY", "BUDNECK")) > 0.95
+    assert min(inner[name] for name in LIGHT if name not in ("CELLPERIPHERY", "BUDNECK")) > 0.95
     # discs, and rings as far from the middle as their radius
     for name, body in (("NUCLEI", "nucleus"), ("VACUOLE", "vacuole")):
         away = distances(cells[f"{body}_place"])
@@ -76,10 +76,10 @@ def test_each_compartment_is_where_it_belongs(drawn):
 
 def test_tables_agree_with_each_other(screen):
     fields, objects = screen.fields, screen.objects
-    assert (screen.classes, screen.channels, screen.multilabel) == (COMPARTMENTS, ["GFP", "RFP"], True)
+    assert (screen.classes, screen.channels, screen.multilabel) == (ORGANELLES, ["GFP", "RFP"], True)
     labels = fields["Metadata_Label"].str.split("|")
     assert set(labels.map(len)) == {1, 2, 3}
-    assert set(labels.explode()) == set(COMPARTMENTS)
+    assert set(labels.explode()) == set(ORGANELLES)
     parts = objects.merge(fields[[*FIELD_KEY, "Metadata_Label", "fraction", "cells"]], on=FIELD_KEY)
     shows = ~parts["class"].isin(["absent", "dead"])
     subsets = [

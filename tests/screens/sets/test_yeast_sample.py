@@ -11,7 +11,7 @@ from milcnn.paths import ROOT
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.sets.composite import CompositeSettings, composite_screen
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.screens.sets.yeast_sample import BACKGROUND, grey_values_a_count, read_counts
+from milcnn.screens.sets.yeast_sample import DARK_COUNTS, grey_values_a_count, read_counts
 from milcnn.study.parameters import read_study
 
 MIRROR = Path(os.environ.get("MILCNN_MIRROR") or ROOT.parent / "shared" / "data" / "mirror")
@@ -61,7 +61,7 @@ def test_neither_light_nor_noise_tells_the_protein(folder):
         looks.append([outside.mean(), outside.var(), cells.mean()])
     looks = np.array(looks)
     assert looks[:, 0] == pytest.approx(looks[:, 0].mean(), rel=0.25)
-    assert looks[:, 0].mean() == pytest.approx(BACKGROUND, abs=3)
+    assert looks[:, 0].mean() == pytest.approx(DARK_COUNTS, abs=3)
     assert looks[:, 1] == pytest.approx(looks[:, 0], rel=0.1)  # Poisson: the variance is the mean
     assert looks[:, 2] == pytest.approx(looks[:, 2].mean(), rel=0.08)
 
