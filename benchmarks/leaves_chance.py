@@ -13,6 +13,7 @@ import argparse
 import ast
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 import papermill
@@ -23,31 +24,51 @@ from throughput import machine
 from milcnn import columns
 from milcnn.files import write_json
 from milcnn.network import pooling
-from milcnn.network.model import ModelSettings
+from milcnn.network.model import ModelSettings, load_model
+from milcnn.network.predict import predict_fields
 from milcnn.network.train import TrainSettings, train
 from milcnn.paths import ROOT
-from milcnn.prepare.prepared import load_prepared
+from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.study.stage import read_study
 
 
-def parameters(study: str) -> dict[str, object]:
+def parameters(study: str) -> dict[str, Any]:
     """The parameters of 02_train for ``study``: the notebook's defaults, then the section ``train`` of the study."""
     declared = papermill.inspect_notebook(str(ROOT / "notebooks" / "02_train.ipynb"))
     defaults = {name: ast.literal_eval(entry["default"]) for name, entry in declared.items()}
     return defaults | read_study(study).get("train", {})
 
 
-def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
-    """One row of the table."""
-    given = parameters(study)
-    ready = load_prepared(ROOT / "data" / "prepared" / study, study)
-    of_data = {"study": study, "channels": ready.channels, "classes": ready.classes, "multilabel": ready.multilabel}
+def settings_of(ready: Prepared, given: dict[str, Any]) -> tuple[ModelSettings, TrainSettings]:
+    """Network and training of the ``parameters`` ``given``, for the fields of ``ready``."""
+    of_data = {
+        "study": ready.study,
+        "channels": ready.channels,
+        "classes": ready.classes,
+        "multilabel": ready.multilabel,
+    }
     of_model, of_training = (
         {key: given[key] for key in settings.model_fields.keys() & given.keys()}
         for settings in (ModelSettings, TrainSettings)
     )
-    network = ModelSettings(**of_model | of_data | {"pooling": method})
-    settings = TrainSettings(**of_training | given["more"] | {"epochs": epochs, "seed": seed})
+    return ModelSettings(**of_model | of_data), TrainSettings(**of_training | given["more"])
+
+
+def trained_and_tested(
+    ready: Prepared, network: ModelSettings, settings: TrainSettings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The history of one training, and the predictions of its best epoch for the test fields."""
+    with TemporaryDirectory() as folder:
+        history = train(ready, network, settings, Path(folder))
+        model = load_model(Path(folder) / "model.safetensors", ready.study)
+    return history, predict_fields(model, ready, ready.of("test"))[0]
+
+
+def run(study: str, method: str, seed: int, epochs: int) -> dict[str, object]:
+    """One row of the table."""
+    ready = load_prepared(ROOT / "data" / "prepared" / study, study)
+    network, usual = settings_of(ready, parameters(study) | {"pooling": method})
+    settings = usual.model_copy(update={"epochs": epochs, "seed": seed})
     with TemporaryDirectory() as folder:
         history = train(ready, network, settings, Path(folder))
     best = history.loc[history["validation_loss"].idxmin()]

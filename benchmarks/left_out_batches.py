@@ -4,28 +4,27 @@
 
 Each ``--try`` changes the settings of the study: those of ``train.TrainSettings`` and of the network. A run learns from
 the other training batches (plates, if there is one batch) and keeps its best epoch on the validation fields. A row has
-loss (of y) and accuracy on the batch left out. Adds the rows to benchmarks/results/left_out_batches-<study>.json.
+loss (of y) and accuracy on the batch left out; fields have one label. Adds the rows to
+benchmarks/results/left_out_batches-<study>.json.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
-from leaves_chance import parameters
+from leaves_chance import parameters, settings_of, trained_and_tested
 from sklearn.metrics import log_loss
 from throughput import machine
 
 from milcnn.columns import BATCH, PLATE, SPLIT
 from milcnn.files import write_json
-from milcnn.network.model import ModelSettings, load_model
-from milcnn.network.predict import predict_fields
-from milcnn.network.train import TrainSettings, train
+from milcnn.network.model import ModelSettings
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import Prepared, load_prepared
 
@@ -37,19 +36,20 @@ def without(ready: Prepared, unit: str, name: str) -> Prepared:
     return ready.with_fields(fields.assign(**{SPLIT: np.where(left_out, "test", fields[SPLIT])}))
 
 
-def run(ready: Prepared, given: dict[str, object], seed: int) -> dict[str, object]:
-    """Loss and accuracy on the fields left out, and the CPU time of the training."""
-    known = {"study": ready.study, "channels": ready.channels, "classes": ready.classes}
-    network = ModelSettings(**known, **{key: given[key] for key in ModelSettings.model_fields.keys() & given.keys()})
-    chosen = {key: given[key] for key in TrainSettings.model_fields.keys() & given.keys()}
+def changed(usual: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``parameters`` with ``changes``; a name that is no setting of the network must be one of the training."""
+    of_network = {key: value for key, value in changes.items() if key in ModelSettings.model_fields}
+    others = {key: value for key, value in changes.items() if key not in of_network}
+    return usual | of_network | {"more": usual["more"] | others}
+
+
+def run(ready: Prepared, given: dict[str, Any], seed: int) -> dict[str, object]:
+    """Loss and accuracy on the fields left out, and the CPU time of training and prediction."""
+    network, settings = settings_of(ready, given)
     start = time.process_time()
-    with TemporaryDirectory() as folder:
-        train(ready, network, TrainSettings(**chosen | {"seed": seed, "device": "cpu"}), Path(folder))
-        seconds = time.process_time() - start
-        model = load_model(Path(folder) / "model.safetensors", ready.study, torch.device("cpu"))
-    left_out = ready.of("test")
-    y = predict_fields(model, ready, left_out)[0].filter(regex="^y_").to_numpy(float)
-    targets = ready.targets(left_out)
+    _, predictions = trained_and_tested(ready, network, settings.model_copy(update={"seed": seed}))
+    seconds = time.process_time() - start
+    y, targets = predictions.filter(regex="^y_").to_numpy(float), ready.targets(predictions)
     loss = log_loss(targets, y / y.sum(axis=1, keepdims=True), labels=range(len(ready.classes)))
     accuracy = (y.argmax(axis=1) == targets).mean()
     return {"loss": round(loss, 4), "accuracy": round(float(accuracy), 4), "CPU-seconds": round(seconds)}
@@ -63,16 +63,17 @@ def main() -> None:
     arguments = parser.parse_args()
     ready = load_prepared(ROOT / "data" / "prepared" / arguments.study, arguments.study)
     usual = parameters(arguments.study)
-    usual |= usual.pop("more")
     training = ready.of("train")
     unit = BATCH if BATCH in training and training[BATCH].nunique() > 1 else PLATE
+    if training[unit].nunique() < 2:
+        parser.error(f"{arguments.study} has one training plate; nothing can be left out.")
     path = Path(__file__).parent / "results" / f"left_out_batches-{arguments.study}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     for tried in arguments.tries or [[]]:
         changes = {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in tried)}
         for name in sorted(training[unit].unique()):
             for seed in arguments.seeds:
-                result = run(without(ready, unit, name), usual | changes, seed)
+                result = run(without(ready, unit, name), changed(usual, changes), seed)
                 rows.append({"changes": " ".join(tried), "left out": name, "seed": seed} | result)
                 print(*rows[-1].values(), sep="\t", flush=True)
                 write_json({"machine": machine(torch.device("cpu")), "rows": rows}, path)

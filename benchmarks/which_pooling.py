@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from leaves_chance import trained_and_tested
 from throughput import machine
 
 from milcnn.figures.labels import label
 from milcnn.figures.style import use_style
 from milcnn.files import write_json
-from milcnn.network.model import ModelSettings, load_model
-from milcnn.network.predict import predict_fields
-from milcnn.network.train import TrainSettings, train
+from milcnn.network.model import ModelSettings
+from milcnn.network.train import TrainSettings
 from milcnn.paths import ROOT
 from milcnn.prepare.fields import prepare
 from milcnn.prepare.label_noise import with_condition
@@ -63,10 +63,7 @@ def run(ready: Prepared, pooling: str, seed: int) -> dict[str, float]:
     settings = TrainSettings(
         epochs=4, passes=3, batch_size=8, learning_rate=0.01, augment="none", device="cpu", seed=seed
     )
-    with TemporaryDirectory() as folder:
-        history = train(ready, network, settings, Path(folder))
-        model = load_model(Path(folder) / "model.safetensors", "digits", CPU)
-    tested = predict_fields(model, ready, ready.of("test"))[0]
+    history, tested = trained_and_tested(ready, network, settings)
     accuracy = (tested["predicted"] == tested["Metadata_Label"]).mean()
     return {"accuracy": round(float(accuracy), 4), "validation_loss": round(float(history["validation_loss"].min()), 4)}
 
@@ -78,7 +75,7 @@ def figure(table: pd.DataFrame) -> plt.Figure:
     for ax, axis in zip(axes, AXES, strict=True):
         others = [name for name in AXES if name != axis]
         rows = table[(table[others] == pd.Series(CENTRE)[others]).all(axis=1)]
-        means = rows.groupby(["pooling", axis])["accuracy"].mean().unstack(0)[POOLINGS]
+        means = rows.groupby(["pooling", axis])["accuracy"].mean().unstack(0)
         x = means.index**2 * DENSITY if axis == "size" else means.index
         for number, pooling in enumerate(POOLINGS):
             if pooling in means:
