@@ -33,7 +33,7 @@ from milcnn.screens.screen import Screen
 from milcnn.screens.sets.composite import CompositeSettings, Pairs, paired_cells
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.study.new import Line, add_to_studies, as_yaml, first_split, train_lines
-from milcnn.study.parameters import StageError, listed_studies, read_study
+from milcnn.study.parameters import StageError, listed_studies, parameter_file, read_study
 
 WAYS = [{"kind": "plate"}, {"kind": "plate", "validate_by": "well"}, {"kind": "well"}, {"kind": "field"}]
 SLOTS = 7  # cells that fit side by side in a field
@@ -48,7 +48,7 @@ def composite_study(study: str, positive: str | None = None) -> None:
     ImageError for an image that cannot be read.
     """
     sections, name = read_study(study), f"{study}-composite"
-    path = ROOT / "params" / f"{name}.yaml"
+    path = parameter_file(name)
     if path.exists():
         raise StageError(f"{path}: exists; delete it to make the study anew.")
     listed_studies()  # params.yaml must be able to take one more

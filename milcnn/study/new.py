@@ -22,7 +22,7 @@ from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.missing import missing_images
 from milcnn.screens.overview import overview
 from milcnn.screens.screen import Screen, ScreenError
-from milcnn.study.parameters import StageError, check_name, listed_studies
+from milcnn.study.parameters import StageError, check_name, listed_studies, parameter_file
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 ON_DISK = ("table", "images", "platemap")  # settings that name a file or folder
@@ -38,7 +38,7 @@ def new_study(study: str, **files: Any) -> None:
     or one that exists, ScreenError for what is wrong with the table or the folder, SplitError where no split fits.
     """
     check_name(study)
-    path = ROOT / "params" / f"{study}.yaml"
+    path = parameter_file(study)
     if path.exists():
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
     listed_studies()  # params.yaml must be able to take one more

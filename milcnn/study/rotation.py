@@ -15,7 +15,7 @@ from milcnn.evaluate.runs import MAIN_METHOD, with_errors
 from milcnn.evaluate.scores import score_rows
 from milcnn.files import read_table, write_table
 from milcnn.paths import ROOT
-from milcnn.study.parameters import StageError, read_yaml, turns_of
+from milcnn.study.parameters import StageError, parameter_file, read_yaml, turns_of
 from milcnn.study.report import REPORTS, into_summary
 from milcnn.study.stage import run_stage
 
@@ -26,7 +26,7 @@ def rotation(study: str, overrides: dict[str, list[str]]) -> None:
     """Run every turn of ``study``, and score all together; ``overrides`` are poolings, seeds and baselines."""
     turns = list(turns_of(study))
     if not turns:
-        raise StageError(f"{ROOT / 'params' / study}.yaml: has no section rotation; write it as in micronuclei.yaml.")
+        raise StageError(f"{parameter_file(study)}: has no section rotation; write it as in micronuclei.yaml.")
     listed = read_yaml(ROOT / "params.yaml")
     given = {key: [str(value) for value in values] for key, values in (listed["baselines"] | listed["runs"]).items()}
     if unknown := sorted(set(overrides) - set(given)):
@@ -67,9 +67,8 @@ def score_together(name: str, studies: list[str]) -> None:
     names = sorted({method.split("+")[0] for method in baselines["method"]})
     best = best_baselines(baselines.groupby("method")["accuracy"].mean(), names)
     protocol = read_table(tables / studies[0] / "scores.csv")["protocol"].iloc[0]
-    parts = [score_rows(predictions, METRICS, name, protocol, "field")]
-    parts.append(best_baseline_rows(compared, best, name, protocol))
-    scores = pd.concat(parts, ignore_index=True)
+    own = score_rows(predictions, METRICS, name, protocol, "field")
+    scores = pd.concat([own, best_baseline_rows(compared, best, name, protocol)], ignore_index=True)
     write_table(scores, tables / name / "scores.csv")
     write_table(compared, tables / name / "differences.csv")
     write_table(predictions, tables / name / "predictions.parquet")
