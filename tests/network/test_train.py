@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from accelerate.state import AcceleratorState
 from milcnn.columns import LABEL
 from milcnn.files import write_json
 from milcnn.network import batches, checkpoint, model, predict, train
+from milcnn.network.augment import Jitter
 from milcnn.network.model import ModelSettings, Output
 from milcnn.network.train import TrainSettings
 from milcnn.prepare import fields
@@ -140,13 +142,17 @@ def test_classes_of_several_labels_are_balanced():
     assert (targets[drawn, 1] > 0).sum() >= 10
 
 
+@pytest.mark.parametrize("jitter", [None, Jitter(torch.full((1, 1, 1), 1000.0), torch.ones(1, 1, 1), 0.2, 0.1)])
 @pytest.mark.parametrize("data", ["device", "stream"])
-def test_processes_share_a_batch(prepared, data):
+def test_processes_share_a_batch(prepared, data, jitter):
     """Two shares are the whole batch, and streamed fields are the resident ones, bit by bit."""
     wanted = settings(augment="dihedral", crop=64)
     averaged = model.MILCNN(network()).averaged
     cpu = torch.device("cpu")
-    open_as = [batches.open_batches(prepared, "train", False, cpu, kind, averaged) for kind in ("device", data)]
+    open_as = [
+        replace(batches.open_batches(prepared, "train", False, cpu, kind, averaged), jitter=jitter)
+        for kind in ("device", data)
+    ]
     whole = list(train.epoch_batches(open_as[0], wanted, epoch=1))
     shares = [list(train.epoch_batches(open_as[1], wanted, 1, process, 2)) for process in (0, 1)]
     assert len(whole) == 3
