@@ -100,10 +100,12 @@ def run_baselines(
     if unknown := sorted({name for name, _ in runs} - set(BASELINES)):
         raise ValueError(f"baselines: '{unknown[0]}' is not one of {', '.join(BASELINES)}.")
     results = Parallel(n_jobs=workers)(
-        delayed(run_baseline)(name, own, settings.model_copy(update={"seed": seed}), folder / f"{name}-{seed}", kind)
+        delayed(run_baseline)(
+            name, tiles if name in OF_TILES else cells, settings.model_copy(update={"seed": seed}),
+            folder / f"{name}-{seed}", kind,
+        )
         for name, seed in runs
-        for own in (tiles if name in OF_TILES else cells,)
-    )
+    )  # fmt: skip
     pairs = list(zip(runs, results, strict=True))
     left_out = {name: result for (name, _), result in pairs if isinstance(result, str)}
     write_json(left_out, folder / f"left_out{kind}.json")

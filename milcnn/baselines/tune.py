@@ -37,7 +37,7 @@ class TuneSettings(Settings):
     """The budget."""
 
     tried: int = Field(8, ge=1)  # settings, with those as they come; 1 tunes nothing
-    fields: int = Field(72, ge=2)  # training fields at most, as many of each label as possible
+    fields: int = Field(54, ge=2)  # training fields at most, as many of each label as possible
     folds: int = Field(3, ge=2)  # at most; parts that are left out in turn
     seed: int = Field(0, ge=0)
 

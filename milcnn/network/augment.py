@@ -9,7 +9,7 @@ from torch import Tensor
 
 from milcnn.columns import PLATE
 from milcnn.prepare.prepared import Prepared
-from milcnn.roles import is_control, reference_fields
+from milcnn.roles import reference_fields
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def plate_jitter(prepared: Prepared) -> Jitter | None:
     it does not tell how plates differ.
     """
     fields = prepared.fields
-    normal = fields[reference_fields(fields)]
-    normal = normal[is_control(normal)] if is_control(normal).any() else normal
-    levels = [prepared.channel_levels(own) for _, own in normal.groupby(PLATE)]
+    levels = [prepared.channel_levels(own) for _, own in fields[reference_fields(fields)].groupby(PLATE)]
     if len(levels) < 2:
         return None
     means, stds = np.moveaxis(np.array(levels), 1, 0)  # (plates, C) each

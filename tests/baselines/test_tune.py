@@ -113,7 +113,7 @@ def test_a_group_is_the_coarsest_unit_that_no_label_has_alone(prepared):
 
 def test_the_sample_has_the_labels_in_turn(prepared):
     rows = prepared.of("train")
-    few = pd.concat([rows[rows["Metadata_Label"] == "large"].head(2), rows[rows["Metadata_Label"] == "small"]])
+    few = pd.concat([rows[rows["Metadata_Label"] == "large"].tail(2), rows[rows["Metadata_Label"] == "small"]])
     chosen = sampled(few, TuneSettings(fields=6))
     assert chosen["Metadata_Label"].value_counts().to_dict() == {"small": 4, "large": 2}
     assert sampled(rows, TuneSettings(fields=6, seed=1))["Metadata_Well"].tolist() != chosen["Metadata_Well"].tolist()

@@ -12,7 +12,6 @@ import pandas as pd
 from pydantic import Field
 
 from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, SITE
-from milcnn.paths import in_root
 from milcnn.screens.problems import ScreenError
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import Row, list_objects
@@ -32,7 +31,7 @@ class YeastSampleSettings(Settings):
 
 def yeast_sample_screen(settings: YeastSampleSettings) -> Screen:
     """One row a protein and source field; ``objects`` has the middle of each cell. Raises ScreenError for no file."""
-    folder = in_root(expanded(settings.cells))
+    folder = expanded(settings.cells)
     names = [protein for group in settings.proteins.values() for protein in group]
     paths = {name: folder / f"{name}.npz" for name in names}
     if missing := [
