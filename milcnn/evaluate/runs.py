@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
+from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT, UNKNOWN, join_labels
 from milcnn.evaluate.intervals import FACTS
 from milcnn.files import read_table
 from milcnn.roles import plate_references
@@ -76,7 +76,7 @@ def scored_in(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``scored_in``, sorted by field, with ``correct`` and ``error``.
+    """The rows of ``scored_in``, sorted by field, with ``correct`` and ``error``, ``without_unknown``.
 
     Raises ValueError when two runs predict different fields: methods are compared field by field.
     """
@@ -87,7 +87,7 @@ def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
     for name, of_run in fields.items():
         if of_run != fields[first]:
             raise ValueError(f"{name}: its {split} fields are not those of {first}; run both on the same study.")
-    return with_errors(rows.reset_index(drop=True))
+    return with_errors(without_unknown(rows.reset_index(drop=True)))
 
 
 def read_profiles(folder: Path, predictions: pd.DataFrame, baselines: Names = ()) -> Profiles:
@@ -123,6 +123,18 @@ def label_matrix(labels: pd.Series, classes: Names) -> np.ndarray:
 def classes_in(labels: pd.Series, known: Names = ()) -> list[str]:
     """The classes that occur in ``labels``, sorted; see ``parts_of``."""
     return sorted({part for label in labels.unique() for part in parts_of(label, known)})
+
+
+def without_unknown(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``predictions`` without those of classes in ``Metadata_Unknown``: not in ``predicted``, and y is NaN."""
+    if UNKNOWN not in predictions or not predictions[UNKNOWN].fillna("").any():
+        return predictions
+    y = predictions.filter(regex="^y_")
+    classes = list(y.columns.str[2:])
+    known = label_matrix(predictions[UNKNOWN], classes) == 0
+    called = known & (label_matrix(predictions["predicted"], classes) == 1)
+    predicted = [join_labels([*np.array(classes, object)[row]]) for row in called]
+    return predictions.assign(predicted=predicted, **y.where(known))
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:
