@@ -283,7 +283,7 @@ def test_one_against_the_rest_learns_from_known_labels_alone(prepared, table, na
     yes = label.str.contains("b").astype(int).to_numpy()[~odd]
     alone = replace(cells.where(~odd.to_numpy()), targets=yes, classes=["no", "yes"])
     both, one = (predict_baseline(fit_baseline(name, own, SETTINGS), own)[0] for own in (cells, alone))
-    merged = both.merge(one, on=FIELD_KEY)
+    merged = both.merge(one, on=["Metadata_Plate", "Metadata_Well"])
     assert len(merged) > 10
     np.testing.assert_allclose(merged["y_b"][:-1], merged["y_yes"][:-1], rtol=1e-6)
     assert both["y_b"].iloc[-1] == pytest.approx(yes[fields[~odd]["Metadata_Split"] == "train"].mean())  # no cell
