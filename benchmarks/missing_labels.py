@@ -12,6 +12,7 @@ intervals. Prepare the study first.
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,13 +41,15 @@ CPU = torch.device("cpu")
 
 
 def alone(ready: Prepared, name: str) -> Prepared:
-    """``ready`` with the class ``name`` alone, and the training and validation fields whose label for it is known."""
+    """``ready`` with the class ``name`` alone, and the training and validation fields whose label for it is known.
+
+    A network has at least two classes: the second is not known of any field, so nothing is learnt of it.
+    """
     lists = [[labels_of(cell, True) for cell in ready.fields[column]] for column in (LABEL, UNKNOWN)]
     has, hidden = (np.array([name in own for own in column]) for column in lists)
-    fields = ready.fields.assign(**{LABEL: np.where(has, name, "")}).drop(columns=UNKNOWN)
+    fields = ready.fields.assign(**{LABEL: np.where(has, name, ""), UNKNOWN: "none"})
     other = ready.with_fields(fields[~hidden].reset_index(drop=True))
-    other.__dict__["classes"] = [name]
-    return other
+    return replace(other, classes=[name, "none"]).with_fields(other.fields)
 
 
 def predicted(ready: Prepared, given: dict[str, object], seed: int, n_fields: int) -> pd.DataFrame:
@@ -71,13 +74,17 @@ def predicted(ready: Prepared, given: dict[str, object], seed: int, n_fields: in
 def runs(ready: Prepared, given: dict[str, object], seed: int, folder: Path) -> Iterator[pd.DataFrame]:
     """The predictions of ``single``, then of ``shared``, for the test fields."""
     n_fields, test = len(ready.of("train")), ready.of("test").drop(columns=UNKNOWN)
-    for method, parts in (("single", [alone(ready, name) for name in ready.classes]), ("shared", [ready])):
+    for method, parts in (
+        ("single", {name: alone(ready, name) for name in ready.classes}),
+        ("shared", {"shared": ready}),
+    ):
         tables = []
-        for part in parts:
-            path = folder / f"{part.classes[0] if method == 'single' else method}-{seed}.csv"
+        for name, part in parts.items():
+            path = folder / f"{name}-{seed}.csv"
             if not path.exists():
                 write_table(predicted(part, given, seed, n_fields), path)
-            tables.append(test[FIELD_KEY].merge(read_table(path), on=FIELD_KEY).filter(regex="^y_"))
+            columns = [f"y_{own}" for own in ready.classes if own in part.classes]
+            tables.append(test[FIELD_KEY].merge(read_table(path), on=FIELD_KEY)[columns])
         y = pd.concat(tables, axis=1).to_numpy()
         yield prediction_table(test, ready.classes, True, y=y).assign(method=method, seed=seed)
 
@@ -93,13 +100,9 @@ def main() -> None:
     given = parameters(arguments.study)
     given |= given.pop("more") | {key: yaml.safe_load(value) for key, value in (x.split("=") for x in arguments.change)}
     name = "-".join([arguments.study, arguments.condition, *arguments.change])
-    made = [
-        run
-        for seed in arguments.seeds
-        for run in runs(
-            with_condition(whole, arguments.condition, seed), given, seed, ROOT / "build/missing_labels" / name
-        )
-    ]
+    folder, made = ROOT / "build" / "missing_labels" / name, []
+    for seed in arguments.seeds:
+        made += runs(with_condition(whole, arguments.condition, seed), given, seed, folder)
     scored = of_split(pd.concat(made, ignore_index=True), "test")
     tables = [score_rows(scored, [METRIC], arguments.study, whole.protocol, "field")]
     tables.append(class_rows(scored, arguments.study, whole.protocol))

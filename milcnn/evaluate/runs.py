@@ -69,14 +69,17 @@ def baselines_left_out(folder: Path) -> dict[str, str]:
 
 
 def scored_in(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split``, without ``plate_references``: a control that may tell of its plate is not scored."""
+    """The rows of ``split``, without ``plate_references``: a control that may tell of its plate is not scored.
+
+    Nor are predictions of unknown classes, see ``without_unknown``.
+    """
     fields = predictions.drop_duplicates(FIELD_KEY)  # of methods that know no controls, so all controls are among them
     rows = predictions[predictions[SPLIT] == split]
-    return rows.merge(fields.loc[~plate_references(fields), FIELD_KEY])
+    return without_unknown(rows.merge(fields.loc[~plate_references(fields), FIELD_KEY]))
 
 
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``scored_in``, sorted by field, with ``correct`` and ``error``, ``without_unknown``.
+    """The rows of ``scored_in``, sorted by field, with ``correct`` and ``error``.
 
     Raises ValueError when two runs predict different fields: methods are compared field by field.
     """
@@ -87,7 +90,7 @@ def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
     for name, of_run in fields.items():
         if of_run != fields[first]:
             raise ValueError(f"{name}: its {split} fields are not those of {first}; run both on the same study.")
-    return with_errors(without_unknown(rows.reset_index(drop=True)))
+    return with_errors(rows.reset_index(drop=True))
 
 
 def read_profiles(folder: Path, predictions: pd.DataFrame, baselines: Names = ()) -> Profiles:

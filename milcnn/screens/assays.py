@@ -17,7 +17,9 @@ def with_assays(table: pd.DataFrame, columns: list[str], name: str) -> pd.DataFr
     """
     if absent := sorted(set(columns) - set(table)):
         raise ScreenError([f"{name}: has no column {', '.join(absent)}; correct 'label_columns'."])
-    problems, labels, unknown = [], [[] for _ in table.index], [[] for _ in table.index]
+    problems: list[Problem] = []
+    labels: list[list[str]] = [[] for _ in table.index]
+    unknown: list[list[str]] = [[] for _ in table.index]
     for column in columns:
         texts = table[column].str.strip()
         answers = texts.str.casefold()

@@ -110,11 +110,11 @@ def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -
     if UNKNOWN in fields and not multilabel:
         yield f"table: {UNKNOWN} is for studies of several labels; set 'multilabel', or delete the column."
     elif UNKNOWN in fields:
-        labels, unknown = ([{*labels_of(cell, True)} for cell in fields[column]] for column in (LABEL, UNKNOWN))
+        known, unknown = ([{*labels_of(cell, True)} for cell in fields[column]] for column in (LABEL, UNKNOWN))
         for name in sorted(set().union(*unknown) - {*classes}):
             advice = f"correct it; the classes are {first_few(classes)}"
             yield Problem("not one of the classes", advice, f"{UNKNOWN} '{name}'")
-        for name in sorted(set().union(*(own & hidden for own, hidden in zip(labels, unknown, strict=True)))):
+        for name in sorted(set().union(*(own & hidden for own, hidden in zip(known, unknown, strict=True)))):
             yield Problem(f"in {LABEL} and in {UNKNOWN} of a field", "delete it in one", f"class '{name}'")
 
 
