@@ -81,8 +81,7 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
         fresh = fields[SPLIT].eq(FRESH).to_numpy() if SPLIT in fields else np.zeros(len(fields), bool)
         used = labelled & ~kept_out(fields) & ~fresh
         sets = np.where(fresh & labelled, FRESH, UNUSED).astype(object)
-        spread = np.column_stack([members, none]) if none.any() else members  # these fields too are in each set
-        sets[used] = assigned_sets(fields[used], spread[used], settings)
+        sets[used] = assigned_sets(fields[used], members[used], settings)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
         sets[np.isin(sets, [*SETS, FRESH]) & members[:, ~trained].any(axis=1)] = UNUSED
