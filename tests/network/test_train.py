@@ -116,6 +116,16 @@ def test_an_unknown_class_has_no_gradient_and_the_others_keep_theirs():
     assert torch.equal(gradient[known].view(2, 2), of_known)
 
 
+def test_where_all_classes_are_known_the_loss_is_that_of_torch_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    scores, logits = torch.randn(2, 32, 10, generator=generator) * 20
+    targets = (torch.rand(32, 10, generator=generator) < 0.3).float()
+    output = Output(scores, scores, scores, scores.sigmoid(), logits, logits)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = sum(plain(x, targets, reduction="none").sum(dim=1) for x in (scores, logits))
+    assert torch.equal(train.two_headed_loss(output, targets), expected)
+
+
 def test_the_loss_of_nan_is_nan():
     for targets in (torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]])):
         output = output_of([math.nan, 0.2, 0.1], [math.nan] * 3)
