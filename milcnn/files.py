@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from milcnn.columns import BATCH, COMPOUND, LABEL, PLATE, WELL
+from milcnn.columns import BATCH, COMPOUND, LABEL, PLATE, UNKNOWN, WELL
 
-TEXT = [PLATE, WELL, BATCH, COMPOUND, LABEL, "class", "predicted"]  # columns of names, not numbers
+TEXT = [PLATE, WELL, BATCH, COMPOUND, LABEL, UNKNOWN, "class", "predicted"]  # columns of names, not numbers
 WHOLE = 2**53  # float64 holds every whole number below it
 
 

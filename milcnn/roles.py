@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import CONTROL, FRESH, LABEL, PLATE, SETS, SITE, SPLIT, UNLABELLED, WELL
+from milcnn.columns import CONTROL, FRESH, LABEL, PLATE, SETS, SITE, SPLIT, UNKNOWN, UNLABELLED, WELL, labels_of
 
 JUDGED = [*SETS[1:], FRESH]  # the splits whose fields are scored
 
@@ -11,6 +11,14 @@ JUDGED = [*SETS[1:], FRESH]  # the splits whose fields are scored
 def is_control(fields: pd.DataFrame) -> np.ndarray:
     """Whether each field is a negative control, (N,) bool; all False without the column ``Metadata_Control``."""
     return fields[CONTROL].eq(True).to_numpy(bool) if CONTROL in fields else np.zeros(len(fields), bool)
+
+
+def without_classes(fields: pd.DataFrame, n_classes: int) -> np.ndarray:
+    """Fields without a label of which it is known that they lack some of the classes, (N,) bool."""
+    if UNKNOWN not in fields:
+        return np.zeros(len(fields), bool)
+    pairs = zip(fields[LABEL], fields[UNKNOWN], strict=True)
+    return np.array([not labels_of(own, True) and len(labels_of(hidden, True)) < n_classes for own, hidden in pairs])
 
 
 def kept_out(fields: pd.DataFrame) -> np.ndarray:

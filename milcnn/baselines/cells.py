@@ -43,7 +43,9 @@ class Cells:
     """n cells in N fields, with D features each. A field may have no cell."""
 
     fields: pd.DataFrame  # N rows, as ``Prepared.fields``
-    targets: np.ndarray  # (N,) int64, the class index of each field; in a study of several labels (N, C) of 0 and 1
+    targets: (
+        np.ndarray
+    )  # (N,) int64, the class index of each field; of several labels (N, C) of 0, 1 and NaN, not known
     features: np.ndarray  # (n, D) float32, standardised and without unit, see ``open_cells``
     field: np.ndarray  # (n,) int64, the row of ``fields`` in which each cell lies
     totals: np.ndarray  # (N, 1 + channels) float32, ``field_totals``, standardised as the features

@@ -38,8 +38,8 @@ def fit_baseline(name: str, cells: Cells, settings: ProfileSettings) -> Scorer:
     """Fit the baseline ``name`` on the training fields and choose its settings on the validation fields.
 
     Fields without cells are left out. In a study of several labels there is one fit a class, against the rest, except
-    for networks, which learn all classes at once. Raises TooFewCells if too few fields have cells, or if these are too
-    much alike for the baseline.
+    for networks, which learn all classes at once. Both learn from known labels alone. Raises TooFewCells if too few
+    fields have cells, or if these are too much alike for the baseline.
     """
     if cells.targets.ndim == 2 and name not in NETWORKS:
         return fit_each_class(name, cells, settings)
@@ -58,9 +58,11 @@ def fit_each_class(name: str, cells: Cells, settings: ProfileSettings) -> Scorer
     """One fit a class, against the rest. y (N, C) are their probabilities of yes; the profile is that of the first."""
 
     def asked(own: Cells, number: int) -> Cells:
-        return replace(own, targets=own.targets[:, number].astype(np.int64), classes=["no", "yes"])
+        yes = np.nan_to_num(own.targets[:, number]).astype(np.int64)
+        return replace(own, targets=yes, classes=["no", "yes"])
 
-    scorers = [fit_baseline(name, asked(cells, number), settings) for number in range(len(cells.classes))]
+    known = ~np.isnan(cells.targets)
+    scorers = [fit_baseline(name, asked(cells.where(own), number), settings) for number, own in enumerate(known.T)]
 
     def score(own: Cells) -> tuple[np.ndarray, np.ndarray]:
         answers = [scorer(asked(own, number)) for number, scorer in enumerate(scorers)]
@@ -79,7 +81,7 @@ def predict_baseline(scorer: Scorer, cells: Cells) -> tuple[pd.DataFrame, pd.Dat
     rows, has_cells = cells_to_predict.fields, cells_to_predict.counts > 0
     predictions, profiles = scorer(cells_to_predict.where(has_cells))
     multilabel, trained = cells.targets.ndim == 2, cells.targets[cells.split("train")]
-    shares = (trained if multilabel else np.eye(len(cells.classes))[trained]).mean(axis=0)
+    shares = np.nanmean(trained if multilabel else np.eye(len(cells.classes))[trained], axis=0)
     y = np.tile(shares.astype(float), (len(rows), 1))
     y[has_cells] = predictions
     features = np.zeros((len(rows), profiles.shape[1]), np.float32)

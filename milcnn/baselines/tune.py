@@ -70,7 +70,7 @@ def tune(
 def sampled(rows: pd.DataFrame, budget: TuneSettings) -> pd.DataFrame:
     """At most ``budget.fields`` of ``rows``, drawn at random, the labels in turn."""
     shuffled = rows.sample(frac=1, random_state=budget.seed)
-    turn = shuffled.groupby(LABEL).cumcount().sort_values(kind="stable")
+    turn = shuffled.groupby(LABEL, dropna=False).cumcount().sort_values(kind="stable")
     return shuffled.loc[turn.index[: budget.fields]].reset_index(drop=True)
 
 
@@ -114,9 +114,9 @@ def cross_validated(
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=budget.seed)
     with warnings.catch_warnings(action="ignore"):  # a label may have fewer fields than there are folds
         folds = list(splitter.split(profiles, labels, groups)) if np.bincount(labels).max() >= number > 1 else []
-    columns = (
-        targets_of(prepared, rows, True).numpy().T.astype(int) if prepared.multilabel else [prepared.targets(rows)]
-    )
+    columns = [prepared.targets(rows)]
+    if prepared.multilabel:
+        columns = list(targets_of(prepared, rows, True).nan_to_num(-1).numpy().T.astype(int))
     return np.mean([left_out_losses(profiles, column, folds) for column in columns], axis=0), cells
 
 
@@ -138,9 +138,12 @@ def quick_profiles(
 
 
 def left_out_losses(profiles: np.ndarray, targets: np.ndarray, folds: list) -> np.ndarray:
-    """−log of the probability of ``targets`` (N,) int, from a logistic regression that did not see the field, (N,)."""
-    losses = np.full(len(targets), -np.log(UNLIKELY))
-    for seen, other in folds:
+    """−log of the probability of ``targets`` (N,) int, from a logistic regression that did not see the field, (N,).
+
+    A target of −1 is not known: it is not learnt from, and its loss is 0.
+    """
+    losses = np.where(targets < 0, 0, -np.log(UNLIKELY))
+    for seen, other in [(seen[targets[seen] >= 0], other[targets[other] >= 0]) for seen, other in folds]:
         present = np.unique(targets[seen])
         y = np.zeros((len(other), targets.max() + 1))
         if len(present) > 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT
+from milcnn.columns import COMPOUND, CONTROL, FIELD_KEY, LABEL, LABEL_MARK, SPLIT, UNKNOWN, join_labels
 from milcnn.evaluate.intervals import FACTS
 from milcnn.files import read_table
 from milcnn.roles import plate_references
@@ -69,10 +69,13 @@ def baselines_left_out(folder: Path) -> dict[str, str]:
 
 
 def scored_in(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split``, without ``plate_references``: a control that may tell of its plate is not scored."""
+    """The rows of ``split``, without ``plate_references``: a control that may tell of its plate is not scored.
+
+    Nor are predictions of unknown classes, see ``without_unknown``.
+    """
     fields = predictions.drop_duplicates(FIELD_KEY)  # of methods that know no controls, so all controls are among them
     rows = predictions[predictions[SPLIT] == split]
-    return rows.merge(fields.loc[~plate_references(fields), FIELD_KEY])
+    return without_unknown(rows.merge(fields.loc[~plate_references(fields), FIELD_KEY]))
 
 
 def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -123,6 +126,18 @@ def label_matrix(labels: pd.Series, classes: Names) -> np.ndarray:
 def classes_in(labels: pd.Series, known: Names = ()) -> list[str]:
     """The classes that occur in ``labels``, sorted; see ``parts_of``."""
     return sorted({part for label in labels.unique() for part in parts_of(label, known)})
+
+
+def without_unknown(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``predictions`` without those of classes in ``Metadata_Unknown``: not in ``predicted``, and y is NaN."""
+    if UNKNOWN not in predictions or not predictions[UNKNOWN].fillna("").any():
+        return predictions
+    y = predictions.filter(regex="^y_")
+    classes = list(y.columns.str[2:])
+    known = label_matrix(predictions[UNKNOWN], classes) == 0
+    called = known & (label_matrix(predictions["predicted"], classes) == 1)
+    predicted = [join_labels([*np.array(classes, object)[row]]) for row in called]
+    return predictions.assign(predicted=predicted, **y.where(known))
 
 
 def with_errors(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -76,10 +76,10 @@ def roc_auc(calls: Calls, counts: np.ndarray) -> np.ndarray:
     """Mean over classes of the share of pairs, a true and a false field, whose true field has the higher y, (R,)."""
     scores = []  # a tie counts half
     for truth, y in zip(calls.truth.T, calls.y.T, strict=True):
-        true, false = sums_from_top(y, counts * truth, counts * (1 - truth))
+        true, false = sums_from_top(y, counts * truth, counts * (1 - truth) * ~np.isnan(y))
         right = (np.diff(false, axis=1, prepend=0) * (true - np.diff(true, axis=1, prepend=0) / 2)).sum(axis=1)
         scores.append(right / np.maximum(true[:, -1] * false[:, -1], 1e-12))
-    defined = (counts @ calls.truth > 0) & (counts @ (1 - calls.truth) > 0)
+    defined = (counts @ calls.truth > 0) & (counts @ ((1 - calls.truth) * ~np.isnan(calls.y)) > 0)
     return class_mean(np.where(defined, np.transpose(scores), 0), defined)
 
 
@@ -107,15 +107,17 @@ def ece(calls: Calls, counts: np.ndarray) -> np.ndarray:
     """Expected calibration error, Σ_b |Σ_{n in b} (confidence_n − right_n)| / N (Guo 2017, arXiv 1706.04599), (R,)."""
     confidence, right = confidences(calls)
     gaps = np.zeros((len(confidence), CONFIDENCE_BINS))
+    known = ~np.isnan(confidence)
     rows = np.arange(len(confidence))[:, None]
-    np.add.at(gaps, (rows, bin_of(confidence)), (confidence - right) / confidence.shape[1])
+    own = np.where(known, confidence - right, 0) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    np.add.at(gaps, (rows, bin_of(np.nan_to_num(confidence))), own)
     return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
 
 
 def kept_and_wrong(calls: Calls, counts: np.ndarray) -> list[np.ndarray]:
     """The numbers of fields kept and of errors among them as fields are added, most confident first, (R, k) each."""
     wrong = (calls.truth != calls.called).any(axis=1)
-    return sums_from_top(confidences(calls)[0].mean(axis=1), counts, counts * wrong)
+    return sums_from_top(np.nanmean(confidences(calls)[0], axis=1), counts, counts * wrong)
 
 
 def risk_coverage_area(calls: Calls, counts: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Every random choice depends on (seed, epoch, step) alone, never on earlier draws
 draws. So a run can be resumed exactly, and several processes share one batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from milcnn.columns import LABEL, LABEL_MARK
+from milcnn.columns import LABEL, LABEL_MARK, UNKNOWN
 from milcnn.network.augment import Jitter
 from milcnn.prepare.prepared import Prepared
 
@@ -28,17 +28,30 @@ def seed_of(*key: int) -> int:
 
 
 def targets_of(prepared: Prepared, rows: pd.DataFrame, multilabel: bool) -> Tensor:
-    """Class index of each of ``rows``, (B,) int64; in a multi-label study (B, C) float32 of 0 and 1.
+    """Class index of each of ``rows``, (B,) int64; in a multi-label study (B, C) float32 of 0, 1 and NaN.
 
-    A multi-label ``Metadata_Label`` lists any number of classes, as ``NUCLEI|CYTOPLASM``. Raises ValueError
-    for a label that is not a class.
+    A multi-label ``Metadata_Label`` lists any number of classes, as ``NUCLEI|CYTOPLASM``; the classes that
+    ``Metadata_Unknown`` lists are NaN. Raises ValueError for a name that is not a class.
     """
-    labels = rows[LABEL].fillna("").str.get_dummies(LABEL_MARK) if multilabel else pd.get_dummies(rows[LABEL])
-    if unknown := sorted(set(labels.columns) - {*prepared.classes, ""}):
-        raise ValueError(f"{prepared.folder / 'fields.csv'}: {LABEL}: no such class: {', '.join(unknown)}.")
-    if multilabel:
-        return torch.tensor(labels.reindex(columns=prepared.classes, fill_value=0).to_numpy(np.float32))
-    return torch.from_numpy(prepared.targets(rows))
+    if not multilabel:
+        refuse_other_classes(prepared, LABEL, rows[LABEL].dropna().unique())
+        return torch.from_numpy(prepared.targets(rows))
+    targets = class_columns(prepared, rows, LABEL)
+    if UNKNOWN in rows:
+        targets[class_columns(prepared, rows, UNKNOWN) == 1] = torch.nan
+    return targets
+
+
+def class_columns(prepared: Prepared, rows: pd.DataFrame, column: str) -> Tensor:
+    """Whether ``column`` of ``rows`` lists each class, (B, C) float32 of 0 and 1."""
+    listed = rows[column].fillna("").astype(str).str.get_dummies(LABEL_MARK)
+    refuse_other_classes(prepared, column, listed.columns)
+    return torch.tensor(listed.reindex(columns=prepared.classes, fill_value=0).to_numpy(np.float32))
+
+
+def refuse_other_classes(prepared: Prepared, column: str, names: Iterable[str]) -> None:
+    if others := sorted({*names} - {*prepared.classes, ""}):
+        raise ValueError(f"{prepared.folder / 'fields.csv'}: {column}: no such class: {', '.join(others)}.")
 
 
 @dataclass(frozen=True)
@@ -120,15 +133,17 @@ def epoch_order(targets: Tensor, n: int, balanced: bool, generator: torch.Genera
     """Row indices of the ``n`` fields of one epoch, (n,) int64, in random order.
 
     ``balanced`` takes the same number from every class (± 1) and repeats a field only once its class is used up;
-    with classes of equal size this is one plain pass over all fields. A multi-label field counts in each of its
-    classes; fields without a label are one more class. Not balanced, all training fields are one class.
+    with classes of equal size this is one plain pass over all fields. A multi-label field counts in each
+    class that it is known to have; fields that are known to have none are one more class. Not balanced, all training
+    fields are one class.
     """
     if not balanced:
         groups = [torch.arange(len(targets))]
     elif targets.ndim == 1:
         groups = [(targets == label).nonzero()[:, 0] for label in targets.unique()]
     else:
-        members = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], dim=1)
+        known = targets.nan_to_num()
+        members = torch.cat([known, 1 - known.amax(1, keepdim=True)], dim=1)
         groups = [column.nonzero()[:, 0] for column in members.T if column.any()]
     quota = torch.full((len(groups),), n // len(groups))
     quota[torch.randperm(len(groups), generator=generator)[: n % len(groups)]] += 1

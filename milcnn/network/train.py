@@ -191,19 +191,19 @@ def validate(model: MILNetwork, held: FieldBatches, batch_size: int, accelerator
     """Mean loss and accuracy over whole fields, in evaluation mode.
 
     Accuracy is the share of fields with the right class; in a multi-label study, the share of right decisions over
-    fields and classes.
+    fields and known classes.
     """
     model = inference_copy(model)
     mine = torch.arange(len(held)).split(batch_size)[accelerator.process_index :: accelerator.num_processes]
-    sums = torch.zeros(2, device=accelerator.device)
+    sums = torch.zeros(3, device=accelerator.device)
     for fields, targets in held.batches(list(mine)):
         with accelerator.autocast():
             output = model(fields, averaged=True)
         right = output.logits.argmax(1) == targets if targets.ndim == 1 else (output.logits > 0) == (targets > 0.5)
-        n_right = right.float().view(len(targets), -1).mean(1).sum()
-        sums += torch.stack([two_headed_loss(output, targets).sum(), n_right])
-    loss, accuracy = (accelerator.reduce(sums, "sum") / len(held)).tolist()
-    return loss, accuracy
+        known = ~targets.isnan()
+        sums += torch.stack([two_headed_loss(output, targets).sum(), (right & known).sum(), known.sum()])
+    loss, n_right, n_known = accelerator.reduce(sums, "sum").tolist()
+    return loss / len(held), n_right / max(n_known, 1)
 
 
 def fit(

@@ -13,7 +13,7 @@ beside the first and shares no group with training or validation. Fields with an
 Negative controls (``Metadata_Control``) are not a treatment: with kind compound they are split by well. With
 compound_batch whole batches are assigned; treated fields of other batches are ``unused`` if their compound is tested.
 Fields that the screen keeps out of all sets, and fields whose label is not a class, are in no set. Fields without a
-label are ``unlabelled``.
+label are ``unlabelled``, unless it is known of some classes that the field does not have them (``Metadata_Unknown``).
 """
 
 from typing import Literal, Self
@@ -34,7 +34,7 @@ from milcnn.prepare.folds import (
     shuffles,
     sides,
 )
-from milcnn.roles import is_control, kept_out
+from milcnn.roles import is_control, kept_out, without_classes
 from milcnn.screens.screen import Screen
 from milcnn.settings import Settings
 
@@ -70,20 +70,22 @@ def split_screen(screen: Screen, settings: SplitSettings) -> pd.DataFrame:
     fields, names = screen.fields, screen.classes
     labels = [set(labels_of(label, screen.multilabel)) for label in fields[LABEL]]
     members = np.array([[name in own for name in names] for own in labels], bool).reshape(len(fields), len(names))
+    none = without_classes(fields, len(names))
+    labelled = members.any(axis=1) | none
     if settings.kind == "given":
         if SPLIT not in fields:
             raise SplitError(f"split: the screen has no {SPLIT}; choose a kind of {', '.join(GROUPS)}.")
         sets = fields[SPLIT].fillna(UNUSED).replace("", UNUSED).to_numpy(object)
-        sets = np.where(np.isin(sets, [*SETS, FRESH]) & ~members.any(axis=1), UNUSED, sets)
+        sets = np.where(np.isin(sets, [*SETS, FRESH]) & ~labelled, UNUSED, sets)
     else:
         fresh = fields[SPLIT].eq(FRESH).to_numpy() if SPLIT in fields else np.zeros(len(fields), bool)
-        used = members.any(axis=1) & ~kept_out(fields) & ~fresh
-        sets = np.where(fresh & members.any(axis=1), FRESH, UNUSED).astype(object)
+        used = labelled & ~kept_out(fields) & ~fresh
+        sets = np.where(fresh & labelled, FRESH, UNUSED).astype(object)
         sets[used] = assigned_sets(fields[used], members[used], settings)
     if settings.missing_classes == "allow":
         trained = members[sets == "train"].any(axis=0)
         sets[np.isin(sets, [*SETS, FRESH]) & members[:, ~trained].any(axis=1)] = UNUSED
-    sets[[not own for own in labels] & (sets == UNUSED)] = UNLABELLED
+    sets[~none & [not own for own in labels] & (sets == UNUSED)] = UNLABELLED
     table = fields.assign(**{SPLIT: sets})
     refuse_leaks(table, settings)
     refuse_missing(sets, members, names, settings)

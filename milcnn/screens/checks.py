@@ -14,6 +14,7 @@ from milcnn.columns import (
     PLATE,
     SETS,
     SPLIT,
+    UNKNOWN,
     class_names,
     labels_of,
     page_column,
@@ -106,6 +107,15 @@ def class_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool) -
     for name in sorted(set(counts) - {*classes, *controls}):
         advice = f"correct the label, or add it to the classes: {first_few(classes)}"
         yield Problem("not one of the classes", advice, f"label '{name}'")
+    if UNKNOWN in fields and not multilabel:
+        yield f"table: {UNKNOWN} is for studies of several labels; set 'multilabel', or delete the column."
+    elif UNKNOWN in fields:
+        known, unknown = ([{*labels_of(cell, True)} for cell in fields[column]] for column in (LABEL, UNKNOWN))
+        for name in sorted(set().union(*unknown) - {*classes}):
+            advice = f"correct it; the classes are {first_few(classes)}"
+            yield Problem("not one of the classes", advice, f"{UNKNOWN} '{name}'")
+        for name in sorted(set().union(*(own & hidden for own, hidden in zip(known, unknown, strict=True)))):
+            yield Problem(f"in {LABEL} and in {UNKNOWN} of a field", "delete it in one", f"class '{name}'")
 
 
 def file_problems(

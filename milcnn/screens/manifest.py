@@ -37,6 +37,7 @@ from milcnn.columns import (
     REPLICATE,
     SITE,
     TIME,
+    UNKNOWN,
     Z,
     class_names,
     join_labels,
@@ -44,6 +45,7 @@ from milcnn.columns import (
 )
 from milcnn.paths import in_root
 from milcnn.roles import is_control
+from milcnn.screens.assays import with_assays
 from milcnn.screens.cellprofiler import to_our_columns
 from milcnn.screens.channels import ALIKE, image_columns, with_channels
 from milcnn.screens.folders import folder_table
@@ -69,6 +71,7 @@ class ManifestSettings(Settings):
     columns: dict[str, str] = Field({})  # milcnn's column: that of table or platemap, for example Metadata_Label: moa
     channels: list[str] = Field([])  # by name, in this order; empty: all of the table, or of the files' metadata
     multilabel: bool = False  # a field may have several labels, joined by |
+    label_columns: list[str] = Field([])  # one an assay, instead of Metadata_Label; see milcnn.screens.assays
     controls: list[str] = Field(["DMSO"])  # compounds or labels that are the negative control
     control_class: bool = True  # the negative control is also a class to learn
     z: Rule = None  # of several z planes: max, middle, sharpest, or the number of one
@@ -89,25 +92,27 @@ def manifest_screen(settings: ManifestSettings) -> Screen:
     table = tidy_names(to_our_columns(table, settings.columns, name, platemap), name)
     if platemap is not None:
         table = with_platemap(table, platemap, settings.columns, settings.platemap)
+    table = with_assays(table, settings.label_columns, name) if settings.label_columns else table
+    multilabel = settings.multilabel or bool(settings.label_columns)
     refuse_unknown(table, name)
     for column in {PLATE, BATCH, COMPOUND} & set(table):
         refuse_spellings(table[column], column, name)
     order = [column.removeprefix("Path_") for column in image_columns(table)]
     table, refused = with_paths(table, settings.channels, folder, settings.strip)
-    table, told_size = with_pixel_size(typed(table, settings.multilabel, settings.controls, name), name)
+    table, told_size = with_pixel_size(typed(table, multilabel, settings.controls, name), name)
     table, channels, pages, file_size = with_channels(table, settings.channels, order, name)
     fields, z_planes, unequal = by_rule(at_time(table, settings.time, name), settings.z, name)
     first = [column for column in METADATA if column in fields]
     fields = fields[first + [column for column in fields if column not in first]]
-    taught = fields if settings.control_class else fields[~is_control(fields)]
+    taught = fields if settings.control_class or settings.label_columns else fields[~is_control(fields)]
     return Screen(
         fields=fields,
         channels=channels,
-        classes=class_names(taught, settings.multilabel),
+        classes=class_names(taught, multilabel),
         read=partial(read_field, channels=channels) if z_planes is None else reader(z_planes, channels, settings.z),
         pixel_size=settings.pixel_size or told_size or file_size,
         given_pixel_size=settings.pixel_size is not None,
-        multilabel=settings.multilabel,
+        multilabel=multilabel,
         planes=pages,
         z_planes=z_planes,
         skipped=left_out,
@@ -205,9 +210,9 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
     table = table.assign(**{column: as_numbers(table[column], name) for column in in_numbers})
     if table[SITE].str.fullmatch(r"\d+").all():
         table[SITE] = table[SITE].astype(int)
-    if multilabel:
-        parts = [[part.strip() for part in label.split(LABEL_MARK)] for label in table[LABEL]]
-        table[LABEL] = [join_labels([part for part in own if part]) for own in parts]
+    for column in ({LABEL, UNKNOWN} & set(table)) if multilabel else ():
+        parts = [[part.strip() for part in names.split(LABEL_MARK)] for names in table[column]]
+        table[column] = [join_labels([part for part in own if part]) for own in parts]
     if CONTROL in table:
         table[CONTROL] = table[CONTROL].str.lower().isin({"true", "1", "1.0", "yes"})
     else:
@@ -215,6 +220,7 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
         table[CONTROL] = False
         for column in {COMPOUND, LABEL} & set(table):
             table[CONTROL] |= table[column].str.casefold().isin(names)
-    if COMPOUND in table:  # platemaps often give controls no label: use the name of the compound
+    # platemaps often give controls no label: use the name of the compound, unless no label means none of the classes
+    if COMPOUND in table and UNKNOWN not in table:
         table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
     return table

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from milcnn.columns import COMPOUND, LABEL, PLATE, SITE, WELL, Z, labels_of
-from milcnn.roles import is_control
+from milcnn.roles import is_control, without_classes
 from milcnn.screens.channels import first_header, image_columns
 from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen
@@ -56,5 +56,6 @@ def left_out(screen: Screen) -> dict[str, str]:
     """A line for each reason why something is left out, with its count; one for fields without a label."""
     reasons = screen.skipped["reason"].value_counts() if screen.skipped is not None else pd.Series(dtype=int)
     lines = {f"left out: {reason}": str(count) for reason, count in reasons.items()}
-    without = sum(not labels_of(label, screen.multilabel) for label in screen.fields[LABEL])
+    none = without_classes(screen.fields, len(screen.classes))
+    without = sum(not labels_of(label, screen.multilabel) for label in screen.fields.loc[~none, LABEL])
     return lines | ({"without a label, never trained on": f"{without} fields"} if without else {})

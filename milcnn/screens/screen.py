@@ -24,7 +24,8 @@ class Screen:
     plane, a ``Page_<channel>``: the number of the plane, from 0, or its name in the file's metadata.
 
     ``read(row)`` gives the field, (C, H, W), in the dtype of its file. If ``multilabel``, a field may have several
-    labels, sorted and joined by ``|``; else a ``|`` is a letter of the label. A field may have no label. A control
+    labels, sorted and joined by ``|``; else a ``|`` is a letter of the label. ``Metadata_Unknown``, joined alike, then
+    lists the classes of which it is not known whether the field has them. A field may have no label. A control
     whose label is not in ``classes`` is used to scale its plate, but never for training. ``planes`` is the number of
     planes in each file, None if unknown. ``z_planes``, if a field is made of several z planes, is like ``fields``, with
     a row for each of them. ``pixel_size`` is in µm; if it is a ``given_pixel_size``, that in the files does not matter.

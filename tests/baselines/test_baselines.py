@@ -273,6 +273,33 @@ def test_of_several_labels_every_one_is_learnt(prepared, table, name):
     assert y[-1].tolist() == pytest.approx([2 / 3, 1 / 3])  # no cell: the shares
 
 
+@pytest.mark.parametrize("name", ["boosting", "mean_profile"])
+def test_one_against_the_rest_learns_from_known_labels_alone(prepared, table, name):
+    """Its y is that of a fit to the fields whose label is known, of one class."""
+    label = prepared.fields["Metadata_Label"].map({"DMSO": "", "large": "a", "bright": "a|b"})
+    odd = (np.arange(len(label)) % 4 == 1) & prepared.fields["Metadata_Split"].isin(["train", "validation"])
+    fields = prepared.fields.assign(Metadata_Label=label.mask(odd, "a"), Metadata_Unknown=np.where(odd, "b", ""))
+    cells = open_cells(replace(prepared, classes=["a", "b"], multilabel=True).with_fields(fields), table, SETTINGS)
+    yes = label.str.contains("b").astype(int).to_numpy()[~odd]
+    alone = replace(cells.where(~odd.to_numpy()), targets=yes, classes=["no", "yes"])
+    both, one = (predict_baseline(fit_baseline(name, own, SETTINGS), own)[0] for own in (cells, alone))
+    merged = both.merge(one, on=["Metadata_Plate", "Metadata_Well"])
+    assert len(merged) > 10
+    np.testing.assert_allclose(merged["y_b"][:-1], merged["y_yes"][:-1], rtol=1e-6)
+    assert both["y_b"].iloc[-1] == pytest.approx(yes[fields[~odd]["Metadata_Split"] == "train"].mean())  # no cell
+
+
+def test_a_network_learns_from_fields_of_which_a_label_is_unknown(prepared, table):
+    label = prepared.fields["Metadata_Label"].map({"DMSO": "", "large": "a", "bright": "b"})
+    unknown = np.where(np.arange(len(label)) % 2, "b", "a")
+    own = [name if name != hidden else "" for name, hidden in zip(label, unknown, strict=True)]
+    fields = prepared.fields.assign(Metadata_Label=own, Metadata_Unknown=unknown)
+    cells = open_cells(replace(prepared, classes=["a", "b"], multilabel=True).with_fields(fields), table, SETTINGS)
+    assert np.isnan(cells.targets).mean() == 0.5
+    predictions, _ = predict_baseline(fit_baseline("cell_mean", cells, SETTINGS), cells)
+    assert np.isfinite(predictions[["y_a", "y_b"]]).all(axis=None)
+
+
 def test_a_network_of_cells_learns_all_labels_at_once(prepared, table, monkeypatch):
     """Its y is the sigmoid of one network's output, of a score for each class."""
     fields = prepared.fields.assign(Metadata_Label=prepared.fields["Metadata_Label"].replace({"bright": "DMSO|large"}))

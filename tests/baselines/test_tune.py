@@ -76,6 +76,12 @@ def test_losses_are_those_of_scikit_learn_and_capped():
     y = cross_val_predict(model, profiles, targets, cv=folds, method="predict_proba")
     expected = -np.log(y[np.arange(60), targets])
     np.testing.assert_allclose(left_out_losses(profiles, targets, list(folds.split(profiles))), expected)
+    some = np.where(np.arange(60) % 4 == 1, -1, targets)  # unknown
+    kept = np.flatnonzero(some >= 0)
+    parts = [tuple(np.flatnonzero(np.isin(kept, side)) for side in fold) for fold in folds.split(profiles)]
+    expected = np.zeros(60)
+    expected[kept] = left_out_losses(profiles[kept], targets[kept], parts)
+    np.testing.assert_allclose(left_out_losses(profiles, some, list(folds.split(profiles))), expected)
     unseen = left_out_losses(profiles, targets, [(np.arange(60)[targets < 2], np.arange(60)[targets == 2])])
     np.testing.assert_allclose(unseen, np.log(1000))
 

@@ -10,7 +10,7 @@ from milcnn.evaluate.calibration import calibration_rows, reliability, risk_cove
 from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, best_of, differences, scores_by_method
 from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
 from milcnn.evaluate.levels import at_level, level_rows, together
-from milcnn.evaluate.runs import with_errors
+from milcnn.evaluate.runs import with_errors, without_unknown
 from milcnn.evaluate.scores import METRICS, Calls, class_rows, score_rows
 
 
@@ -55,6 +55,36 @@ def test_balanced_accuracy_is_scikit_learns_on_every_resample(counts):
 def test_roc_auc_is_scikit_learns_on_every_resample(calls, counts):
     expected = [sk.roc_auc_score(calls.truth, calls.y.round(1), sample_weight=w) for w in counts]
     assert scores.roc_auc(calls._replace(y=calls.y.round(1)), counts) == pytest.approx(expected)  # rounded: with ties
+
+
+def test_a_class_that_is_not_known_of_a_field_is_not_scored(counts):
+    """scikit-learn scores the fields of which a class is known, class by class; the rest is by hand."""
+    random = np.random.default_rng(2)
+    calls = made_calls(several=True)
+    calls = calls._replace(y=random.random(calls.y.shape).round(1))
+    known = random.random(calls.y.shape) < 0.6
+    known[:, 0] |= ~known.any(axis=1)
+    marked = Calls(calls.truth * known, calls.called * known, np.where(known, calls.y, np.nan))
+    for own, theirs in (
+        (scores.roc_auc, sk.roc_auc_score),
+        (scores.mean_average_precision, sk.average_precision_score),
+    ):
+        parts = zip(calls.truth.T, calls.y.T, known.T, strict=True)
+        of_class = [[theirs(t[k], y[k], sample_weight=w[k]) for w in counts] for t, y, k in parts]
+        assert own(marked, counts) == pytest.approx(np.mean(of_class, axis=0))
+    right = ((calls.truth == calls.called) | ~known).all(axis=1)
+    assert scores.accuracy(marked, counts) == pytest.approx([np.average(right, weights=w) for w in counts])
+    some = Calls(np.array([[1, 0, 0]]), np.array([[1, 0, 0]]), np.array([[0.8, 0.4, np.nan]]))
+    assert scores.ece(some, np.ones((1, 1))) == pytest.approx((0.2 + 0.4) / 2)
+    assert np.isfinite(scores.risk_coverage_area(marked, counts)).all()
+
+
+def test_predictions_of_classes_that_are_not_known_are_left_out():
+    table = pd.DataFrame({"Metadata_Label": ["a", "", "b"], "predicted": ["a|b", "a", "b"], "y_a": 0.7, "y_b": 0.6})
+    assert without_unknown(table) is table
+    marked = without_unknown(table.assign(Metadata_Unknown=["b", "a|b", np.nan]))
+    assert with_errors(marked)["correct"].tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(marked[["y_a", "y_b"]], [[0.7, np.nan], [np.nan, np.nan], [0.7, 0.6]])
 
 
 def test_mean_average_precision_is_scikit_learns_on_every_resample(calls, counts):

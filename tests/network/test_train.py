@@ -91,6 +91,43 @@ def test_loss_of_several_labels_by_hand():
     assert train.two_headed_loss(output, targets).tolist() == pytest.approx([pooled + joint])
 
 
+def test_the_loss_is_a_sum_over_known_classes():
+    """By hand for one class known, and 0 for none."""
+    output = output_of([0.7, 0.2, 0.1], [1.0, 2.0, 0.0])
+    nan = math.nan
+    losses = [train.two_headed_loss(output, torch.tensor([row])).item() for row in ([nan, 1.0, nan], [nan] * 3)]
+    assert losses == pytest.approx([-math.log(0.2) - math.log(1 / (1 + math.exp(-2))), 0])
+
+
+def test_an_unknown_class_has_no_gradient_and_the_others_keep_theirs():
+    """Also where its score is too large for exp. A loss of two classes alone gives the same, bit for bit."""
+    targets = torch.tensor([[1.0, math.nan, 0.0], [math.nan, 0.0, 1.0]])
+    scores = torch.tensor([[0.3, 900.0, -2.0], [-900.0, 0.4, 5.0]])
+    known = ~targets.isnan()
+
+    def outcome(scores: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = scores.clone().requires_grad_()
+        loss = train.two_headed_loss(Output(leaf, leaf, leaf, leaf.sigmoid(), leaf, leaf), targets)
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), gradient
+
+    loss, gradient = outcome(scores, targets)
+    assert gradient[~known].tolist() == [0, 0]
+    alone, of_known = outcome(scores[known].view(2, 2), targets[known].view(2, 2))
+    assert torch.equal(loss, alone)
+    assert torch.equal(gradient[known].view(2, 2), of_known)
+
+
+def test_where_all_classes_are_known_the_loss_is_that_of_torch_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    scores, logits = torch.randn(2, 32, 10, generator=generator) * 20
+    targets = (torch.rand(32, 10, generator=generator) < 0.3).float()
+    output = Output(scores, scores, scores, scores.sigmoid(), logits, logits)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = sum(plain(x, targets, reduction="none").sum(dim=1) for x in (scores, logits))
+    assert torch.equal(train.two_headed_loss(output, targets), expected)
+
+
 def test_the_loss_of_nan_is_nan():
     for targets in (torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]])):
         output = output_of([math.nan, 0.2, 0.1], [math.nan] * 3)
@@ -142,6 +179,15 @@ def test_classes_of_several_labels_are_balanced():
     assert (targets[drawn, 1] > 0).sum() >= 10
 
 
+def test_an_unknown_class_is_no_reason_to_draw_a_field():
+    targets = torch.full((50, 2), math.nan)
+    targets[:5, 0] = 1
+    targets[5:10, 1] = 1
+    targets[10:20, 1] = 0  # known to lack it; of the last thirty nothing is known
+    drawn = order(targets, 30)
+    assert [int(((drawn >= low) & (drawn < high)).sum()) for low, high in ((0, 5), (5, 10), (10, 50))] == [10, 10, 10]
+
+
 @pytest.mark.parametrize("jitter", [None, Jitter(torch.full((1, 1, 1), 1000.0), torch.ones(1, 1, 1), 0.2, 0.1)])
 @pytest.mark.parametrize("data", ["device", "stream"])
 def test_processes_share_a_batch(prepared, data, jitter):
@@ -175,6 +221,11 @@ def test_targets_of_several_labels(prepared):
     rows = prepared.of("train").iloc[:4].assign(**{LABEL: ["left|right", "dark", "", "right"]})
     targets = batches.targets_of(prepared, rows, multilabel=True)
     assert targets.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    unknown = rows.assign(Metadata_Unknown=["dark", None, "dark|left|right", "left|dark"])
+    targets = batches.targets_of(prepared, unknown, multilabel=True)
+    np.testing.assert_array_equal(targets, [[np.nan, 1, 1], [1, 0, 0], [np.nan] * 3, [np.nan, np.nan, 1]])
+    with pytest.raises(ValueError, match="Metadata_Unknown: no such class: up"):
+        batches.targets_of(prepared, rows.assign(Metadata_Unknown="up"), multilabel=True)
     with pytest.raises(ValueError, match="no such class: up"):
         batches.targets_of(prepared, rows.assign(**{LABEL: "up|left"}), multilabel=True)
     with pytest.raises(ValueError, match="no such class: up"):
@@ -182,6 +233,22 @@ def test_targets_of_several_labels(prepared):
 
 
 # ---------------------------------------------------------------------------------------------- learning
+
+
+def test_validation_counts_decisions_on_known_classes(prepared):
+    """Loss and accuracy are those of the known decisions of y, from the predictions."""
+    rows = prepared.of("validation")
+    unknown = np.array(["dark", "left|right", ""], object)[np.arange(len(rows)) % 3]
+    some = prepared.with_fields(rows.assign(**{LABEL: "right", "Metadata_Unknown": unknown}))
+    net = model.MILCNN(network(multilabel=True), prepared.mean, prepared.std)
+    torch.nn.init.constant_(net.head.bias, -9.0)  # y is no everywhere, as the number in place of NaN would be
+    held = batches.open_batches(some, "validation", True, torch.device("cpu"), "device", net.averaged)
+    _, accuracy = train.validate(net, held, 4, train.open_accelerator(settings()))
+    y = predict.predict_fields(net, some, rows)[0].filter(regex="^y_").to_numpy()
+    targets = held.targets.numpy()
+    known = ~np.isnan(targets)
+    assert known.sum() == 3 * len(rows) - 3 * len(rows) // 3
+    assert accuracy == pytest.approx(((y > 0.5) == (targets > 0.5))[known].mean())
 
 
 @pytest.mark.parametrize("changes", [{}, {"schedule": "cosine"}, {"ema": 0.8}], ids=["one-cycle", "cosine", "ema"])

@@ -1,9 +1,11 @@
 """Worse labels: what changes, by how much, and what stays."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from milcnn.columns import LABEL, SPLIT
+from milcnn.columns import LABEL, SPLIT, UNKNOWN
 from milcnn.prepare.label_noise import passes_for, with_condition
 from milcnn.prepare.prepared import Prepared
 
@@ -70,7 +72,29 @@ def test_the_seed_decides_and_the_study_stays_unchanged(prepared):
     assert prepared.fields[LABEL].tolist() == list("aabbc") * 20
 
 
-@pytest.mark.parametrize("condition", ["noise", "noise120", "share0", "shuffle", "share50noise20"])
+@pytest.mark.parametrize("condition", ["noise", "noise120", "share0", "shuffle", "share50noise20", "hidden"])
 def test_an_unknown_condition_is_refused(prepared, condition):
-    with pytest.raises(ValueError, match=rf"condition: '{condition}' is unknown; use shuffled, noise20 or share25"):
+    with pytest.raises(
+        ValueError, match=rf"condition: '{condition}' is unknown; use shuffled, noise20, share25 or hidden80"
+    ):
         with_condition(prepared, condition)
+
+
+def test_labels_are_hidden_in_that_share_of_fields_and_classes(prepared):
+    """What is left is right, a label is never known and unknown, and what was hidden before stays so."""
+    labels = prepared.fields[LABEL].replace({"a": "a|b", "c": ""})
+    several = replace(prepared, multilabel=True).with_fields(prepared.fields.assign(**{LABEL: labels}))
+    other = with_condition(several, "hidden80")
+    fields = other.fields
+    for split, count in (("train", 60), ("validation", 20), ("test", 20)):
+        rows = fields[fields[SPLIT] == split]
+        hidden = rows[UNKNOWN].str.split("|").map(lambda names: len({*names} - {""})).sum()
+        assert hidden == (0 if split == "test" else round(0.8 * 3 * count))
+    for was, now, unknown in zip(labels, fields[LABEL], fields[UNKNOWN], strict=True):
+        assert {*now.split("|")} - {""} == {*was.split("|")} - {*unknown.split("|")} - {""}
+    more = with_condition(other, "hidden50", seed=1).fields
+    assert all(
+        {*old.split("|")} <= {*new.split("|"), ""} for old, new in zip(fields[UNKNOWN], more[UNKNOWN], strict=True)
+    )
+    with pytest.raises(ValueError, match="'hidden80' needs a study of several labels"):
+        with_condition(prepared, "hidden80")

@@ -176,6 +176,33 @@ def test_with_several_labels_per_field_each_label_is_trained_and_tested():
     assert shared_pairs(done, KIND_COLUMNS["well"]) == 0
 
 
+@pytest.mark.parametrize("kind", ["well", "given"])
+def test_a_field_that_is_known_to_have_no_class_is_in_the_sets(kind):
+    """One of which nothing is known is unlabelled, with or without a list of all classes."""
+    labels = ["a", "b", "a|b", "", ""] * 24
+    table = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": [f"W{n}" for n in range(120)], "Metadata_Site": 1})
+    table = table.assign(Metadata_Label=labels, Metadata_Unknown=["b", "", "", "a", "a|b"] * 24)
+    table["Metadata_Split"] = np.array(SETS)[np.arange(120) % 3] if kind == "given" else ""
+    sets = split(table, SplitSettings(kind=kind), multilabel=True)["Metadata_Split"].to_numpy().reshape(24, 5)
+    assert (sets[:, 4] == "unlabelled").all()
+    for column in sets[:, :4].T:  # of those known to have none, too, each set has a part
+        assert set(column) == set(SETS)
+    known = table.drop(columns="Metadata_Unknown")
+    sets = split(known, SplitSettings(kind=kind), multilabel=True)["Metadata_Split"].to_numpy().reshape(24, 5)
+    assert (sets[:, 3:] == "unlabelled").all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fields_of_no_class_do_not_dilute_a_rare_one(seed):
+    """Three wells have class a, so each set must get one of them, as without the many wells of none."""
+    labels = np.array(["a"] * 3 + ["b"] * 7 + [""] * 290)
+    table = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": [f"W{n}" for n in range(300)], "Metadata_Site": 1})
+    table = table.assign(Metadata_Label=labels, Metadata_Unknown="")
+    sets = split(table, SplitSettings(kind="well", folds=3, seed=seed), multilabel=True)["Metadata_Split"].to_numpy()
+    assert sorted(sets[:3]) == sorted(SETS)
+    assert set(sets[10:]) == set(SETS)
+
+
 def test_leaks_names_the_shared_groups():
     table = screen_table().assign(Metadata_Split="train")
     table.loc[table["Metadata_Well"] == "W01", "Metadata_Split"] = "test"

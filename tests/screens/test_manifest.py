@@ -266,6 +266,62 @@ def test_labels_of_a_multilabel_screen_are_sorted(folder):
     screen.check()
 
 
+def test_a_column_for_each_assay(folder):
+    """Yes and no make a class of the column's name, other texts one each; what is empty is unknown."""
+    table = {**KEY, "nuclei": ["Yes", "no", "", "1"], "actin": ["round", "", " long", "round"], **PATHS}
+    screen = opened(folder, table, label_columns=["nuclei", "actin"])
+    assert (screen.classes, screen.multilabel) == (["actin=long", "actin=round", "nuclei"], True)
+    assert screen.fields["Metadata_Label"].tolist() == ["actin=round|nuclei", "", "actin=long", "actin=round|nuclei"]
+    assert screen.fields["Metadata_Unknown"].tolist() == ["", "actin=long|actin=round", "nuclei", ""]
+    assert "nuclei" not in screen.fields
+
+
+def test_a_control_without_a_class_gets_none(folder):
+    """Its compound is no class: with a column for each assay it is known to have none."""
+    table = {**KEY, "Metadata_Compound": ["DMSO", "DMSO", "x", "y"], "dead": ["no", "no", "yes", "yes"],
+             "round": ["0", "", "1", "1.0"], **PATHS}  # fmt: skip
+    fields = opened(folder, table, label_columns=["dead", "round"]).fields
+    assert fields["Metadata_Label"].tolist() == ["", "", "dead|round", "dead|round"]
+    assert fields["Metadata_Control"].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (["yes", "maybe", "", ""], "column 'a': mixes yes and no with other texts .'maybe'.; write yes, no or nothing"),
+        (["no", "", "0", ""], "column 'a': says yes of no field; fill it in, or take it out of 'label_columns'"),
+        (["x|y", "z", "", ""], r"column 'a': a '\|' separates classes; write another character"),
+    ],
+)
+def test_an_assay_that_cannot_be_read_is_named(folder, cells, sentence):
+    with pytest.raises(ScreenError, match=sentence):
+        opened(folder, {**KEY, "a": cells, **PATHS}, label_columns=["a"])
+    with pytest.raises(ScreenError, match="has no column b; correct 'label_columns'"):
+        opened(folder, {**KEY, "a": cells, **PATHS}, label_columns=["b"])
+
+
+@pytest.mark.parametrize(
+    ("unknown", "settings", "sentence"),
+    [
+        (
+            "c",
+            {"multilabel": True},
+            "Metadata_Unknown 'c': not one of the classes; correct it; the classes are a and b",
+        ),
+        (
+            "a",
+            {"multilabel": True},
+            "class 'a': in Metadata_Label and in Metadata_Unknown of a field; delete it in one",
+        ),
+        ("a", {}, "Metadata_Unknown is for studies of several labels; set 'multilabel', or delete the column"),
+    ],
+)
+def test_unknown_classes_that_make_no_sense_are_refused(folder, unknown, settings, sentence):
+    table = {**KEY, "Metadata_Label": ["a", "a", "b", "b"], "Metadata_Unknown": [unknown, "", "a", ""], **PATHS}
+    with pytest.raises(ScreenError, match=sentence):
+        opened(folder, table, **settings).check()
+
+
 @pytest.mark.parametrize("path", ["../secret.tif", "images/../../secret.tif", "/etc/secret.tif"])
 def test_a_path_outside_the_folder_is_refused_and_never_opened(folder, path):
     tifffile.imwrite(folder / "secret.tif", IMAGES[0, 0])
