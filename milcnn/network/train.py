@@ -27,7 +27,7 @@ from milcnn.columns import FIELD_KEY
 from milcnn.files import write_table
 from milcnn.network import checkpoint
 from milcnn.network import model as models
-from milcnn.network.augment import augmented, check_crop, plate_jitter
+from milcnn.network.augment import augmented, check_crop, jitter_of
 from milcnn.network.batches import FieldBatches, epoch_order, open_batches, seed_of
 from milcnn.network.device import choose_device, set_determinism
 from milcnn.network.losses import two_headed_loss
@@ -52,7 +52,8 @@ class TrainSettings(Settings):
     balanced: bool = True  # every class equally often
     crop: int = Field(default=0, ge=0)  # px, side of a random crop; 0: the whole field
     augment: Literal["none", "dihedral"] = "dihedral"  # rotations by 90° and reflections
-    jitter: bool = True  # random brightness, as much as training plates differ; see augment.plate_jitter
+    jitter: bool = True  # random brightness, as much as training plates differ; see augment.plate_spread
+    channel_dropout: float = Field(default=0, ge=0, lt=1)  # for plates that lack a channel; see augment.Jitter
     gradient_clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
     ema: float = Field(default=0, ge=0, lt=1)  # decay per step of averaged weights, which are then kept; 0: off
     data: Literal["auto", "device", "stream"] = "auto"  # fields lie on the device, or are read batch by batch
@@ -253,7 +254,7 @@ def train(
         open_batches(prepared, split, model_settings.multilabel, accelerator.device, settings.data, network.averaged)
         for split in ("train", "validation", "test")
     )
-    training = replace(training, jitter=plate_jitter(prepared) if settings.jitter else None)
+    training = replace(training, jitter=jitter_of(prepared, settings.jitter, settings.channel_dropout))
     check_crop(settings.crop, *prepared.pixels(prepared.fields.iloc[:1]).shape[-2:])
     layout = models.memory_layout(accelerator.device, training=True, width=model_settings.width)
     run = open_run(models.moved(network, accelerator.device, layout), settings, len(training), accelerator)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from milcnn.columns import CONTROL, PLATE, SPLIT
-from milcnn.network.augment import Jitter, augmented, plate_jitter
+from milcnn.network.augment import Jitter, augmented, jitter_of
 from milcnn.prepare.prepared import Prepared
 
 
@@ -37,12 +37,26 @@ def test_a_field_that_is_not_square_keeps_its_shape():
 def test_jitter_multiplies_and_adds_a_channel_at_a_time():
     jitter = Jitter(torch.tensor([10.0, 20.0]).view(2, 1, 1), torch.tensor([2.0, 4.0]).view(2, 1, 1), 0.5, 0.25)
     fields = torch.tensor([12, 20], dtype=torch.uint16).view(1, 2, 1, 1)
-    draws = torch.tensor([[2.0, -2.0], [1.0, -1.0]]).view(1, 2, 2, 1, 1)
+    draws = torch.tensor([[2.0, -2.0], [1.0, -1.0], [0.0, 0.0]]).view(1, 3, 2, 1, 1)
     # 10 + (12 - 10) e + 0.25 * 2, and 20 + 0 / e - 0.25 * 4
     assert jitter(fields, draws).flatten().tolist() == pytest.approx([10.5 + 2 * np.e, 19.0])
     many = jitter.draws(4000, torch.Generator().manual_seed(0))
-    assert many.shape == (4000, 2, 2, 1, 1)
-    assert many.std(dim=0).flatten().tolist() == pytest.approx([1] * 4, abs=0.05)
+    assert many.shape == (4000, 3, 2, 1, 1)
+    assert many[:, :2].std(dim=0).flatten().tolist() == pytest.approx([1] * 4, abs=0.05)
+
+
+def test_a_missing_channel_is_at_its_mean_and_one_always_stays():
+    mean = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)
+    jitter = Jitter(mean, torch.ones(3, 1, 1), 0, 0, dropout=0.5)
+    fields = torch.full((8000, 3, 1, 1), 9.0)
+    missing = jitter(fields, jitter.draws(8000, torch.Generator().manual_seed(0))) != 9
+    assert missing.float().mean(dim=0).flatten().tolist() == pytest.approx([0.5 - 0.125 / 3] * 3, abs=0.02)
+    assert missing.sum(dim=1).max() == 2
+    assert torch.equal(jitter(fields, torch.zeros(8000, 3, 3, 1, 1) + 0.6), fields)
+    some = jitter(
+        fields[:1], torch.tensor([0.9, 0.1, 0.4]).view(1, 1, 3, 1, 1) * torch.tensor([0, 0, 1]).view(1, 3, 1, 1, 1)
+    )
+    assert some.flatten().tolist() == [9, 2, 3]
 
 
 class Levels(Prepared):
@@ -61,10 +75,12 @@ def study(tmp_path, plates: list[str], splits: list[str]) -> Prepared:
 
 
 def test_the_strength_of_the_jitter_is_that_of_the_training_plates(tmp_path):
-    jitter = plate_jitter(study(tmp_path, ["A", "B", "C"], ["train", "train", "test"]))
+    jitter = jitter_of(study(tmp_path, ["A", "B", "C"], ["train", "train", "test"]), True, 0)
     # channel a: log s is 0 and log 4, variance 2 (log 2)²; m / 2.5 is 4 and 5.6, variance 1.28. Channel b: none.
     # Root mean square over both, times √(1 + 1/2)
     assert jitter.gain == pytest.approx(np.log(2) * np.sqrt(1.5))
     assert jitter.offset == pytest.approx(np.sqrt(1.28 / 2 * 1.5))
     assert jitter.mean.flatten().tolist() == [12, 5]
-    assert plate_jitter(study(tmp_path, ["A", "C"], ["train", "test"])) is None
+    one_plate = study(tmp_path, ["A", "C"], ["train", "test"])
+    assert jitter_of(one_plate, True, 0) is None
+    assert jitter_of(one_plate, True, 0.3).dropout == 0.3
