@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from milcnn.paths import ROOT
 from milcnn.study.parameters import StageError
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s STUDY [--KEY VALUE ...]",
     )
     turns.add_argument("study", help="with a section rotation in its file of params/")
+    exported = commands.add_parser("export", help="write a trained network for other tools: ONNX, profiles, model card")
+    exported.add_argument("study")
+    exported.add_argument("--run", default="noisy_and-0", help="a folder of models/STUDY; default noisy_and-0")
+    exported.add_argument("--output", help="folder to write; default build/export/STUDY/RUN")
     commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
@@ -99,6 +104,15 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.stage import parse_overrides
 
             rotation(arguments.study, parse_overrides(rest))
+        case "export":
+            from milcnn.export.run_folder import export_run
+            from milcnn.study.parameters import check_name
+
+            check_name(arguments.study)
+            folder = ROOT / "models" / arguments.study / arguments.run
+            output = Path(arguments.output or ROOT / "build" / "export" / arguments.study / arguments.run)
+            export_run(folder, ROOT / "data" / "prepared" / arguments.study, output)
+            print(f"The export is in {output}; start with its README.md.")
         case "architecture":
             from milcnn.study.architecture import architecture
 
