@@ -23,8 +23,9 @@ def well_table(predictions: pd.DataFrame, fields: pd.DataFrame, side: int) -> pd
     ``predictions`` of one run, see ``predict_fields``; ``fields`` of the prepared study, for quality flags; ``side`` in
     px of a field. Columns: ``Metadata_…`` that all fields of a well share, missing where they differ;
     ``Metadata_Site_Count``; ``Metadata_Control_Type`` if there are controls; ``Metadata_Flag_<name>``, the share of
-    flagged fields. Wells of training fields alone are not there: they are not predicted. Features are ``Cells_MILCNN_<quantity>_<class>`` with the quantities p (p̄), P and y, and where
-    ``responding_fractions`` can tell it RespondingFraction, all in [0, 1].
+    flagged fields. Features are ``Cells_MILCNN_<quantity>_<class>`` with the quantities p (p̄), P and y, and where
+    ``responding_fractions`` can tell it RespondingFraction, all in [0, 1]. Wells of training fields alone are not
+    there: they are not predicted.
     """
     flags = fields.filter(regex="^Flag_").rename(columns=lambda name: f"Metadata_{name}").astype(float)
     rows = predictions.merge(pd.concat([fields[FIELD_KEY], flags], axis=1), on=FIELD_KEY, how="left")
@@ -72,9 +73,9 @@ def feature_columns(wells: pd.DataFrame) -> list[str]:
 def write_h5ad(wells: pd.DataFrame, provenance: Mapping[str, str], path: Path) -> None:
     """Write a ``well_table`` as AnnData: X (wells, features) float32, ``obs``, ``var``, ``provenance`` in ``uns``.
 
-    ``obs`` has the metadata, ``var`` the ``quantity`` and the ``class`` of each feature, ``uns`` also what mantispy asks
-    for: schema, resolution, key. Written by h5py, in the format that anndata's "On-disk format" describes: anndata
-    itself needs an older pandas on Python 3.11.
+    ``obs`` has the metadata, ``var`` the ``quantity`` and the ``class`` of each feature, ``uns`` also what mantispy
+    asks for: schema, resolution, key. Written by h5py, in the format that anndata's "On-disk format" describes: on
+    Python 3.11 anndata itself needs an older pandas.
     """
     features = feature_columns(wells)
     obs = wells.drop(columns=features).set_axis([f"{p}_{w}" for p, w in wells[[PLATE, WELL]].astype(str).to_numpy()])
@@ -106,7 +107,7 @@ def write_element(group: h5py.Group, name: str, value: object) -> None:
         for key, own in value.items():
             write_element(part, str(key), column_values(own) if isinstance(own, pd.Series) else own)
         return
-    kind = {str: "string", list: "string-array"}.get(type(value), "array")
+    kind = "string" if isinstance(value, str) else "string-array" if isinstance(value, list) else "array"
     made = group.create_dataset(name, data=value, dtype=None if kind == "array" else h5py.string_dtype())
     made.attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
 

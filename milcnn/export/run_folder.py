@@ -11,6 +11,7 @@ from milcnn.export.card import hashes, write_card
 from milcnn.export.graphs import WholeOutput, facts_of_network, write_onnx
 from milcnn.export.profiles import well_table, write_h5ad
 from milcnn.export.trained_run import TrainedRun, open_trained_run
+from milcnn.export.zoo import write_full_package, write_maps_package
 from milcnn.files import write_table
 
 
@@ -44,5 +45,7 @@ def export_run(folder: Path, prepared: Path, output: Path) -> TrainedRun:
         wells = well_table(run.predictions, run.prepared.fields, min(run.field_size))
         write_table(wells, part / "profiles.parquet")
         write_h5ad(wells, facts | {"run": folder.name, "version": __version__} | hashes(run), part / "profiles.h5ad")
+        write_full_package(run, part / "zoo-full.zip")
+        write_maps_package(run, part / "zoo-maps.zip")
         write_card(run, part / "README.md")
     return run

