@@ -17,7 +17,7 @@ CONTROL_TYPE = "Metadata_Control_Type"  # negcon or treatment, as JUMP and manti
 SITE_COUNT = "Metadata_Site_Count"
 
 
-def well_table(predictions: pd.DataFrame, fields: pd.DataFrame, side: int) -> pd.DataFrame:
+def profiles_of_wells(predictions: pd.DataFrame, fields: pd.DataFrame, side: int) -> pd.DataFrame:
     """One row a well: metadata, then features, the means over its fields.
 
     ``predictions`` of one run, see ``predict_fields``; ``fields`` of the prepared study, for quality flags; ``side`` in
@@ -65,19 +65,19 @@ def responding_fractions(predictions: pd.DataFrame, side: int) -> pd.DataFrame:
     return pd.DataFrame(found).reindex(predictions.index)
 
 
-def feature_columns(wells: pd.DataFrame) -> list[str]:
-    """The features among the columns of a ``well_table``."""
+def profile_features(wells: pd.DataFrame) -> list[str]:
+    """The features among the columns of a ``profiles_of_wells``."""
     return [name for name in wells if not name.startswith("Metadata_")]
 
 
 def write_h5ad(wells: pd.DataFrame, provenance: Mapping[str, str], path: Path) -> None:
-    """Write a ``well_table`` as AnnData: X (wells, features) float32, ``obs``, ``var``, ``provenance`` in ``uns``.
+    """Write a ``profiles_of_wells`` as AnnData: X (wells, features) float32, ``obs``, ``var``, ``provenance`` in ``uns``.
 
     ``obs`` has the metadata, ``var`` the ``quantity`` and the ``class`` of each feature, ``uns`` also what mantispy
     asks for: schema, resolution, key. Written by h5py, in the format that anndata's "On-disk format" describes: on
     Python 3.11 anndata itself needs an older pandas.
     """
-    features = feature_columns(wells)
+    features = profile_features(wells)
     obs = wells.drop(columns=features).set_axis([f"{p}_{w}" for p, w in wells[[PLATE, WELL]].astype(str).to_numpy()])
     parts = [name.removeprefix(PREFIX).split("_", 1) for name in features]
     var = pd.DataFrame(parts, columns=["quantity", "class"], index=features)

@@ -9,7 +9,7 @@ from pathlib import Path
 from milcnn import __version__
 from milcnn.export.card import hashes, write_card
 from milcnn.export.graphs import WholeOutput, facts_of_network, write_onnx
-from milcnn.export.profiles import well_table, write_h5ad
+from milcnn.export.profiles import profiles_of_wells, write_h5ad
 from milcnn.export.trained_run import TrainedRun, open_trained_run
 from milcnn.export.zoo import write_full_package, write_maps_package
 from milcnn.files import write_table
@@ -42,7 +42,7 @@ def export_run(folder: Path, prepared: Path, output: Path) -> TrainedRun:
     with folder_written_whole(output) as part:
         facts = facts_of_network(run.model, run.prepared.pixel_size, run.temperature)
         write_onnx(WholeOutput(run.model), part / "model.onnx", facts)
-        wells = well_table(run.predictions, run.prepared.fields, min(run.field_size))
+        wells = profiles_of_wells(run.predictions, run.prepared.fields, min(run.field_size))
         write_table(wells, part / "profiles.parquet")
         write_h5ad(wells, facts | {"run": folder.name, "version": __version__} | hashes(run), part / "profiles.h5ad")
         write_full_package(run, part / "zoo-full.zip")

@@ -169,7 +169,7 @@ def documentation(run: TrainedRun, graph: Graph) -> str:
     size = f"{run.prepared.pixel_size:.4g} µm" if run.prepared.pixel_size else "not known"
     return "\n".join(
         [
-            f"A MIL-CNN with pooling `{own.pooling}`, trained by milcnn on labels of whole fields of study `{own.study}`.",
+            f"A MIL-CNN with pooling `{own.pooling}`, trained by milcnn on labels of fields of study `{own.study}`.",
             f"Channels, in this order: {', '.join(own.channels)}. Classes: {', '.join(own.classes)}.",
             f"{shape} Pixel size: {size}. Pixels have the grey values of the study's prepared fields.",
             "",

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import traceback
-from pathlib import Path
 
 from milcnn.paths import ROOT
 from milcnn.study.parameters import StageError
@@ -51,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     exported.add_argument("study")
     exported.add_argument("--run", default="noisy_and-0", help="a folder of models/STUDY; default noisy_and-0")
     exported.add_argument("--output", help="folder to write; default build/export/STUDY/RUN")
+    exported.add_argument("--labels", action="store_true", help="also cells and maps of test fields, in their OME-Zarr")
     commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
@@ -105,14 +105,9 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
             rotation(arguments.study, parse_overrides(rest))
         case "export":
-            from milcnn.export.run_folder import export_run
-            from milcnn.study.parameters import check_name
+            from milcnn.study.exports import export_study
 
-            check_name(arguments.study)
-            folder = ROOT / "models" / arguments.study / arguments.run
-            output = Path(arguments.output or ROOT / "build" / "export" / arguments.study / arguments.run)
-            export_run(folder, ROOT / "data" / "prepared" / arguments.study, output)
-            print(f"The export is in {output}; start with its README.md.")
+            export_study(arguments.study, arguments.run, arguments.output, arguments.labels)
         case "architecture":
             from milcnn.study.architecture import architecture
 

@@ -11,7 +11,7 @@ import pytest
 
 from milcnn.columns import CONTROL, LABEL, PLATE, WELL
 from milcnn.evaluate.responding_fraction import cells_in_view, with_responding_fraction
-from milcnn.export.profiles import feature_columns, responding_fractions, well_table, write_h5ad
+from milcnn.export.profiles import profile_features, profiles_of_wells, responding_fractions, write_h5ad
 from milcnn.files import read_table, write_table
 from milcnn.paths import ROOT
 
@@ -26,14 +26,14 @@ def predictions() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def wells(predictions) -> pd.DataFrame:
-    return well_table(predictions, predictions[KEY].assign(Flag_blurred=False, Flag_empty=True), 256)
+    return profiles_of_wells(predictions, predictions[KEY].assign(Flag_blurred=False, Flag_empty=True), 256)
 
 
 def test_a_well_has_the_means_of_its_fields_and_what_they_share():
     rows = [("P1", "A01", 1, "x", 0.2, 0.1), ("P1", "A01", 2, "y", 0.4, 0.3), ("P1", "A02", 1, "y", 0.5, 0.9)]
     fields = pd.DataFrame(rows, columns=[*KEY, LABEL, "p_x", "y_x"]).assign(Metadata_Compound="S1", predicted="x")
     flags = fields[KEY].assign(Flag_blurred=[True, False, False])
-    found = well_table(fields, flags, 100)
+    found = profiles_of_wells(fields, flags, 100)
     expected = {
         "Metadata_Plate": ["P1", "P1"],
         "Metadata_Well": ["A01", "A02"],
@@ -77,7 +77,7 @@ def test_pycytominer_normalises_and_aggregates_them(wells):
     expected = (values - values[control].mean()) / values[control].std(ddof=0)
     np.testing.assert_allclose(normalised["Cells_MILCNN_p_enlarged"], expected, rtol=1e-9)
     means = pycytominer.aggregate(wells, strata=["Metadata_Compound", "Metadata_Concentration"], operation="mean")
-    own = wells.groupby(["Metadata_Compound", "Metadata_Concentration"])[feature_columns(wells)].mean()
+    own = wells.groupby(["Metadata_Compound", "Metadata_Concentration"])[profile_features(wells)].mean()
     pd.testing.assert_frame_equal(means.set_index(own.index.names)[own.columns], own)
 
 
@@ -86,7 +86,7 @@ def test_copairs_finds_that_wells_of_a_compound_are_alike(wells):
     strong = metadata["Metadata_Concentration"] >= 1
     kept = strong | metadata[CONTROL]
     scores = copairs.map.average_precision(
-        metadata[kept].reset_index(drop=True), wells.loc[kept, feature_columns(wells)].to_numpy(),
+        metadata[kept].reset_index(drop=True), wells.loc[kept, profile_features(wells)].to_numpy(),
         pos_sameby=["Metadata_Compound"], pos_diffby=[], neg_sameby=["Metadata_Plate"],
         neg_diffby=["Metadata_Control"], progress_bar=False,
     )  # fmt: skip
@@ -121,7 +121,7 @@ print(json.dumps({"X": data.X.tolist(), "obs": data.obs.astype(str).to_dict("lis
     "kind": data.obs.dtypes.astype(str).to_dict()}))
 """
     found = output_of(environment("anndata"), program, h5ad)
-    features = feature_columns(wells)
+    features = profile_features(wells)
     np.testing.assert_array_equal(found["X"], wells[features].to_numpy(np.float32))
     assert found["index"] == (wells[PLATE] + "_" + wells[WELL]).tolist()
     assert found["obs"]["Metadata_Compound"] == wells["Metadata_Compound"].tolist()

@@ -1,5 +1,6 @@
 """An export is whole or not there, and only of a run that is trained."""
 
+import re
 import shutil
 import sys
 
@@ -7,6 +8,8 @@ import pytest
 
 from milcnn.export.run_folder import export_run, folder_written_whole
 from milcnn.study import cli
+from milcnn.study.exports import export_study
+from milcnn.study.parameters import StageError
 from tests.export.conftest import PREPARED, RUN
 
 
@@ -69,15 +72,30 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "new"]
 
 
-def test_the_command_passes_the_names_on(monkeypatch, capsys):
+def test_the_command_finds_the_run_by_its_name(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr("milcnn.export.run_folder.export_run", lambda *paths: calls.append(paths))
+    monkeypatch.setattr("milcnn.study.exports.export_run", lambda *paths: calls.append(paths))
     monkeypatch.setattr(sys, "argv", ["milcnn", "export", "digits", "--run", "mean-1"])
     cli.main()
     ((run, prepared, output),) = calls
-    assert [path.parts[-3:] for path in (run, output)] == [
-        ("models", "digits", "mean-1"),
-        ("export", "digits", "mean-1"),
-    ]
+    assert run.parts[-3:] == ("models", "digits", "mean-1")
+    assert output.parts[-4:] == ("build", "export", "digits", "mean-1")
     assert prepared.parts[-3:] == ("data", "prepared", "digits")
     assert "start with its README.md" in capsys.readouterr().out
+
+
+def test_a_study_whose_images_are_drawn_has_no_plate_to_label(monkeypatch):
+    monkeypatch.setattr("milcnn.study.exports.export_run", lambda *paths: None)
+    with pytest.raises(StageError, match="there is no plate to label"):
+        export_study("digits", "noisy_and-0", labels=True)
+
+
+def test_a_run_elsewhere_is_refused():
+    with pytest.raises(StageError, match="name a folder of"):
+        export_study("digits", "../simulated/noisy_and-0")
+
+
+def test_an_export_has_what_its_card_names(exported):
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w-]+\.(?:onnx|parquet|h5ad|zip))`", card)
+    assert {path.name for path in exported.iterdir()} == {"README.md", *named}

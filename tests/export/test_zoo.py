@@ -33,13 +33,13 @@ def bioimageio(environment):
 
 @pytest.mark.parametrize(("name", "weights"), [("zoo-full.zip", ["onnx"]), ("zoo-maps.zip", ["onnx", "torchscript"])])
 def test_the_test_of_the_zoo_passes_without_a_network(exported, bioimageio, name, weights, tmp_path):
-    """It computes the test outputs anew with each kind of weights, and for sizes and batches that the package allows."""
+    """It computes the test outputs anew with each kind of weights, for sizes and batches that the package allows."""
     can = shutil.which("unshare") and subprocess.run([*OFFLINE, "true"], check=False).returncode == 0
     command = [*(OFFLINE if can else []), bioimageio, "test", exported / name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in weights:
-        assert f"Reproduce test outputs from test inputs ({kind})" in done.stdout
+        assert f"Testing inference with '{kind}'" in done.stderr
 
 
 def test_the_package_for_fiji_has_one_input_and_one_output_of_the_field_s_size(run, exported):
