@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,14 @@ from milcnn.files import read_table
 from milcnn.network.device import choose_device
 from milcnn.network.fast import Precision, openvino_scorer
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, ModelSettings, Output, load_model
+from milcnn.network.model import ModelSettings, Output, load_model
 from milcnn.network.predict import inference_copy
 from milcnn.network.predictions import prediction_table
 
 AT_ONCE = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1024 × 1024
 MOST = 16  # fields in a batch
 Scorer = Callable[[Tensor], Output]
+Made = TypeVar("Made")
 
 
 class Scores(NamedTuple):
@@ -100,10 +102,23 @@ def open_trained(
             if getattr(model.settings, name) != getattr(first, name):
                 raise ValueError(f"{path}: its {name} differ from those of {paths[0]}; score them one by one.")
     keep_freed_memory()
-    scorers = [openvino_scorer(m, precision, calibration) if precision else inference_copy(m) for m in models]
+    scorers = [
+        one_by_one(openvino_scorer(m, precision, calibration)) if precision else inference_copy(m) for m in models
+    ]
     validation = validation_predictions(paths)
     known = temperature(calls_of(validation)) if len(validation) else 1.0
     return Trained(first, tuple(scorers), where, known, validation)
+
+
+def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:
+    """``function`` for several threads, where it takes one call at a time."""
+    lock = Lock()
+
+    def locked(*arguments: Any) -> Made:
+        with lock:
+            return function(*arguments)
+
+    return locked
 
 
 def validation_predictions(folders: list[Path]) -> pd.DataFrame:
