@@ -15,6 +15,7 @@ from milcnn.columns import FIELD_KEY, LABEL, SPLIT
 from milcnn.evaluate.calibration import scaled, temperature
 from milcnn.evaluate.scores import calls_of
 from milcnn.files import read_table
+from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
 from milcnn.network.fast import Precision, openvino_scorer
 from milcnn.network.memory import keep_freed_memory
@@ -49,13 +50,17 @@ class Trained:
     device: torch.device
     temperature: float
     validation: pd.DataFrame
+    least: int  # px, side of the smallest field
 
     @torch.inference_mode()
     def scores(self, pixels: np.ndarray) -> Scores:
         """The scores of ``pixels`` (N, channels, H, W), any dtype, in the grey values that the networks learnt from.
 
-        Raises ValueError for another number of channels.
+        Raises ValueError for another number of channels, and for fields that are too small.
         """
+        if min(pixels.shape[-2:]) < self.least:
+            size = " × ".join(map(str, pixels.shape[-2:]))
+            raise ValueError(f"fields of {size} px: this network needs {self.least} px; score larger ones.")
         step = batch_size(pixels.shape)
         return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in batches(pixels, step)), strict=True)))
 
@@ -107,7 +112,8 @@ def open_trained(
     ]
     validation = validation_predictions(paths)
     known = temperature(calls_of(validation)) if len(validation) else 1.0
-    return Trained(first, tuple(scorers), where, known, validation)
+    least = max(least_side(model.trunk) for model in models)
+    return Trained(first, tuple(scorers), where, known, validation, least)
 
 
 def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:

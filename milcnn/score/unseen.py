@@ -75,8 +75,10 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
     groups = [features[targets == k] for k in range(len(prepared.classes)) if (targets == k).any()]
     means = np.stack([group.mean(axis=0) for group in groups])
     centred = np.concatenate([group - mean for group, mean in zip(groups, means, strict=True)])
-    within = LedoitWolf(assume_centered=True, store_precision=False).fit(centred)
     overall = LedoitWolf(store_precision=False).fit(features)
+    within = overall  # where no class has two fields
+    if centred.any():
+        within = LedoitWolf(assume_centered=True, store_precision=False).fit(centred)
     parts = (means, within.get_precision(), features.mean(axis=0), overall.get_precision())
     reference = Reference(prepared.classes, *parts, np.inf, conformal_level(trained))
     held = prepared.of("validation")

@@ -36,7 +36,7 @@ def bytes_of(settings, names=PLATES):
     return {name: plan.plate_file(settings, name).read_bytes() for name in names}
 
 
-HOW = {"illumination": "median", "scaling": "control", "downscale": 2, "crop": [92, 86]}
+HOW = {"illumination": "median", "scaling": "control", "crop": [92, 86]}
 
 
 def test_pixels_are_those_that_prepare_would_store(plates, tmp_path):
@@ -60,10 +60,10 @@ def test_pixels_are_those_that_prepare_would_store(plates, tmp_path):
     got = pd.concat(tables.values(), ignore_index=True)
     assert got[FIELD_KEY].astype(str).equals(expected[FIELD_KEY].astype(str))
     for name in [*expected.filter(regex="^(P|p)_"), *profiles.filter(regex="^feature")]:
-        values = expected if name in expected else profiles
-        np.testing.assert_allclose(got[name], values[name], atol=1e-6, err_msg=name)
+        values, near = (expected, 1e-6) if name in expected else (profiles, 1e-3)  # features are up to 40
+        np.testing.assert_allclose(got[name], values[name], atol=near, err_msg=name)
     for name in ready.fields.filter(regex="^Quality"):
-        np.testing.assert_allclose(got[name], ready.fields[name], rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(got[name], ready.fields[name], rtol=1e-5, err_msg=name)
 
 
 def as_sample(ready):
