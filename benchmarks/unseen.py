@@ -3,7 +3,7 @@
     python benchmarks/unseen.py simulated-compound [--phenotypes clumped enlarged] [--change passes=4]
 
 A row is a phenotype: AUROC of its test fields against those of the phenotypes that were trained, by ``unseen`` as
-``milcnn score`` writes it; by its first part alone, the distance to the nearest class; and by 1 − max y, the floor. Then
+``milcnn score`` writes it; by its first part alone, the distance to the nearest class; by 1 − max y, the floor. Then
 the share of the known test fields whose class is in ``set_90``. The same on validation fields, on which the
 score was chosen. Writes benchmarks/results/unseen-<study>.json.
 """
