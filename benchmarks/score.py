@@ -45,7 +45,7 @@ from milcnn.score.engines import EngineSettings, score_plates
 from milcnn.score.estimate import estimate
 from milcnn.score.plate import tools
 from milcnn.score.reading import open_plate
-from milcnn.score.trained import batch_size, batches
+from milcnn.score.trained import batch_size, in_batches
 from milcnn.score.unseen import ensure_reference
 from milcnn.screens.screen import Screen
 
@@ -110,7 +110,7 @@ def rate(folder: Path, fields: int, turns: int) -> dict:
     told = estimate(settings, ["P"])
 
     def alone() -> None:
-        parts = batches(some, batch_size(some.shape)) * (cpu_count() or 1)
+        parts = in_batches(some, batch_size(some.shape)) * (cpu_count() or 1)
         with ThreadPoolExecutor(cpu_count()) as pool:
             list(pool.map(kit.trained.scores, parts))
 
@@ -179,7 +179,7 @@ if __name__ == "__main__":
     settings = ScoreSettings.model_validate_json(sys.argv[1])
     screen = plan.screen_of(settings.model_dump_json())
     plates = sorted(set(screen.fields["Metadata_Plate"]))
-    plates = [name for name in plates if not plan.finished(settings, screen, name)]
+    plates = [name for name in plates if not plan.is_scored(settings, screen, name)]
     engine = EngineSettings(kind=sys.argv[2], workers=int(sys.argv[3]), scheduler=sys.argv[4])
     for log in score_plates(settings, plates, engine):
         print(log["plate"], log.get("error", ""), flush=True)

@@ -12,13 +12,13 @@ from milcnn.score import plan
 from milcnn.score.plate import scores_of, tools, write_whole
 from milcnn.score.reading import open_plate
 
-FIELDS = 20
+TRIED = 20
 
 
 def estimate(settings: plan.ScoreSettings, plates: list[str]) -> pd.Series:
     """Hours and core-hours for the ``plates`` of a screen in this process, and the share of each part of the work.
 
-    ``FIELDS`` fields of the first plate are scored and thrown away, after some to warm up. ``seconds_a_plate`` is for
+    ``TRIED`` fields of the first plate are scored and thrown away, after some to warm up. ``seconds_a_plate`` is for
     light, scale and opening, ``seconds_a_field`` for the rest. Shares are of the seconds of all threads.
     """
     text = settings.model_dump_json()
@@ -29,7 +29,7 @@ def estimate(settings: plan.ScoreSettings, plates: list[str]) -> pd.Series:
     opened = open_plate(screen, rows, plan.preprocessing_of(kit.study, settings.threads))
     a_plate = time.perf_counter() - start
     wanted = plan.scored(rows, settings.where)
-    some = wanted.iloc[np.unique(np.linspace(0, len(wanted) - 1, FIELDS).round().astype(int))]
+    some = wanted.iloc[np.unique(np.linspace(0, len(wanted) - 1, TRIED).round().astype(int))]
     with TemporaryDirectory() as folder:
         throw = settings.model_copy(update={"output": folder})
         scores_of(kit, opened, some, throw)

@@ -114,7 +114,7 @@ def fingerprint(settings: ScoreSettings, rows: pd.DataFrame, files: pd.DataFrame
     columns = [column for column in files if column.startswith("Path_")]
     paths = dict.fromkeys(str(path) for column in columns for path in files[column])
     digest.update(json.dumps([rows.to_csv(index=False), files.to_csv(index=False)]).encode())
-    digest.update(json.dumps([file_facts(path) for path in paths]).encode())
+    digest.update(json.dumps([sizes_and_times(path) for path in paths]).encode())
     return digest.hexdigest()
 
 
@@ -126,7 +126,7 @@ def weights_hash(settings: ScoreSettings) -> str:
     return digest.hexdigest()
 
 
-def file_facts(path: str) -> list[tuple[int, int]]:
+def sizes_and_times(path: str) -> list[tuple[int, int]]:
     """Size and time of each file of an image; none where it is not there."""
     try:
         return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, image_files(path))]
@@ -138,7 +138,7 @@ def plate_file(settings: ScoreSettings, plate: str) -> Path:
     return Path(settings.output) / f"{plate}.parquet"
 
 
-def finished(settings: ScoreSettings, screen: Screen, plate: str) -> bool:
+def is_scored(settings: ScoreSettings, screen: Screen, plate: str) -> bool:
     """Whether the scores of ``plate`` are there, made from what there is now."""
     path, rows = plate_file(settings, plate), screen.fields[screen.fields[PLATE].astype(str) == plate]
     if not path.exists():

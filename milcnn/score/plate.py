@@ -113,7 +113,7 @@ def scores_of(kit: Tools, opened: OpenPlate, rows: pd.DataFrame, settings: plan.
     by_quality = pd.DataFrame([measures for part in found for measures in part.quality])
     good = rows.set_index("index", drop=False).loc[by_quality["index"]]
     scores = Scores(*map(np.concatenate, zip(*(part.scores for part in found), strict=True)))
-    table = field_table(kit, good, scores, by_quality, settings)
+    table = score_table(kit, good, scores, by_quality, settings)
     known = rows.drop(columns=SPLIT).filter(regex=f"{KNOWN}|^index$")
     known["reason"] = [opened.reasons.get(index, "") for index in known["index"]]
     return known.merge(table, on="index", how="left").drop(columns="index")
@@ -134,7 +134,7 @@ def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> P
     return Part(scores, [look.quality | {"index": look.row["index"]} for look in looks], cells)
 
 
-def field_table(
+def score_table(
     kit: Tools, rows: pd.DataFrame, scores: Scores, measures: pd.DataFrame, settings: plan.ScoreSettings
 ) -> pd.DataFrame:
     """What is said of the fields of ``rows``, with their ``index`` in place of their keys."""

@@ -25,7 +25,7 @@ class Unreadable(Exception):
     """A field that cannot be read; why is in the ``reasons`` of its plate."""
 
 
-class Look(NamedTuple):
+class ReadField(NamedTuple):
     """A field (C, H, W) as the network gets it, and its quality by column."""
 
     row: pd.Series
@@ -59,7 +59,7 @@ class OpenPlate:
     shape: tuple[int, ...]  # of a prepared field
     clock: Clock
 
-    def look(self, row: pd.Series) -> Look | None:
+    def look(self, row: pd.Series) -> ReadField | None:
         """The field of ``row``; None if it cannot be read."""
         try:
             with self.clock("read"):
@@ -70,9 +70,9 @@ class OpenPlate:
             pixels, clipped = stored(raw, self.correction, self.how.downscale)
         with self.clock("quality"):
             measures = quality.measure_quality(raw, self.thresholds, self.screen.channels, self.full)
-        return Look(row, pixels, measures | {"Quality_Clipped": clipped})
+        return ReadField(row, pixels, measures | {"Quality_Clipped": clipped})
 
-    def looks(self, rows: pd.DataFrame) -> list[Look]:
+    def looks(self, rows: pd.DataFrame) -> list[ReadField]:
         """Those fields of ``rows`` that can be read."""
         return [look for _, row in rows.iterrows() if (look := self.look(row)) is not None]
 

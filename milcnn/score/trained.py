@@ -23,9 +23,9 @@ from milcnn.network.model import ModelSettings, Output, load_model
 from milcnn.network.predict import inference_copy
 from milcnn.network.predictions import prediction_table
 
-AT_ONCE = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1024 × 1024
-MOST = 16  # fields in a batch
-Scorer = Callable[[Tensor], Output]
+BATCH_PIXELS = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1024 × 1024
+BATCH_FIELDS = 16  # fields in a batch
+ScoreBatch = Callable[[Tensor], Output]
 Made = TypeVar("Made")
 
 
@@ -46,7 +46,7 @@ class Trained:
     """
 
     settings: ModelSettings
-    scorers: tuple[Scorer, ...]
+    scorers: tuple[ScoreBatch, ...]
     device: torch.device
     temperature: float
     validation: pd.DataFrame
@@ -62,7 +62,7 @@ class Trained:
             size = " × ".join(map(str, pixels.shape[-2:]))
             raise ValueError(f"fields of {size} px: this network needs {self.least} px; score larger ones.")
         step = batch_size(pixels.shape)
-        return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in batches(pixels, step)), strict=True)))
+        return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in in_batches(pixels, step)), strict=True)))
 
     def score(self, pixels: np.ndarray) -> pd.DataFrame:
         """``scores`` as a table, a row a field: ``predicted``, ``P_<class>``, ``y_<class>``, ``p_<class>``."""
@@ -83,10 +83,10 @@ class Trained:
 
 def batch_size(shape: tuple[int, ...]) -> int:
     """How many fields of ``shape`` (…, H, W) go through the network at once."""
-    return max(1, min(MOST, AT_ONCE // (shape[-1] * shape[-2])))
+    return max(1, min(BATCH_FIELDS, BATCH_PIXELS // (shape[-1] * shape[-2])))
 
 
-def batches(pixels: np.ndarray, step: int) -> list[np.ndarray]:
+def in_batches(pixels: np.ndarray, step: int) -> list[np.ndarray]:
     return [pixels[start : start + step] for start in range(0, len(pixels), step)]
 
 

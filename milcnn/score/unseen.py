@@ -31,7 +31,7 @@ from milcnn.score.trained import Scores, Trained, batch_size, open_trained
 
 QUANTILE = 0.95  # of the unseen score of validation fields, above which a field is marked
 MISSED = 0.1  # share of fields whose set lacks their class
-FIELDS = 2000  # training fields at most, evenly spaced: enough for a covariance of 1000 features
+TRAINING_FIELDS = 2000  # training fields at most, evenly spaced: enough for a covariance of 1000 features
 FILE = "reference.safetensors"
 
 
@@ -69,7 +69,7 @@ def distance(differences: np.ndarray, precision: np.ndarray) -> np.ndarray:
 def fitted(trained: Trained, prepared: Prepared) -> Reference:
     """The reference of ``trained``, from the training and validation fields of its study."""
     rows = prepared.of("train")
-    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(FIELDS, len(rows))).round().astype(int))]
+    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(TRAINING_FIELDS, len(rows))).round().astype(int))]
     features = features_of(trained, prepared, rows)
     targets = prepared.targets(rows)
     groups = [features[targets == k] for k in range(len(prepared.classes)) if (targets == k).any()]

@@ -27,12 +27,12 @@ from milcnn.screens.screen import Screen
 from milcnn.study.new import from_root
 from milcnn.study.parameters import StageError, read_study
 
-FILES = ("table", "images", "platemap", "pattern")  # of the screen to score
-OF_OTHER = (*FILES, "left_out", "strip")  # settings of the study's own screen that do not fit another
+SCREEN_KEYS = ("table", "images", "platemap", "pattern")  # of the screen to score
+OF_OTHER = (*SCREEN_KEYS, "left_out", "strip")  # settings of the study's own screen that do not fit another
 
 
 def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = False, **given: Any) -> None:
-    """Score what ``given`` names, keys of ``ScoreSettings`` and of ``FILES``; print a line a plate and the summary.
+    """Score what ``given`` names, keys of ``ScoreSettings`` and ``SCREEN_KEYS``; print a line a plate and the summary.
 
     Raises StageError if a plate failed, after all others are scored; ScreenError for a table, or if ``strict`` for
     images, that cannot be used; FileNotFoundError for a study or run that is not there.
@@ -47,7 +47,7 @@ def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = Fa
     if only_estimate:
         print(estimate(settings, plates).to_string(float_format="{:.3g}".format))
         return
-    todo = [plate for plate in plates if not plan.finished(settings, screen, plate)]
+    todo = [plate for plate in plates if not plan.is_scored(settings, screen, plate)]
     print(f"{study}: {len(plates)} plates, {len(plates) - len(todo)} have their file; scores in {settings.output}")
     failed = {}
     for number, log in enumerate(score_plates(settings, todo, engine), start=1):
@@ -67,7 +67,7 @@ def settings_of(study: str, run: str, given: dict[str, Any]) -> plan.ScoreSettin
     prepare = read_study(study).get("prepare", {})
     kind, own = prepare.get("screen", "digits"), prepare.get("screen_settings", {})
     prepared = load_prepared(ROOT / "data" / "prepared" / study, study)
-    files = {key: given.pop(key) for key in FILES if key in given}
+    files = {key: given.pop(key) for key in SCREEN_KEYS if key in given}
     if files:
         kept = {key: value for key, value in own.items() if key not in OF_OTHER} if kind == "manifest" else {}
         named = {key: value if key == "pattern" else from_root(value) for key, value in files.items()}

@@ -109,7 +109,7 @@ def test_what_is_done_stays_until_its_images_or_settings_change(plates, tmp_path
     def finished(settings=settings):
         plan.screen_of.cache_clear()
         screen = plan.screen_of(settings.model_dump_json())
-        return [plan.finished(settings, screen, name) for name in PLATES]
+        return [plan.is_scored(settings, screen, name) for name in PLATES]
 
     assert finished() == [True, True]
     assert finished(settings.model_copy(update={"cells_per_field": 30.0})) == [False, False]
