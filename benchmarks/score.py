@@ -21,6 +21,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
@@ -29,7 +30,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import torch
-from joblib import cpu_count
+from joblib import Parallel, cpu_count, delayed
 from prepare import CHANNELS, write_images
 from throughput import machine
 
@@ -38,13 +39,14 @@ from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.files import write_json
 from milcnn.network.model import MILCNN, ModelSettings, save_model
 from milcnn.prepare.fields import prepare
+from milcnn.prepare.prepared import load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings, stored
 from milcnn.prepare.splits import SplitSettings
 from milcnn.score import plan
 from milcnn.score.engines import EngineSettings, score_plates
 from milcnn.score.estimate import estimate
 from milcnn.score.plate import tools
-from milcnn.score.reading import open_plate
+from milcnn.score.reading import OpenPlate, open_plate
 from milcnn.score.trained import batch_size, in_batches
 from milcnn.score.unseen import ensure_reference
 from milcnn.screens.screen import Screen
@@ -100,17 +102,36 @@ def timed(do, n: int) -> dict[str, float]:
 
 
 def rate(folder: Path, fields: int, turns: int) -> dict:
-    """End to end, the network alone on fields in memory, and segment first; the estimate beside the truth."""
+    """End to end and the network alone, at each precision; segment first; the estimate beside the truth."""
     settings = settings_of(folder, ["P"], fields, (1024, 1280))
     ensure_reference(settings)
-    text = settings.model_dump_json()
-    kit, screen = tools(text), plan.screen_of(text)
-    opened = open_plate(screen, screen.fields, plan.preprocessing_of(kit.study))
+    screen, study = plan.screen_of(settings.model_dump_json()), load_prepared(folder / "prepared")
+    opened = open_plate(screen, screen.fields, plan.preprocessing_of(study))
     some = np.stack([opened.look(row).pixels for _, row in screen.fields.head(12).iterrows()])
-    told = estimate(settings, ["P"])
+    rows, told = {}, estimate(settings, ["P"])
+    for precision in (None, "bfloat16", "int8"):
+        own = settings.model_copy(update={"precision": precision})
+        for name, row in both(own, some, fields).items():
+            rows[f"{name}, {precision or 'PyTorch'}"] = row
+            print(name, precision, row, flush=True)
+    white = white_values(study)
+    for feature_set, n in (("fast", 6), ("full", 2)):
+        rows[f"segment first, {feature_set}"] = timed(partial(segment_first, opened, screen, feature_set, n, white), n)
+    per_second = {name: row["fields_per_s"] for name, row in rows.items()}
+    end = per_second["end to end, PyTorch"]
+    ratios = {f"end to end / network, {p}": per_second[f"end to end, {p}"] / per_second[f"network alone, {p}"]
+              for p in ("PyTorch", "bfloat16", "int8")}  # fmt: skip
+    ratios |= {f"end to end / segment first, {s}": end / per_second[f"segment first, {s}"] for s in ("fast", "full")}
+    told_s = told["seconds_a_plate"] + fields * told["seconds_a_field"]
+    return {"fields": fields, "rates": rows, "ratios": ratios, "estimate_s": told_s, "took_s": fields / end}
+
+
+def both(settings: plan.ScoreSettings, some: np.ndarray, fields: int) -> dict[str, dict[str, float]]:
+    """The rate of the network alone, on fields in memory before and after, and of the whole plate between."""
+    kit = tools(settings.model_dump_json())
 
     def alone() -> None:
-        parts = in_batches(some, batch_size(some.shape)) * (cpu_count() or 1)
+        parts = in_batches(some, batch_size(some.shape)) * cpu_count()
         with ThreadPoolExecutor(cpu_count()) as pool:
             list(pool.map(kit.trained.scores, parts))
 
@@ -118,25 +139,21 @@ def rate(folder: Path, fields: int, turns: int) -> dict:
         plan.plate_file(settings, "P").unlink(missing_ok=True)
         list(score_plates(settings, ["P"], EngineSettings()))
 
-    def first(feature_set: str, n: int):
-        def do() -> None:
-            for _, row in screen.fields.head(n).iterrows():
-                pixels, _ = stored(screen.read(row), opened.correction, 1)
-                masks = segment(pixels, CHANNELS, SegmentSettings(), None)
-                measure_field(pixels, *masks, CHANNELS, feature_set, white)
-
-        return do
-
-    white = white_values(kit.study)
     alone()
-    rows = {"network alone": timed(alone, len(some) * cpu_count()), "end to end": timed(whole, fields)}
-    rows |= {"segment first, fast": timed(first("fast", 6), 6), "segment first, full": timed(first("full", 2), 2)}
-    again = timed(alone, len(some) * cpu_count())  # others may use the machine: before and after
-    rows["network alone"] = {key: round((rows["network alone"][key] + again[key]) / 2, 3) for key in again}
-    cost = {name: row["cpu_ms_per_field"] for name, row in rows.items()}
-    ratios = {f"cpu of {name} / end to end": round(cost[name] / cost["end to end"], 3) for name in rows}
-    seconds = fields / rows["end to end"]["fields_per_s"]
-    return {"fields": fields, "rates": rows, "ratios": ratios, "estimate_s": told["hours"] * 3600, "took_s": seconds}
+    first, end, second = (timed(do, n) for do, n in (
+        (alone, len(some) * cpu_count()), (whole, fields), (alone, len(some) * cpu_count())
+    ))  # fmt: skip
+    return {"network alone": {key: (first[key] + second[key]) / 2 for key in first}, "end to end": end}
+
+
+def segment_first(opened: OpenPlate, screen: Screen, feature_set: str, n: int, white: np.ndarray) -> None:
+    """Read, correct, segment and measure ``n`` fields, with one thread a core."""
+
+    def one(row: pd.Series) -> None:
+        pixels, _ = stored(screen.read(row), opened.correction, 1)
+        measure_field(pixels, *segment(pixels, CHANNELS, SegmentSettings(), None), CHANNELS, feature_set, white)
+
+    Parallel(cpu_count())(delayed(one)(row) for _, row in screen.fields.head(n).iterrows())
 
 
 def memory(folder: Path, fields: int, turns: int) -> dict:
