@@ -71,7 +71,7 @@ def profile_features(wells: pd.DataFrame) -> list[str]:
 
 
 def write_h5ad(wells: pd.DataFrame, provenance: Mapping[str, str], path: Path) -> None:
-    """Write a ``profiles_of_wells`` as AnnData: X (wells, features) float32, ``obs``, ``var``, ``provenance`` in ``uns``.
+    """Write ``profiles_of_wells`` as AnnData: X (wells, features) float32, ``obs``, ``var``, ``provenance`` in ``uns``.
 
     ``obs`` has the metadata, ``var`` the ``quantity`` and the ``class`` of each feature, ``uns`` also what mantispy
     asks for: schema, resolution, key. Written by h5py, in the format that anndata's "On-disk format" describes: on

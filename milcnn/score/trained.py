@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,16 +15,18 @@ from milcnn.columns import FIELD_KEY, LABEL, SPLIT
 from milcnn.evaluate.calibration import scaled, temperature
 from milcnn.evaluate.scores import calls_of
 from milcnn.files import read_table
+from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
 from milcnn.network.fast import Precision, openvino_scorer
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, ModelSettings, Output, load_model
+from milcnn.network.model import ModelSettings, Output, load_model
 from milcnn.network.predict import inference_copy
 from milcnn.network.predictions import prediction_table
 
-AT_ONCE = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1024 × 1024
-MOST = 16  # fields in a batch
-Scorer = Callable[[Tensor], Output]
+BATCH_PIXELS = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1024 × 1024
+BATCH_FIELDS = 16  # fields in a batch
+ScoreBatch = Callable[[Tensor], Output]
+Made = TypeVar("Made")
 
 
 class Scores(NamedTuple):
@@ -43,19 +46,23 @@ class Trained:
     """
 
     settings: ModelSettings
-    scorers: tuple[Scorer, ...]
+    scorers: tuple[ScoreBatch, ...]
     device: torch.device
     temperature: float
     validation: pd.DataFrame
+    least: int  # px, side of the smallest field
 
     @torch.inference_mode()
     def scores(self, pixels: np.ndarray) -> Scores:
         """The scores of ``pixels`` (N, channels, H, W), any dtype, in the grey values that the networks learnt from.
 
-        Raises ValueError for another number of channels.
+        Raises ValueError for another number of channels, and for fields that are too small.
         """
+        if min(pixels.shape[-2:]) < self.least:
+            size = " × ".join(map(str, pixels.shape[-2:]))
+            raise ValueError(f"fields of {size} px: this network needs {self.least} px; score larger ones.")
         step = batch_size(pixels.shape)
-        return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in batches(pixels, step)), strict=True)))
+        return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in in_batches(pixels, step)), strict=True)))
 
     def score(self, pixels: np.ndarray) -> pd.DataFrame:
         """``scores`` as a table, a row a field: ``predicted``, ``P_<class>``, ``y_<class>``, ``p_<class>``."""
@@ -76,10 +83,10 @@ class Trained:
 
 def batch_size(shape: tuple[int, ...]) -> int:
     """How many fields of ``shape`` (…, H, W) go through the network at once."""
-    return max(1, min(MOST, AT_ONCE // (shape[-1] * shape[-2])))
+    return max(1, min(BATCH_FIELDS, BATCH_PIXELS // (shape[-1] * shape[-2])))
 
 
-def batches(pixels: np.ndarray, step: int) -> list[np.ndarray]:
+def in_batches(pixels: np.ndarray, step: int) -> list[np.ndarray]:
     return [pixels[start : start + step] for start in range(0, len(pixels), step)]
 
 
@@ -100,10 +107,24 @@ def open_trained(
             if getattr(model.settings, name) != getattr(first, name):
                 raise ValueError(f"{path}: its {name} differ from those of {paths[0]}; score them one by one.")
     keep_freed_memory()
-    scorers = [openvino_scorer(m, precision, calibration) if precision else inference_copy(m) for m in models]
+    scorers = [
+        one_by_one(openvino_scorer(m, precision, calibration)) if precision else inference_copy(m) for m in models
+    ]
     validation = validation_predictions(paths)
     known = temperature(calls_of(validation)) if len(validation) else 1.0
-    return Trained(first, tuple(scorers), where, known, validation)
+    least = max(least_side(model.trunk) for model in models)
+    return Trained(first, tuple(scorers), where, known, validation, least)
+
+
+def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:
+    """``function`` for several threads, where it takes one call at a time."""
+    lock = Lock()
+
+    def locked(*arguments: Any) -> Made:
+        with lock:
+            return function(*arguments)
+
+    return locked
 
 
 def validation_predictions(folders: list[Path]) -> pd.DataFrame:
