@@ -3,8 +3,8 @@
     python benchmarks/missing_channels.py simulated [--dropout 0.3] [--epochs 4] [--passes 4] [--seed 0]
 
 Three kinds of networks with the settings of the study, but fewer steps: ``usual`` and ``drop-out`` see all channels in
-training (``train.TrainSettings.channel_dropout`` 0 or ``--dropout``), and in a subset each missing channel is set to its
-training mean; ``subset`` is trained on the channels of the row alone. A row has the accuracy of each on the test fields.
+training (``train.TrainSettings.channel_dropout`` 0 or ``--dropout``); in a subset each missing channel is set to its
+training mean. ``subset`` is trained on the channels of the row alone. A row has their accuracy on the test fields.
 Prepare the study first. Writes benchmarks/results/missing_channels-<study>.json.
 """
 

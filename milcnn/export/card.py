@@ -61,7 +61,7 @@ def card_values(run: TrainedRun) -> dict[str, Any]:
         "run": run,
         "settings": own,
         "classes": class_table(run),
-        "scores": score_table(run),
+        "scores": card_scores(run),
         "plates": plates_by_set(ready.fields),
         "hashes": hashes(run),
         "changes": {key: value for key, value in ready.settings.items() if key in RAW and value != RAW[key]},
@@ -88,7 +88,7 @@ def plates_by_set(fields: pd.DataFrame) -> pd.DataFrame:
     return sets.reindex([name for name in (*SETS, FRESH) if name in sets.index]).rename_axis("set").reset_index()
 
 
-def score_table(run: TrainedRun) -> pd.DataFrame:
+def card_scores(run: TrainedRun) -> pd.DataFrame:
     """The scores of the test fields, a row each of ``SCORES``: ``name``, ``metric``, ``value``, ``low``, ``high``."""
     test, validation = of_split(run.predictions, "test"), scored_in(run.predictions, "validation")
     study, protocol = run.prepared.study, run.prepared.protocol

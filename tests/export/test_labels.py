@@ -15,6 +15,7 @@ from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.export.labels import label_plates, write_labels, write_maps
 from milcnn.localise.maps import all_class_maps
 from milcnn.screens.images import read_plane
+from milcnn.screens.zarr_image import image_files
 from tests.screens import test_omezarr
 from tests.screens.test_omezarr import plate
 
@@ -103,6 +104,13 @@ def test_the_cells_and_maps_of_a_study_go_into_its_plates(run, labelled):
         np.testing.assert_array_equal(zarr.open_array(folder / path / "labels/milcnn/0", mode="r")[:], cells)
         expected = all_class_maps(run.model, torch.from_numpy(pixels[None]))[0]
         np.testing.assert_allclose(zarr.open_array(folder / path / "maps/milcnn/0", mode="r")[:], expected, atol=1e-6)
+
+
+def test_labels_are_no_part_of_the_image_so_no_study_is_prepared_again(labelled):
+    folder, rows = labelled
+    files = image_files(str(folder / rows["Path_digit"].iloc[0]))
+    names = [path.removeprefix(f"{folder}/P1.zarr/A/1/0/") for path in files]
+    assert names == ["0/c/0/0/0", "0/zarr.json", "zarr.json"]
 
 
 def test_fields_of_files_and_reduced_fields_are_refused(run, labelled):
