@@ -3,9 +3,9 @@
     python benchmarks/unseen.py simulated-compound [--phenotypes clumped enlarged] [--change passes=4]
 
 A row is a phenotype: AUROC of its test fields against those of the phenotypes that were trained, by ``unseen`` as
-``milcnn score`` writes it; by its first part alone, the distance to the nearest class; by 1 − max y, the floor. Then
-the share of the known test fields whose class is in ``set_90``. The same on validation fields, on which the
-score was chosen. Writes benchmarks/results/unseen-<study>.json.
+``milcnn score`` writes it; by its distance to the nearest class alone; by its doubt alone, 1 − max y, the floor. Then
+the share of the known test fields whose class is in ``set_90``. The same on validation fields, on which the score was
+chosen. Writes benchmarks/results/unseen-<study>.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from milcnn.paths import ROOT
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.roles import is_control
 from milcnn.score.trained import open_trained
-from milcnn.score.unseen import distance, fitted
+from milcnn.score.unseen import doubt, fitted
 
 
 def without(ready: Prepared, phenotype: str) -> Prepared:
@@ -56,9 +56,11 @@ def run(ready: Prepared, phenotype: str, given: dict, seed: int) -> dict[str, ob
         rows = ready.of(split)
         scores = trained.scores(ready.pixels(rows))
         other, judged = (rows[LABEL] == phenotype).to_numpy(), reference.judged(scores)
-        features = scores.features.astype(float)
-        nearest = np.stack([distance(features - mean, reference.within) for mean in reference.means]).min(axis=0)
-        told = {"unseen": judged["unseen"], "distance": nearest, "1 - max y": 1 - scores.y.max(axis=1)}
+        told = {
+            "unseen": judged["unseen"],
+            "distance": reference.distance(scores.features),
+            "1 - max y": doubt(scores.y),
+        }
         row |= {f"{split}: {name}": round(float(roc_auc_score(other, value)), 3) for name, value in told.items()}
         right = [own in labels_of(names, True) for own, names in zip(rows[LABEL], judged["set_90"], strict=True)]
         row |= {

@@ -1,34 +1,70 @@
 """What a network has not seen: distances against scipy's, sets against brute force and by simulation."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.distance import mahalanobis
 
 from milcnn.score.trained import Scores
-from milcnn.score.unseen import Reference, conformal_level, ensure_reference, least_probability, read_reference
+from milcnn.score.unseen import (
+    Reference,
+    conformal_level,
+    doubt,
+    ensure_reference,
+    fitted,
+    least_probability,
+    read_reference,
+    share_above,
+)
 from tests.score.conftest import PREPARED, RUN, settings_for
 
 RANDOM = np.random.default_rng(0)
 
 
-def test_unseen_is_the_distance_to_the_nearest_class_less_that_to_all():
-    matrices = [np.linalg.inv(a @ a.T + np.eye(4)) for a in RANDOM.normal(size=(2, 4, 4))]
-    means, features = RANDOM.normal(size=(3, 4)), RANDOM.normal(size=(5, 4))
-    reference = Reference(["a", "b", "c"], means, matrices[0], means.mean(axis=0), matrices[1], 0.0, 0.5)
-    for one, got in zip(features, reference.unseen(features), strict=True):
-        nearest = min(mahalanobis(one, mean, matrices[0]) ** 2 for mean in means)
-        assert got == pytest.approx(nearest - mahalanobis(one, means.mean(axis=0), matrices[1]) ** 2)
+def reference(**facts) -> Reference:
+    usual = {"classes": ["a", "b"], "projection": np.eye(2), "means": np.eye(2), "limit": 1.0, "least": 0.3}
+    known = {"distances": np.array([0.0, 0.1, 0.2, 0.4]), "doubts": np.array([0.0, 0.05, 0.1, 0.3])}
+    return Reference(**(usual | known | facts))
+
+
+def of(y, features=((1.0, 0.0),)) -> Scores:
+    y = np.array(y)
+    return Scores(y, y, y, np.array(features))
+
+
+def test_unseen_by_hand():
+    """A field like class a in (1, 0): nothing is nearer, and its doubt 0.1 is that of 2 of 4. Both count themselves."""
+    (unseen,) = reference().unseen(of([[0.9, 0.1]]))
+    assert unseen == pytest.approx(-np.log(5 / 5) - np.log(3 / 5))
+    # (3, 4) has length 5: (0.6, 0.8) is 0.4² + 0.8² from a, and 0.6² + 0.2² = 0.4 from b
+    far = of([[0.5, 0.5]], [[3.0, 4.0]])
+    assert reference().distance(far.features) == pytest.approx([0.4])
+    assert reference().unseen(far) == pytest.approx(-np.log(2 / 5) - np.log(1 / 5))
+    assert reference().distance(np.zeros((1, 2))) == pytest.approx([1])  # a field without any feature
+
+
+def test_a_brighter_field_is_no_other_phenotype():
+    random = RANDOM.random((6, 2))
+    np.testing.assert_allclose(reference().distance(random), reference().distance(7 * random))
+
+
+def test_doubt_of_one_and_of_several_labels():
+    assert doubt(np.array([[0.7, 0.3], [0.5, 0.5]])) == pytest.approx([0.3, 0.5])
+    assert doubt(np.array([[0.9, 0.8, 0.5]])) == pytest.approx([(0.1 + 0.2 + 0.5) / 3])
+
+
+def test_p_values_against_brute_force():
+    known, values = np.sort(RANDOM.random(50).round(1)), RANDOM.random(20).round(1)
+    expected = [(1 + sum(known >= value)) / 51 for value in values]
+    assert share_above(values, known) == pytest.approx(expected)
 
 
 def test_sets_have_the_classes_that_are_likely_enough():
-    reference = Reference(["a", "b"], np.zeros((2, 1)), np.eye(1), np.zeros(1), np.eye(1) * 0, 1.5, 0.3)
-    y = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.25]])
-    scores = Scores(y, y, y, np.array([[1.0], [2.0], [1.2]]))
-    judged = reference.judged(scores)
-    assert judged["set_90"].tolist() == ["a|b", "a", ""]
-    assert judged["unseen"].tolist() == pytest.approx([1, 4, 1.44])
-    assert judged["unseen_above"].tolist() == [False, True, False]
+    y = of([[0.6, 0.4], [0.9, 0.1], [0.5, 0.5]], [[1.0, 0.0]] * 3)
+    assert reference(least=0.4).judged(y)["set_90"].tolist() == ["a|b", "a", "a|b"]
+    assert reference(least=0.6).judged(y)["set_90"].tolist() == ["a", "a", ""]
+    assert reference().judged(y)["unseen_above"].tolist() == [True, False, True]
 
 
 def test_the_level_by_hand():
@@ -74,9 +110,9 @@ def test_the_reference_is_fitted_once_for_its_networks(plates, tmp_path):
     first = path.stat().st_mtime_ns
     ensure_reference(settings)
     assert path.stat().st_mtime_ns == first
-    reference = read_reference(tmp_path / "out", list("123456789"))
-    assert np.allclose(reference.within, reference.within.T)
-    assert np.linalg.eigvalsh(reference.within).min() > 0
+    found = read_reference(tmp_path / "out", list("123456789"))
+    assert len(found.means) == 9
+    assert found.distances.tolist() == sorted(found.distances) != []
     other = tmp_path / "run"
     other.mkdir()
     for name in ("model.safetensors", "predictions.csv"):
@@ -85,3 +121,40 @@ def test_the_reference_is_fitted_once_for_its_networks(plates, tmp_path):
     ensure_reference(settings.model_copy(update={"runs": [str(other)]}))
     assert path.stat().st_mtime_ns > first
     assert PREPARED.exists()
+
+
+class Known:
+    """A network whose features are the means of the channels of a field: two classes along the first."""
+
+    temperature, validation = 1.0, pd.DataFrame()
+
+    def scores(self, pixels):
+        features = pixels.mean(axis=(2, 3))
+        y = 1 / (1 + np.exp(-features[:, :1] * 5))
+        return Scores(*[np.hstack([y, 1 - y])] * 3, features)
+
+
+class Study:
+    """Fields of two classes, at ±1 of the first of three channels."""
+
+    classes: ClassVar = ["a", "b"]
+
+    def of(self, split):
+        return pd.DataFrame({"class": [0, 1] * 40, "seed": range(80)}).assign(split=split)
+
+    def targets(self, rows):
+        return rows["class"].to_numpy()
+
+    def pixels(self, rows):
+        noise = np.random.default_rng(len(rows)).normal(0, 0.1, (len(rows), 3))
+        centre = np.array([[1.0, 0, 0.3], [-1.0, 0, 0.3]])[rows["class"]]
+        return (centre + noise)[:, :, None, None] * np.ones((1, 1, 32, 32))
+
+
+def test_what_lies_between_the_classes_was_not_seen():
+    found = fitted(Known(), Study())
+    assert found.projection.shape == (3, 1)
+    inside = found.judged(Known().scores(Study().pixels(Study().of("test"))))
+    other = found.judged(Known().scores(np.array([[0.0, 1, 0.3]])[:, :, None, None] * np.ones((1, 1, 32, 32))))
+    assert inside["unseen_above"].mean() < 0.15
+    assert other["unseen_above"].all()
