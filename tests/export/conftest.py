@@ -1,5 +1,6 @@
 """The sample's run exported once, and environments of other people."""
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -34,27 +35,20 @@ def exported(tmp_path_factory) -> Path:
 def environment(tmp_path_factory):
     """A function that makes a new virtual environment with ``packages`` alone, and gives its interpreter.
 
-    The test is skipped where the packages cannot be had, such as without a network.
+    The test is skipped where the packages cannot be had, such as without a network. Nothing is left afterwards.
     """
+    folders = []
 
-    def make(*packages: str, python: str = sys.executable) -> Path:
-        folder = tmp_path_factory.mktemp("environment")
-        subprocess.run([python, "-m", "venv", folder], check=True)
+    def make(*packages: str) -> Path:
+        folders.append(folder := tmp_path_factory.mktemp("environment"))
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         interpreter = folder / "bin" / "python"
-        command = [
-            interpreter,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--retries",
-            "1",
-            *packages,
-        ]
+        command = [interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"pip cannot install {' '.join(packages)}: {done.stderr.strip().splitlines()[-1]}")
         return interpreter
 
-    return make
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder)
