@@ -40,6 +40,7 @@ PICTURES = ("thumbs", "views", "maps", "cells")
 CROP = 2 * STRIDE  # px, the side of a cell's crop: about a cell of every study and what is around it
 PEAK_SMOOTHING = 4.0  # px, standard deviation: the middle of a cell, not a bright spot in it
 RANGE_FIELDS, RANGE_STEP = 16, 4  # so many fields, and every 4th pixel, give the brightness range of a study
+STEP = 120  # fields that the page lays out at first, and then each time that one scrolls to its end
 FIELDS_IN_MEMORY = 4  # at once: fields of a real screen have a million pixels and more
 
 
@@ -234,6 +235,7 @@ def write_gallery(
         path,
         "gallery_page.html.j2",
         study=prepared.study,
+        step=STEP,
         multilabel=prepared.multilabel,
         classes=[(name, class_colour(index)) for index, name in enumerate(prepared.classes)],
         fields=table.to_dict("records"),

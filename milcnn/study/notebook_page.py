@@ -24,7 +24,13 @@ def write_notebook(notebook: Path, path: Path) -> None:
                 output.metadata["image/png"] = {"alt": text}
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(content)
     body = re.sub('data:image/png;base64,([^"]+)', lambda found: webp(found[1]), body)
-    write_page(path, "notebook.html.j2", title=path.stem, body=body, code=HtmlFormatter().get_style_defs(".highlight"))
+    write_page(
+        path,
+        "notebook.html.j2",
+        title=path.stem,
+        body=body,
+        code=HtmlFormatter(style="xcode").get_style_defs(".highlight"),
+    )
 
 
 def last_paragraph(markdown: str) -> str:
