@@ -82,12 +82,12 @@ def stage_seconds(studies: list[str], reports: Path) -> pd.DataFrame:
 
 
 def locked(studies: list[str]) -> list[tuple[str, str, str, int]]:
-    """The outputs of the stages of ``studies`` that dvc.lock knows."""
+    """The outputs of ``studies`` that dvc.lock knows."""
     path = ROOT / "dvc.lock"
     stages = read_yaml(path).get("stages", {}) if path.exists() else {}
-    ours = {name: stage for name, stage in stages.items() if name.partition("@")[2].startswith(tuple(studies))}
     return [
         (name, out["path"], out.get("md5", ""), out.get("size", 0))
-        for name, stage in ours.items()
+        for name, stage in stages.items()
         for out in stage.get("outs", [])
+        if not set(studies).isdisjoint(Path(out["path"]).parts)
     ]
