@@ -94,7 +94,9 @@ def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
         if arguments.pictures:
-            picture(opened(browser, study), ROOT / "docs" / "report.png")
+            shown = opened(browser, study)
+            shown.set_viewport_size(SIZE | {"height": 1100})
+            picture(shown, ROOT / "docs" / "report.png")
             shown = opened(browser, paths["gallery"])
             shown.locator("form").scroll_into_view_if_needed()
             shown.evaluate("document.querySelector('#fields-head').scrollIntoView()")
