@@ -15,6 +15,7 @@ LEVEL_PANELS = {  # the panels of ``levels``: metric and level of a row of the s
     ("cell_average_precision", "cell"): "average precision\nof the true cells",
     ("responding_fraction_r", "field"): "r of the responding\nfraction",
 }
+PANEL_RANGE = 0.45  # of a panel of ``levels``, from the best method down
 
 
 def error_curves(table: pd.DataFrame, chance: float) -> plt.Figure:
@@ -69,23 +70,36 @@ def levels(scores: pd.DataFrame) -> plt.Figure:
     Methods are sorted by the first score. A hollow marker below a filled one: with controls, or as it comes.
     """
     rows = scores.drop_duplicates(["method", "metric", "level"])
+    rows = rows.assign(own=rows["method"].map(lambda name: name.removesuffix(parts_of_name(name)[2])))
     by_score = dict(list(rows.groupby(["metric", "level"])))
     shown = {title: by_score[key].sort_values("value") for key, title in LEVEL_PANELS.items() if key in by_score}
-    methods = pd.concat(reversed(shown.values()))["method"]
-    order = list(methods.map(lambda name: parts_of_name(name)[0]).drop_duplicates(keep="last"))
+    order = list(pd.concat(reversed(shown.values()))["own"].drop_duplicates(keep="last"))
     fig, axes = panels(len(shown), len(shown), 1.7 + 1.75 * len(shown), 0.17 * len(order) + 0.7, sharey=True)
     for ax, (title, of_score) in zip(axes.flat, shown.items(), strict=True):
-        ax.set_axis_on()
-        ax.grid(axis="y", color="0.92", lw=0.6)
-        ax.set_axisbelow(True)
-        for _, row in of_score.iterrows():
-            name, _, mark = parts_of_name(row["method"])
-            y, bar = order.index(name) - 0.3 * bool(mark), error_bars(of_score[of_score["method"] == row["method"]])
-            ax.errorbar(row["value"], y, xerr=bar, ms=3.5, elinewidth=0.8, **look(row["method"]))
+        level_panel(ax, of_score, order)
         ax.set_title(title, fontsize=7)
+    axes[0, 0].set(ylim=(-0.6, len(order) - 0.4))
     axes[0, 0].set_yticks(range(len(order)), [label(method) for method in order])
     fig.supxlabel("value and 95 % interval", fontsize=8)
     return fig
+
+
+def level_panel(ax: plt.Axes, rows: pd.DataFrame, order: list[str]) -> None:
+    """One panel of ``levels``. A method far below the best is a number at the left edge: the others need the room."""
+    least = rows["value"].max() - PANEL_RANGE
+    ax.set_axis_on()
+    ax.grid(axis="y", color="0.92", lw=0.6)
+    ax.set_axisbelow(True)
+    for method, row in rows.set_index("method").iterrows():
+        y = order.index(row["own"]) - 0.3 * (method != row["own"])
+        if row["value"] < least:
+            edge = ax.get_yaxis_transform()
+            ax.text(0.02, y, f"◂ {row['value']:.2f}", transform=edge, va="center", fontsize=5, color="0.3")
+        else:
+            bar = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+            ax.errorbar(row["value"], y, xerr=bar, ms=3.5, elinewidth=0.8, **look(method))
+    if rows["value"].min() < least:
+        ax.set_xlim(left=least)
 
 
 def confidence(reliability: pd.DataFrame, risk_coverage: pd.DataFrame) -> plt.Figure:

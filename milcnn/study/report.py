@@ -78,7 +78,8 @@ PICTURE_TEXTS = {
 MAIN_PICTURE = "6_methods"
 MAIN_TEXT = (
     "All methods, the best on top, with 95 % intervals: one panel a score, one colour and marker a method. A hollow "
-    "marker is a second row of its method: with controls of the plate, or segmentation as it comes."
+    "marker is a second row of its method: with controls of the plate, or segmentation as it comes. A number at the "
+    "left edge is a method far below the others."
 )
 
 

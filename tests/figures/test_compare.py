@@ -32,6 +32,20 @@ def test_levels_has_a_panel_for_each_score_and_a_row_for_each_method_the_best_on
     assert ends == [[pytest.approx(0.1), pytest.approx(0.9)]]
 
 
+def test_settings_have_their_own_rows_and_a_method_far_below_the_best_is_a_number():
+    rows = {"noisy_and-a5": 0.7, "noisy_and-a7.5": 0.75, "cell_count": 0.125}
+    table = pd.DataFrame({"method": rows.keys(), "value": rows.values()})
+    (ax,) = levels(table.assign(metric="accuracy", level="field", low=0.1, high=0.9)).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [
+        "number of cells",
+        "Noisy-AND, a = 5",
+        "Noisy-AND, a = 7.5",
+    ]
+    assert [text.get_text() for text in ax.texts] == ["◂ 0.12"]
+    assert [bars.lines[0].get_xdata()[0] for bars in ax.containers] == [0.7, 0.75]
+    assert ax.get_xlim()[0] == pytest.approx(0.3)
+
+
 def test_a_method_looks_the_same_in_every_figure():
     table = pd.DataFrame({"method": ["max", "noisy_and"], "value": 0.5, "low": 0.4, "high": 0.6, "fraction": 0.1})
     history = table[["method"]].assign(epoch=1, loss=0.5, validation_loss=0.5, validation_accuracy=0.5)
