@@ -49,7 +49,7 @@ class Tools(NamedTuple):
     to_files: Callable[..., pd.DataFrame] | None  # write_cells, if there shall be masks
 
 
-class Part(NamedTuple):
+class Scored(NamedTuple):
     """What is found in some fields that are scored at once."""
 
     scores: Scores
@@ -119,7 +119,7 @@ def scores_of(kit: Tools, opened: OpenPlate, rows: pd.DataFrame, settings: plan.
     return known.merge(table, on="index", how="left").drop(columns="index")
 
 
-def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> Part | None:
+def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> Scored | None:
     """What is found in ``rows``; None if none can be read. With ``Tools.to_files`` writes their cells to ``masks``."""
     looks = opened.looks(rows)
     if not looks:
@@ -131,7 +131,7 @@ def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> P
     if kit.to_files:
         with opened.clock("masks"):
             cells = kit.to_files(keys, pixels, scores.y.argmax(axis=1), masks)
-    return Part(scores, [look.quality | {"index": look.row["index"]} for look in looks], cells)
+    return Scored(scores, [look.quality | {"index": look.row["index"]} for look in looks], cells)
 
 
 def score_table(

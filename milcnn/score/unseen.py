@@ -56,7 +56,7 @@ class Reference:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """From each of ``features`` (N, D) to the nearest class, squared, (N,)."""
-        projected = normalised(features) @ self.projection
+        projected = unit_length(features) @ self.projection
         return ((projected[:, None] - self.means) ** 2).sum(axis=2).min(axis=1)
 
     def judged(self, scores: Scores) -> pd.DataFrame:
@@ -66,7 +66,7 @@ class Reference:
         return pd.DataFrame({"set_90": sets, "unseen": unseen, "unseen_above": unseen > self.limit})
 
 
-def normalised(features: np.ndarray) -> np.ndarray:
+def unit_length(features: np.ndarray) -> np.ndarray:
     """``features`` (N, D) with length 1, float64; a field without any stays 0."""
     f = features.astype(np.float64)
     length = np.linalg.norm(f, axis=1, keepdims=True)
@@ -87,7 +87,7 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
     """The reference of ``trained``, from the training and validation fields of its study."""
     rows = prepared.of("train")
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(TRAINING_FIELDS, len(rows))).round().astype(int))]
-    features, targets = normalised(scores_for(trained, prepared, rows).features), prepared.targets(rows)
+    features, targets = unit_length(scores_for(trained, prepared, rows).features), prepared.targets(rows)
     kinds = np.unique(targets)
     projection = np.eye(features.shape[1])
     if len(kinds) > 1 and len(rows) >= 2 * len(kinds):  # else the spread within a class is not known

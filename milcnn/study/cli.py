@@ -147,7 +147,7 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
             report()
         case "readme":
-            from milcnn.study.report import readme
+            from milcnn.study.readme import readme
 
             readme()
         case "sample":
