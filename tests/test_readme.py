@@ -13,7 +13,7 @@ from milcnn.paths import ROOT
 from milcnn.study.cli import parser
 
 README = (ROOT / "README.md").read_text()
-OTHERS = ("CONTRIBUTING.md", "docs/how-it-works.md", "docs/own-screen.md", "docs/score.md")
+OTHERS = ("CONTRIBUTING.md", "docs/how-it-works.md", "docs/own-screen.md", "docs/score.md", "docs/api.md")
 PAGES = README + "".join((ROOT / name).read_text(encoding="utf-8") for name in OTHERS)
 # what these do is tested elsewhere (tests/study/test_pipeline.py runs dvc, nbval is half of `make test`)
 ELSEWHERE = ("dvc repro", "pytest", "source ", "python3 -m venv", "pip install", "conda ", "pre-commit ", "accelerate ")
