@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from milcnn.files import written_whole
 from milcnn.localise.geometry import enlarged, instance_centres, least_side
 from milcnn.network.model import MILCNN
 from milcnn.network.predict import inference_copy
-
-if TYPE_CHECKING:
-    import onnx_ir
 
 OPSET = 20
 LARGEST_DIFFERENCE = 1e-5  # of p, P and y between ONNX Runtime and PyTorch
@@ -130,7 +127,7 @@ def translated(graph: Graph) -> torch.onnx.ONNXProgram:
     return cast(torch.onnx.ONNXProgram, program)
 
 
-def log_sigmoid(z: "onnx_ir.Value") -> "onnx_ir.Value":
+def log_sigmoid(z: Any) -> Any:
     """log σ(z) = −softplus(−z). torch writes log(σ(z)), which ONNX Runtime makes −∞ for z far below 0."""
     from onnxscript import opset20
 
