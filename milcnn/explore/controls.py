@@ -70,8 +70,9 @@ def channel_controls(names: list[str], low: np.ndarray, high: np.ndarray) -> lis
     made = []
     for name, colour, dark, bright in zip(names, channel_colours(len(names)), low.tolist(), high.tolist(), strict=True):
         span = bright - dark
+        digits = ".0f" if span > 20 else ".3g"
         contrast = widgets.FloatRangeSlider(
-            value=(dark, bright), min=dark - span / 2, max=bright + 2 * span, step=span / 100, readout_format=".3g",
+            value=(dark, bright), min=dark - span / 2, max=bright + 2 * span, step=span / 100, readout_format=digits,
             tooltip=f"contrast of {name}: black and full colour", layout=widgets.Layout(width="240px"),
         )  # fmt: skip
         on = widgets.Checkbox(True, description=name, indent=False, layout=widgets.Layout(width="90px"))

@@ -1,5 +1,6 @@
 """What the explorer draws and lists of a field, as it is looked at."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -79,10 +80,19 @@ def described(shown: Shown, row: int, look: Look) -> str:
 
 
 def cells_listed(shown: Shown, row: int, overlay: Overlay) -> pd.DataFrame:
-    """The cells of a field for the table: number, place, area, the mean of each class map, the likeliest class."""
+    """The cells of a field for the table: number, likeliest class, area, place, the mean of each class map.
+
+    Those with the most of the chosen class come first.
+    """
     table = what.cell_table(shown, row, overlay.class_index, overlay.threshold).drop(columns=FIELD_KEY)
-    table = table.dropna(axis=1, how="all") if len(table) else table
-    return table.round({name: 3 if name.startswith("score_") else 1 for name in table.select_dtypes("float")})
+    if overlay.class_index is not None:
+        table = table.sort_values(f"score_{shown.classes[overlay.class_index]}", ascending=False, ignore_index=True)
+    first = [name for name in ("object", "predicted", "labelled", "area_um2", "area_px") if name in table]
+    if len(table) and table.get("area_um2", pd.Series([np.nan])).notna().any():
+        first.remove("area_px")
+    table = table[[*first, "y", "x", *table.filter(regex="^score_").columns]].dropna(axis=1, how="all")
+    table = table.round({name: 3 if name.startswith("score_") else 1 for name in table.select_dtypes("float")})
+    return table.rename(columns=lambda name: re.sub("^score_", "p ", name))
 
 
 def fields_listed(shown: Shown, rows: list[int], marks: pd.DataFrame | None) -> pd.DataFrame:

@@ -56,7 +56,7 @@ class Explorer(widgets.VBox):
         def on(widget: widgets.Widget, name: str, do: Any) -> None:
             widget.observe(lambda change: None if self.busy else do(change["new"]), name)
 
-        on(self.place.plate, "value", lambda plate: self.go(what.rows_of(self.shown, plate)[0]))
+        on(self.place.plate, "value", self.open_plate)
         on(self.place.column, "value", lambda _: self.colour_plate())
         on(self.wells, "well", lambda well: self.go(what.rows_of(self.shown, self.place.plate.value, well)[0]))
         on(self.place.site, "value", self.go)
@@ -74,15 +74,13 @@ class Explorer(widgets.VBox):
 
     def arranged(self) -> list[widgets.Widget]:
         marks = [self.place.mark, self.place.right] if self.path else []
-        left = [self.place.plate, self.place.column, self.wells, self.legend, self.place.site, *marks]
-        looks = widgets.HBox([self.map.shaded, self.map.outlined, self.map.cells])
-        settings = [
-            widgets.VBox([widgets.HBox(channel.all) for channel in self.channels]),
-            widgets.VBox([self.map.of, self.map.threshold, looks, self.map.zoom]),
-        ]
-        right = [self.title, self.picture, widgets.HTML(f"<small>{HINT}</small>"), widgets.HBox(settings)]
-        parts = ((left, "38%"), (right, "62%"))
-        return [widgets.HBox([widgets.VBox(part, layout={"width": width}) for part, width in parts]), self.tabs]
+        channels = [widgets.HBox(channel.all) for channel in self.channels]
+        places = [self.place.plate, self.place.column, self.wells, self.legend, self.place.site]
+        left = widgets.VBox([*places, *channels, *marks], layout={"width": "400px", "margin": "0 24px 0 0"})
+        looks = [self.map.shaded, self.map.outlined, self.map.cells, self.map.zoom]
+        over = [widgets.HBox([self.map.of, self.map.threshold]), widgets.HBox(looks)]
+        right = widgets.VBox([self.title, self.picture, widgets.HTML(f"<small>{HINT}</small>"), *over])
+        return [widgets.HBox([left, right]), self.tabs]
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -102,6 +100,10 @@ class Explorer(widgets.VBox):
         values = well_values(fields, column)
         self.wells.plate = plate_view(fields, self.place.plate.value, column, values)
         self.legend.value = legend(values)
+
+    def open_plate(self, plate: str) -> None:
+        self.colour_plate()
+        self.go(what.rows_of(self.shown, plate)[0])
 
     def go(self, row: int, y: float | None = None, x: float | None = None) -> None:
         """Show field number ``row``, whole, or around the place (y, x) px."""
@@ -128,9 +130,10 @@ class Explorer(widgets.VBox):
         """Where the field is, its label, and what the network says."""
         field = self.field
         parts = [f"<b>{escape('/'.join(str(field[name]) for name in FIELD_KEY))}</b>"]
-        for name, text in ((LABEL, "label"), ("predicted", "predicted"), (COMPOUND, "compound"), (CONCENTRATION, "µM")):
+        texts = {LABEL: "label {}", "predicted": "predicted {}", COMPOUND: "compound {}", CONCENTRATION: "{:g} µM"}
+        for name, text in texts.items():
             if name in field and pd.notna(field[name]) and field[name] != "":
-                parts.append(f"{text} {escape(str(field[name]))}")
+                parts.append(escape(text.format(field[name])))
         return " · ".join(parts)
 
     def look(self, frame: view.Frame, follow: bool = True) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
@@ -12,8 +13,9 @@ from milcnn.figures.gallery import scale_bar
 
 COLOURS = ("#0000FF", "#00FF00", "#FF0000", "#FF00FF", "#FFFF00", "#00FFFF")  # the first three as in the galleries
 QUALITY = 92  # of JPEG, colours at full resolution: no block is visible
-OPACITY = 0.6  # of a class map where it is 1
+OPACITY = 0.4  # of a class map where it is 1
 CELL_COLOUR = "#FFFFFF"
+FRAMED, GAP = "#D62728", 3  # colour of the frame around a small picture, px around each
 Box = tuple[float, float, float, float]  # left, top, right, bottom, px of the field
 
 
@@ -106,7 +108,7 @@ def with_bar(image: Image.Image, shown_px: float, pixel_size: float | None) -> I
     start = right - length / shown_px * image.width
     draw = ImageDraw.Draw(image)
     draw.rectangle([start, low - 3, right, low], fill="white", outline="black")
-    font = ImageFont.load_default(13)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
     draw.text(((start + right) / 2, low - 6), text, "white", font, "mb", stroke_width=1, stroke_fill="black")
     return image
 
@@ -123,13 +125,12 @@ def as_jpeg(image: Image.Image) -> bytes:
 
 
 def strip_of(crops: list[np.ndarray], current: int, side: int) -> np.ndarray:
-    """Crops (h, w, 3) side by side in squares of ``side`` px, the ``current`` one framed; (side, n · side, 3)."""
-    strip = np.zeros((side, side * len(crops), 3), np.float32)
+    """Crops (h, w, 3), at most ``side`` px, side by side on white, ``GAP`` around each; the ``current`` one framed."""
+    step = side + 2 * GAP
+    strip = np.ones((step, step * len(crops), 3), np.float32)
+    strip[:, current * step : (current + 1) * step] = to_rgb(FRAMED)
     for number, crop in enumerate(crops):
         height, width = crop.shape[:2]
-        strip[:height, number * side : number * side + width] = crop
-    if 0 <= current < len(crops):
-        tile = strip[:, current * side : (current + 1) * side]
-        for edge in (tile[:3], tile[-3:], tile[:, :3], tile[:, -3:]):
-            edge[:] = 1
+        left = number * step + GAP
+        strip[GAP : GAP + height, left : left + width] = crop
     return strip
