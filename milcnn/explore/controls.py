@@ -10,7 +10,7 @@ from itables.widget import ITable
 
 from milcnn.columns import LABEL_MARK, PLATE
 from milcnn.explore.drawn import Overlay
-from milcnn.explore.marks import MARKS
+from milcnn.explore.marks import FIELD_MARKS
 from milcnn.explore.plate import plate_columns
 from milcnn.explore.view import Channel, channel_colours
 
@@ -39,7 +39,7 @@ def plate_controls(fields: pd.DataFrame, classes: list[str]) -> PlateControls:
         column=widgets.Dropdown(options=columns, value=start, description="Colour by", layout=wide),
         site=widgets.ToggleButtons(description="Site", style={"button_width": "40px"}),
         mark=widgets.Dropdown(
-            options=[("nothing", ""), *((mark, mark) for mark in MARKS)], description="Mark as", layout=wide
+            options=[("nothing", ""), *((mark, mark) for mark in FIELD_MARKS)], description="Mark as", layout=wide
         ),
         right=widgets.Dropdown(
             options=[("unknown", ""), *((name, name) for name in classes)], description="Right label", layout=wide

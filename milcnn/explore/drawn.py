@@ -16,7 +16,7 @@ from milcnn.explore.shown import Shown
 from milcnn.explore.strip import TILE_SIDE, Tile
 from milcnn.figures.gallery import class_colour
 
-SIDE = 560  # px on the screen, the longer side of a field
+FIELD_SIDE = 560  # px on the screen, the longer side of a field
 CROP_SIDE = 64  # px of the field around a cell
 CHOSEN_CELL = "#FFFF00"
 
@@ -33,7 +33,7 @@ class Overlay:
 
 
 @dataclass(frozen=True)
-class Look:
+class Looked:
     """How a field is looked at. ``cell`` is the number of a chosen cell, 0 for none."""
 
     channels: list[view.Channel]
@@ -47,28 +47,28 @@ def scaled_planes(shown: Shown, row: int, frame: view.Frame) -> np.ndarray:
     """The channels (C, h, w) of a field at the size of the screen: the same while contrast and colours change."""
     field = what.pixels_at(shown, row)
     height, width = field.shape[1:]
-    box, size = view.box_of(frame, height, width), view.screen_size(height, width, SIDE)
-    return np.stack([view.scaled(plane, box, size) for plane in field])
+    box, size = view.box_of(frame, height, width), view.screen_size(height, width, FIELD_SIDE)
+    return np.stack([view.on_screen(plane, box, size) for plane in field])
 
 
-def field_picture(shown: Shown, row: int, look: Look) -> Image.Image:
+def field_picture(shown: Shown, row: int, look: Looked) -> Image.Image:
     """The field with what lies over it and a scale bar."""
     rgb = view.blended(scaled_planes(shown, row, look.frame), look.channels)
     height, width = what.pixels_at(shown, row).shape[1:]
-    box, size, over = view.box_of(look.frame, height, width), view.screen_size(height, width, SIDE), look.overlay
+    box, size, over = view.box_of(look.frame, height, width), view.screen_size(height, width, FIELD_SIDE), look.overlay
     if over.class_index is not None and (over.shaded or over.outlined):
-        values = view.scaled(what.maps_at(shown, row)[over.class_index], box, size)
+        values = view.on_screen(what.maps_at(shown, row)[over.class_index], box, size)
         colour = class_colour(over.class_index)
         rgb = view.tinted(rgb, values, over.threshold, colour) if over.shaded else rgb
         rgb = view.lined(rgb, values >= over.threshold, colour, thick=True) if over.outlined else rgb
     if over.cells or look.cell:
-        cells = view.scaled(what.cells_at(shown, row), box, size, whole=True)
+        cells = view.on_screen(what.cells_at(shown, row), box, size, whole=True)
         rgb = view.lined(rgb, cells, view.CELL_COLOUR) if over.cells else rgb
         rgb = view.lined(rgb, cells == look.cell, CHOSEN_CELL, thick=True) if look.cell else rgb
     return view.with_bar(view.as_image(rgb), box[2] - box[0], shown.pixel_size)
 
 
-def described(shown: Shown, row: int, look: Look) -> str:
+def described(shown: Shown, row: int, look: Looked) -> str:
     """What the picture shows, in words."""
     key = "/".join(map(str, shown.fields.iloc[row][FIELD_KEY]))
     on = [name for name, channel in zip(shown.channels, look.channels, strict=True) if channel.on]
@@ -114,7 +114,7 @@ def near_tiles(shown: Shown, row: int, channels: list[view.Channel], n: int) -> 
         field, facts = what.pixels_at.__wrapped__(shown, other), shown.fields.iloc[other]
         height, width = field.shape[1:]
         size = view.screen_size(height, width, TILE_SIDE)
-        planes = np.stack([view.scaled(plane, (0, 0, width, height), size) for plane in field])
+        planes = np.stack([view.on_screen(plane, (0, 0, width, height), size) for plane in field])
         text = "/".join(map(str, facts[FIELD_KEY])) + (f" {facts[LABEL]}" if LABEL in facts else "")
         tiles.append(Tile(view.blended(planes, channels), text, other))
     return ("Fields with the nearest profiles" if tiles else "This field has no profile."), tiles
@@ -129,7 +129,7 @@ def top_tiles(shown: Shown, class_index: int | None, channels: list[view.Channel
         row = int(cell["row"])
         field = what.pixels_at.__wrapped__(shown, row)
         box = view.square_around(cell["y"], cell["x"], CROP_SIDE, *field.shape[1:])
-        planes = np.stack([view.scaled(plane, box, (TILE_SIDE, TILE_SIDE)) for plane in field])
+        planes = np.stack([view.on_screen(plane, box, (TILE_SIDE, TILE_SIDE)) for plane in field])
         key = "/".join(map(str, shown.fields.iloc[row][FIELD_KEY]))
         tiles.append(Tile(view.blended(planes, channels), f"{key} p {cell['p']:.2f}", row, cell["y"], cell["x"]))
     return f"Where {shown.classes[class_index]} is most likely", tiles

@@ -148,7 +148,7 @@ class Explorer(widgets.VBox):
 
     def draw(self) -> None:
         """The picture, and its text for those who do not see it."""
-        look = drawn.Look([own.channel for own in self.channels], self.frame, self.map.overlay(self.field), self.cell)
+        look = drawn.Looked([own.channel for own in self.channels], self.frame, self.map.overlay(self.field), self.cell)
         self.picture.alt = drawn.described(self.shown, self.row, look)
         self.picture.data = view.as_jpeg(drawn.field_picture(self.shown, self.row, look))
 

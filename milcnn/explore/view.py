@@ -11,8 +11,15 @@ from skimage.segmentation import find_boundaries
 
 from milcnn.figures.gallery import scale_bar
 
-COLOURS = ("#0000FF", "#00FF00", "#FF0000", "#FF00FF", "#FFFF00", "#00FFFF")  # the first three as in the galleries
-QUALITY = 92  # of JPEG, colours at full resolution: no block is visible
+CHANNEL_COLOURS = (
+    "#0000FF",
+    "#00FF00",
+    "#FF0000",
+    "#FF00FF",
+    "#FFFF00",
+    "#00FFFF",
+)  # the first three as in the galleries
+JPEG_QUALITY = 92  # of JPEG, colours at full resolution: no block is visible
 OPACITY = 0.4  # of a class map where it is 1
 CELL_COLOUR = "#FFFFFF"
 FRAMED, GAP = "#D62728", 3  # colour of the frame around a small picture, px around each
@@ -40,7 +47,7 @@ class Frame:
 
 def channel_colours(n: int) -> list[str]:
     """Colours for ``n`` channels: a single one is grey."""
-    return ["#FFFFFF"] if n == 1 else [COLOURS[index % len(COLOURS)] for index in range(n)]
+    return ["#FFFFFF"] if n == 1 else [CHANNEL_COLOURS[index % len(CHANNEL_COLOURS)] for index in range(n)]
 
 
 def box_of(frame: Frame, height: int, width: int) -> Box:
@@ -64,7 +71,7 @@ def screen_size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def scaled(plane: np.ndarray, box: Box, size: tuple[int, int], whole: bool = False) -> np.ndarray:
+def on_screen(plane: np.ndarray, box: Box, size: tuple[int, int], whole: bool = False) -> np.ndarray:
     """The part ``box`` of ``plane`` (H, W) at ``size`` (width, height), float32; averaged where it gets smaller.
 
     ``whole``: numbers that must not be mixed, such as those of cells, come out unmixed, int32.
@@ -120,7 +127,7 @@ def as_image(rgb: np.ndarray) -> Image.Image:
 
 def as_jpeg(image: Image.Image) -> bytes:
     held = io.BytesIO()
-    image.save(held, "JPEG", quality=QUALITY, subsampling=0)
+    image.save(held, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return held.getvalue()
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from milcnn.explore import explore, view
-from milcnn.explore.drawn import SIDE
+from milcnn.explore.drawn import FIELD_SIDE
 from milcnn.explore.marks import read_marks
 from milcnn.explore.shown import cells_at
 from milcnn.network.model import load_model
@@ -57,7 +57,7 @@ def test_each_control_changes_the_picture(explorer, change):
     if change == "off":
         on.on.value = False
         explorer.map.of.value = "none"
-        assert pixels(explorer)[: SIDE // 2].max() < 10  # black above the scale bar
+        assert pixels(explorer)[: FIELD_SIDE // 2].max() < 10  # black above the scale bar
     elif change == "colour":
         on.colour.value = "#00FF00"
     elif change == "contrast":

@@ -44,7 +44,8 @@ def of_table(fields, profiles=None):
 
 def test_loss_is_minus_the_logarithm_of_y_and_of_several_labels_the_least():
     fields = table(
-        Metadata_Label=["a", "b", "a|b", "", "a"], predicted=["a", "a", "a|b", "a", "a"], y_a=[0.8, 0.9, 0.7, 0.6, np.nan],
+        Metadata_Label=["a", "b", "a|b", "", "a"], predicted=["a", "a", "a|b", "a", "a"],
+        y_a=[0.8, 0.9, 0.7, 0.6, np.nan],
         y_b=[0.2, 0.1, 0.6, 0.4, np.nan],
     )  # fmt: skip
     found = shown.with_loss(fields, ["a", "b"])
@@ -100,8 +101,8 @@ def test_nearest_fields_are_those_of_the_largest_cosine():
     profiles = pd.concat([names, pd.DataFrame(features).add_prefix("feature_")], axis=1).drop(index=1)
     one = of_table(table(x=range(6)), profiles)
     kept = features[[0, 2, 3, 4, 5]]
-    scaled = (kept - kept.mean(0)) / kept.std(0)
-    cosine = [scaled[1] @ other / np.linalg.norm(scaled[1]) / np.linalg.norm(other) for other in scaled]
+    on_screen = (kept - kept.mean(0)) / kept.std(0)
+    cosine = [on_screen[1] @ other / np.linalg.norm(on_screen[1]) / np.linalg.norm(other) for other in on_screen]
     order = [[0, 2, 3, 4, 5][place] for place in np.argsort(cosine)[::-1] if place != 1]
     assert shown.nearest_rows(one, 2, 3) == order[:3]
     assert shown.nearest_rows(one, 2, 9) == order
@@ -121,13 +122,13 @@ def test_top_cells_are_the_highest_places_of_the_map_in_the_surest_fields(sample
 
 def test_the_picture_of_a_field_is_its_pixels_and_the_map_changes_only_where_it_is_high(sample):
     channels = [view.Channel("#FFFFFF", 0, 255)]
-    look = drawn.Look(channels, view.Frame(48, 48), drawn.Overlay())
+    look = drawn.Looked(channels, view.Frame(48, 48), drawn.Overlay())
     plain = np.asarray(drawn.field_picture(sample, 4, look)).astype(int)
     field = shown.pixels_at(sample, 4)[0]
     expected = np.asarray(Image.fromarray(field).resize((560, 560), Image.Resampling.BILINEAR))
     assert np.abs(plain[:500, ..., 1] - expected[:500]).max() <= 1  # the scale bar is below
-    mapped = np.asarray(drawn.field_picture(sample, 4, drawn.Look(channels, look.frame, drawn.Overlay(4, 0.3))))
-    high = view.scaled(shown.maps_at(sample, 4)[4], (0, 0, *field.shape[::-1]), plain.shape[1::-1]) >= 0.3
+    mapped = np.asarray(drawn.field_picture(sample, 4, drawn.Looked(channels, look.frame, drawn.Overlay(4, 0.3))))
+    high = view.on_screen(shown.maps_at(sample, 4)[4], (0, 0, *field.shape[::-1]), plain.shape[1::-1]) >= 0.3
     different = (mapped != plain).any(axis=2)
     near = np.pad(high, 1)
     near = sum(np.roll(near, shift, (0, 1)) for shift in np.ndindex(3, 3))[2:, 2:] > 0

@@ -7,8 +7,22 @@ import pytest
 from PIL import Image
 
 from milcnn.explore.view import (
-    GAP, OPACITY, Channel, Frame, as_image, as_jpeg, blended, box_of, channel_colours, lined, scaled, screen_size,
-    square_around, strip_of, tinted, with_bar,
+    GAP,
+    OPACITY,
+    Channel,
+    Frame,
+    as_image,
+    as_jpeg,
+    blended,
+    box_of,
+    channel_colours,
+    lined,
+    on_screen,
+    screen_size,
+    square_around,
+    strip_of,
+    tinted,
+    with_bar,
 )  # fmt: skip
 from milcnn.figures.gallery import scale_bar
 
@@ -55,11 +69,11 @@ def test_a_square_around_a_place_stays_inside_the_field():
 
 def test_scaling_down_averages_and_never_mixes_the_numbers_of_cells():
     plane = np.kron([[1000, 3000], [5000, 7000]], np.ones((8, 8))).astype(np.uint16)
-    small = scaled(plane, (0, 0, 16, 16), (4, 4))
+    small = on_screen(plane, (0, 0, 16, 16), (4, 4))
     assert small.mean() == pytest.approx(4000)
     assert small[0, 0] < small[0, 3] < small[3, 0] < small[3, 3]
-    np.testing.assert_array_equal(scaled(plane, (9, 1, 15, 7), (6, 6)), np.full((6, 6), 3000))
-    assert set(np.unique(scaled(plane, (0, 0, 16, 16), (5, 5), whole=True))) == {1000, 3000, 5000, 7000}
+    np.testing.assert_array_equal(on_screen(plane, (9, 1, 15, 7), (6, 6)), np.full((6, 6), 3000))
+    assert set(np.unique(on_screen(plane, (0, 0, 16, 16), (5, 5), whole=True))) == {1000, 3000, 5000, 7000}
 
 
 def test_a_map_tints_from_the_threshold_on_by_its_value():
