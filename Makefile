@@ -49,7 +49,8 @@ lint: $(READY) ## style, types, and that imports point down the list of rooms
 	mypy
 
 notebooks: $(READY) ## run the notebooks anew, so that their committed outputs are fresh
-	CUDA_VISIBLE_DEVICES= JUPYTER_PATH= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	CUDA_VISIBLE_DEVICES= JUPYTER_PATH= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 	rm -rf data/sample

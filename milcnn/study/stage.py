@@ -114,7 +114,7 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
         try:
             papermill.execute_notebook(
                 notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
-                kernel_manager_class=OwnKernel,
+                kernel_manager_class=OwnKernel, store_widget_state=False,
                 extra_arguments=["--log-level=CRITICAL", f"--ipython-dir={own}"],  # a local kernel over TCP is no news
             )  # fmt: skip
         except (PapermillExecutionError, RuntimeError) as error:
