@@ -111,7 +111,7 @@ def map_controls(classes: list[str]) -> MapControls:
         return widgets.Checkbox(value, description=text, indent=False, layout=widgets.Layout(width="80px"))
 
     zoom = widgets.FloatLogSlider(
-        value=1, min=0, max=np.log10(MOST_ZOOM), step=0.05, description="Zoom", readout_format=".1f"
+        value=1, min=0, max=np.log10(MOST_ZOOM), step=0.001, description="Zoom", readout_format=".1f"
     )
     return MapControls(
         of=widgets.Dropdown(options=[PREDICTED, NO_MAP, *classes] if classes else [NO_MAP], description="Class map"),

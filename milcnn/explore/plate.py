@@ -16,6 +16,7 @@ from milcnn.screens.platemap import SIZES
 
 PALETTE = "viridis"  # even steps look even, also to colour-blind readers
 UNKNOWN_VALUE = "#BBBBBB"  # a well with fields, but without the value
+LEAST_WELLS = 96  # a part of a plate of 96 must not look like a plate of 24
 HIDDEN = ("index", "seed", "field")  # numbers that mean nothing on a plate
 
 
@@ -40,7 +41,7 @@ def row_and_column(well: str) -> tuple[int, int] | None:
 def places_of(wells: list[str]) -> tuple[list[str], list[str], dict[tuple[int, int], str]]:
     """Names of rows and of columns, and the well at each place.
 
-    The plate is the smallest of 6 to 1536 wells that holds all. If a well has another name than B03, all stand in a
+    The plate is the smallest of 96, 384 and 1536 wells that holds all. If a well has another name than B03, all stand in a
     square in their order, without names of rows and columns.
     """
     places = {well: row_and_column(well) for well in wells}
@@ -48,7 +49,7 @@ def places_of(wells: list[str]) -> tuple[list[str], list[str], dict[tuple[int, i
     if len(known) == len(wells):
         rows, columns = (max(place[axis] for place in known) + 1 for axis in (0, 1))
         for size, width in SIZES.items():
-            if rows <= size // width and columns <= width:
+            if size >= LEAST_WELLS and rows <= size // width and columns <= width:
                 names = [in_letters(row, 0)[:-2] for row in range(size // width)]
                 return names, [str(column + 1) for column in range(width)], known
     side = int(np.ceil(np.sqrt(len(wells))))
