@@ -2,7 +2,7 @@
 
 ``explore`` opens it. ``shown`` has the fields and what is computed of them, ``view`` and ``drawn`` make pictures,
 ``plate``, ``picture`` and ``strip`` are the widgets with clicks, ``controls`` the others, and ``marks`` keeps what the
-user finds wrong. ``live`` follows a training.
+user finds wrong.
 """
 
 from milcnn.explore.start import explore as explore

@@ -41,7 +41,7 @@ def row_and_column(well: str) -> tuple[int, int] | None:
 def places_of(wells: list[str]) -> tuple[list[str], list[str], dict[tuple[int, int], str]]:
     """Names of rows and of columns, and the well at each place.
 
-    The plate is the smallest of 96, 384 and 1536 wells that holds all. If a well has another name than B03, all stand in a
+    The plate is the smallest of 96, 384 and 1536 wells that holds all. If a well has no name like B03, all stand in a
     square in their order, without names of rows and columns.
     """
     places = {well: row_and_column(well) for well in wells}
@@ -81,8 +81,9 @@ def plate_view(fields: pd.DataFrame, plate: str, column: str, values: pd.Series)
     """
     own = fields[fields[PLATE] == plate].groupby(WELL, sort=False)
     row_names, column_names, places = places_of(list(own.groups))
-    low, high = range_shown(values)
-    facts = own.first()
+    facts = own.first().to_dict("index")
+    shades, (low, high) = [to_hex(colour) for colour in mpl.colormaps[PALETTE](np.arange(256))], range_shown(values)
+    held = values[plate].to_dict()
     wells = []
     for row, row_name in enumerate(row_names):
         for place, column_name in enumerate(column_names):
@@ -90,13 +91,13 @@ def plate_view(fields: pd.DataFrame, plate: str, column: str, values: pd.Series)
             if well is None:
                 wells += [[row, place, "", "", f"{row_name}{int(column_name):02d}, no field"]] if row_name else []
                 continue
-            value = values[plate, well]
-            colour = UNKNOWN_VALUE if np.isnan(value) else to_hex(mpl.colormaps[PALETTE]((value - low) / (high - low)))
-            wells.append([row, place, well, colour, well_label(well, facts.loc[well], column, value)])
+            value, last = held[well], len(shades) - 1
+            colour = UNKNOWN_VALUE if np.isnan(value) else shades[round((value - low) / (high - low) * last)]
+            wells.append([row, place, well, colour, well_label(well, facts[well], column, value)])
     return {"row_names": row_names, "column_names": column_names, "wells": wells}
 
 
-def well_label(well: str, facts: pd.Series, column: str, value: float) -> str:
+def well_label(well: str, facts: dict, column: str, value: float) -> str:
     """What a well is, in one line: its name, label, compound and dose, and its value."""
     parts = [well, *(str(facts[name]) for name in (LABEL, COMPOUND) if name in facts and pd.notna(facts[name]))]
     if CONCENTRATION in facts and facts[CONCENTRATION] > 0:
