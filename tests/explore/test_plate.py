@@ -38,6 +38,7 @@ def test_a_few_wells_lie_on_the_smallest_plate_that_holds_them():
     assert (len(row_names), len(column_names)) == (8, 12)
     assert places == {(1, 2): "B03", (7, 11): "H12"}
     assert len(places_of(["B03", "I01"])[0]) == 16
+    assert len(places_of(["A01", "B02"])[0]) == 8  # 96 wells, not 6
 
 
 @pytest.mark.parametrize("name", ["train-1", "A00", "12", "well", "ABC1", "A123"])
