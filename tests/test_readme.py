@@ -13,7 +13,7 @@ from milcnn.paths import ROOT
 from milcnn.study.cli import parser
 
 README = (ROOT / "README.md").read_text()
-OTHERS = ("CONTRIBUTING.md", "docs/how-it-works.md", "docs/own-screen.md")
+OTHERS = ("CONTRIBUTING.md", "docs/how-it-works.md", "docs/own-screen.md", "docs/score.md", "docs/api.md")
 PAGES = README + "".join((ROOT / name).read_text(encoding="utf-8") for name in OTHERS)
 # what these do is tested elsewhere (tests/study/test_pipeline.py runs dvc, nbval is half of `make test`)
 ELSEWHERE = ("dvc repro", "pytest", "source ", "python3 -m venv", "pip install", "conda ", "pre-commit ", "accelerate ")
@@ -41,7 +41,11 @@ def test_make_knows_the_target(command, tmp_path):
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith("milcnn ")])
 def test_milcnn_knows_the_command_and_its_arguments(command):
     words = shlex.split(command)[1:]
-    needed = {"inventory": ["any"], "new": ["NAME", "--table", "FILE"]}  # named in the text without its arguments
+    needed = {
+        "inventory": ["any"],
+        "new": ["NAME", "--table", "FILE"],
+        "score": ["any"],
+    }  # named in the text without its arguments
     arguments, rest = parser().parse_known_args(words + (needed.get(words[0], []) if len(words) == 1 else []))
     assert arguments.command == words[0]
     assert not rest or words[0] == "run"
@@ -54,7 +58,10 @@ def test_every_other_command_is_tested_elsewhere():
 
 def test_the_python_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    code = code.replace("sharp_map(network", "shown = sharp_map(network") + "\nassert shown.shape == (9, 96, 96)"
+    code = (
+        code.replace("network.score(", "table = network.score(")
+        + '\nassert table["predicted"].tolist() == [*"123456789"]'
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -13,7 +13,7 @@ from milcnn.explore import shown as what
 from milcnn.explore import view
 from milcnn.explore.marks import mark_of
 from milcnn.explore.shown import Shown
-from milcnn.explore.strip import TILE_SIDE, Tile
+from milcnn.explore.strip import SMALL_SIDE, Tile
 from milcnn.figures.gallery import class_colour
 
 FIELD_SIDE = 560  # px on the screen, the longer side of a field
@@ -113,7 +113,7 @@ def near_tiles(shown: Shown, row: int, channels: list[view.Channel], n: int) -> 
     for other in what.nearest_rows(shown, row, n):
         field, facts = what.pixels_at.__wrapped__(shown, other), shown.fields.iloc[other]
         height, width = field.shape[1:]
-        size = view.screen_size(height, width, TILE_SIDE)
+        size = view.screen_size(height, width, SMALL_SIDE)
         planes = np.stack([view.on_screen(plane, (0, 0, width, height), size) for plane in field])
         text = "/".join(map(str, facts[FIELD_KEY])) + (f" {facts[LABEL]}" if LABEL in facts else "")
         tiles.append(Tile(view.blended(planes, channels), text, other))
@@ -129,7 +129,7 @@ def top_tiles(shown: Shown, class_index: int | None, channels: list[view.Channel
         row = int(cell["row"])
         field = what.pixels_at.__wrapped__(shown, row)
         box = view.square_around(cell["y"], cell["x"], CROP_SIDE, *field.shape[1:])
-        planes = np.stack([view.on_screen(plane, box, (TILE_SIDE, TILE_SIDE)) for plane in field])
+        planes = np.stack([view.on_screen(plane, box, (SMALL_SIDE, SMALL_SIDE)) for plane in field])
         key = "/".join(map(str, shown.fields.iloc[row][FIELD_KEY]))
         tiles.append(Tile(view.blended(planes, channels), f"{key} p {cell['p']:.2f}", row, cell["y"], cell["x"]))
     return f"Where {shown.classes[class_index]} is most likely", tiles

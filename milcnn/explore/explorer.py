@@ -16,7 +16,7 @@ from milcnn.explore import drawn, view
 from milcnn.explore import shown as what
 from milcnn.explore.controls import MOST_ZOOM, channel_controls, map_controls, plate_controls, table_widget
 from milcnn.explore.marks import mark_of, read_marks, with_mark, write_marks
-from milcnn.explore.picture import Picture
+from milcnn.explore.picture import LivePicture
 from milcnn.explore.plate import Plate, legend, plate_view, well_values
 from milcnn.explore.shown import Shown
 from milcnn.explore.strip import Strip
@@ -39,7 +39,7 @@ class Explorer(widgets.VBox):
         self.channels = channel_controls(shown.channels, *what.brightness_range(shown))
         self.map = map_controls(shown.classes if shown.network else [])
         self.wells, self.legend, self.title = Plate(), widgets.HTML(), widgets.HTML()
-        self.picture = Picture(pans=True, sends=["+", "=", "-", "0", *ARROWS])
+        self.picture = LivePicture(pans=True, sends=["+", "=", "-", "0", *ARROWS])
         self.cells = table_widget(self.centre_cell)
         self.worst = table_widget(lambda number: self.go(self.worst_rows[number]))
         self.near, self.top = (Strip(lambda tile: self.go(tile.row, tile.y, tile.x)) for _ in range(2))

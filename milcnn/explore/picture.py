@@ -6,7 +6,7 @@ import anywidget
 import traitlets
 
 
-class Picture(anywidget.AnyWidget):
+class LivePicture(anywidget.AnyWidget):
     """A JPEG ``data`` with its text ``alt``. ``pans``: it follows a drag. ``sends``: the keys that it sends.
 
     Its messages, for ``on_msg``: ``{"kind": "click" | "drag" | "wheel" | "key", "x", "y", "steps", "key"}``. x and y

@@ -14,7 +14,7 @@ from milcnn.columns import COMPOUND, CONCENTRATION, LABEL, PLATE, WELL
 from milcnn.screens.names import in_letters, well_name
 from milcnn.screens.platemap import SIZES
 
-PALETTE = "viridis"  # even steps look even, also to colour-blind readers
+WELL_PALETTE = "viridis"  # even steps look even, also to colour-blind readers
 UNKNOWN_VALUE = "#BBBBBB"  # a well with fields, but without the value
 LEAST_WELLS = 96  # a part of a plate of 96 must not look like a plate of 24
 HIDDEN = ("index", "seed", "field")  # numbers that mean nothing on a plate
@@ -82,7 +82,10 @@ def plate_view(fields: pd.DataFrame, plate: str, column: str, values: pd.Series)
     own = fields[fields[PLATE] == plate].groupby(WELL, sort=False)
     row_names, column_names, places = places_of(list(own.groups))
     facts = own.first().to_dict("index")
-    shades, (low, high) = [to_hex(colour) for colour in mpl.colormaps[PALETTE](np.arange(256))], range_shown(values)
+    shades, (low, high) = (
+        [to_hex(colour) for colour in mpl.colormaps[WELL_PALETTE](np.arange(256))],
+        range_shown(values),
+    )
     held = values[plate].to_dict()
     wells = []
     for row, row_name in enumerate(row_names):
@@ -108,6 +111,6 @@ def well_label(well: str, facts: dict, column: str, value: float) -> str:
 def legend(values: pd.Series) -> str:
     """The colours of a plate and what their ends mean, as HTML."""
     low, high = range_shown(values)
-    colours = ", ".join(to_hex(mpl.colormaps[PALETTE](share)) for share in np.linspace(0, 1, 9))
+    colours = ", ".join(to_hex(mpl.colormaps[WELL_PALETTE](share)) for share in np.linspace(0, 1, 9))
     bar = f'<span class="milcnn-legend" style="background: linear-gradient(to right, {colours})"></span>'
     return f"{low:.3g} {bar} {high:.3g}"

@@ -7,10 +7,10 @@ from html import escape
 import ipywidgets as widgets
 import numpy as np
 
-from milcnn.explore.picture import Picture
+from milcnn.explore.picture import LivePicture
 from milcnn.explore.view import as_image, as_jpeg, strip_of
 
-TILE_SIDE = 116  # px on the screen
+SMALL_SIDE = 116  # px on the screen
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Strip(widgets.VBox):
     def __init__(self, chosen: Callable[[Tile], None]):
         self.tiles: list[Tile] = []
         self.current, self.chosen = 0, chosen
-        self.picture, self.text = Picture(sends=["ArrowLeft", "ArrowRight", "Enter"]), widgets.HTML()
+        self.picture, self.text = LivePicture(sends=["ArrowLeft", "ArrowRight", "Enter"]), widgets.HTML()
         self.picture.on_msg(lambda _, message, __: self.act(message))
         super().__init__([self.text, self.picture])
 
@@ -43,7 +43,7 @@ class Strip(widgets.VBox):
         names = [escape(tile.text) for tile in self.tiles]
         if names:
             names[self.current] = f"<b>{names[self.current]}</b>"
-            pictures = strip_of([tile.rgb for tile in self.tiles], self.current, TILE_SIDE)
+            pictures = strip_of([tile.rgb for tile in self.tiles], self.current, SMALL_SIDE)
             self.picture.alt = f"{self.title}: {', '.join(tile.text for tile in self.tiles)}"
             self.picture.data = as_jpeg(as_image(pictures))
         self.text.value = f"{escape(self.title)}: {' · '.join(names)}" if names else escape(self.title)

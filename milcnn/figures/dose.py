@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
-from milcnn.figures.labels import label
+from milcnn.figures.labels import METHOD_COLOURS, label, look
 from milcnn.figures.style import error_bars, panels
 
 TRUE = "0.25"  # grey: the truth of a simulated screen, never a prediction
@@ -93,9 +93,9 @@ def threshold_plot(table: pd.DataFrame) -> plt.Figure:
     fig, ax = plt.subplots(figsize=(5.2, 0.28 * len(table) + 1))
     y, bars = np.arange(len(table))[::-1], error_bars(table, "b")
     ax.hlines(y, 0, 1, color="0.9", lw=0.7, zorder=0)
-    ax.errorbar(table["b"], y, xerr=bars, fmt="D", color="C1", capsize=2, ms=5, label="learned b, range over seeds")
-    ax.plot(table["other"], y, "x", color="C0", label="mean p̄ in fields of other classes")
-    ax.plot(table["own"], y, "o", color="C0", label="mean p̄ in fields of the class")
+    ax.errorbar(table["b"], y, xerr=bars, fmt="D", capsize=2, ms=5, label="learned b, range over seeds")
+    ax.plot(table["other"], y, "x", color="0.4", label="mean p̄ in fields of other classes")
+    ax.plot(table["own"], y, "o", color="0.4", label="mean p̄ in fields of the class")
     ax.plot(table["fraction"], y, "|", color=TRUE, ms=11, mew=1.6, label="true responding fraction")
     ax.set(xlim=(-0.01, 1), ylim=(-0.6, len(table) - 0.4), xlabel="b, p̄ or responding fraction")
     ax.set_yticks(y, table["class"])
@@ -104,8 +104,10 @@ def threshold_plot(table: pd.DataFrame) -> plt.Figure:
 
 
 def degradation_panels(table: pd.DataFrame, chance: float) -> plt.Figure:
-    """Accuracy of each method against the four factors of ``evaluate.degradation``, with 95 % intervals."""
-    looks = looks_of(table["method"])
+    """Accuracy of each method against the four factors of ``evaluate.degradation``.
+
+    Methods that have a colour, see ``look``, have their 95 % intervals.
+    """
     fig, axes = plt.subplots(2, 2, figsize=(6.9, 4.6), sharey=True)
     for ax, (factor, (title, text)) in zip(axes.flat, FACTORS.items(), strict=True):
         of_factor = table[table["factor"] == factor]
@@ -115,8 +117,9 @@ def degradation_panels(table: pd.DataFrame, chance: float) -> plt.Figure:
         if of_factor.empty:
             ax.text(0.5, 0.5, "no runs with this factor", transform=ax.transAxes, ha="center", color="0.4")
         for method, rows in of_factor.groupby("method"):
-            x, y, line = rows["level"], rows["value"], "".join(looks[method]) + "-"
-            ax.errorbar(x, y, error_bars(rows), fmt=line, capsize=2, elinewidth=0.7, alpha=0.9, label=label(method))
+            bars = error_bars(rows) if method in METHOD_COLOURS else None  # grey is the background
+            shown = {"capsize": 2, "elinewidth": 0.7, "label": label(method)} | look(method)
+            ax.errorbar(rows["level"], rows["value"], bars, **shown)
     for ax in axes[:, 0]:
         ax.set_ylabel("test accuracy")
     xy, coords = (0.99, chance), ("axes fraction", "data")

@@ -1,7 +1,9 @@
-"""The display names of the methods, in figures and in tables."""
+"""The display name of each method, in figures and tables, and its colour and marker, the same in every figure."""
+
+from typing import Any
 
 from milcnn.columns import parse_method
-from milcnn.evaluate.runs import AS_IT_COMES, CONTROLS
+from milcnn.evaluate.runs import AS_IT_COMES, CONTROLS, MAIN_METHOD
 
 LABELS = {  # all other names are shown with spaces for underscores
     "noisy_and": "Noisy-AND",
@@ -29,13 +31,58 @@ LABELS = {  # all other names are shown with spaces for underscores
 ENDINGS = {CONTROLS: "with controls", AS_IT_COMES: "segmentation as it comes"}
 
 
-def label(method: str) -> str:
-    """The display name of a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
+# The methods that the text speaks of. Their colours (Okabe and Ito 2008) are distinct for colour-blind readers.
+METHOD_COLOURS = {
+    "noisy_and": "#0072B2",
+    "mean": "#D55E00",
+    "log_sum_exp": "#009E73",
+    "boosting": "#CC79A7",
+    "cell_attention": "#E69F00",
+    "sphered": "#56B4E9",
+    "unet": "#8C6D31",
+}
+OTHERS_GREY = "0.6"  # all other methods; a marker tells those of one figure apart
+OTHER_POOLINGS = [
+    "max", "noisy_or", "isr", "generalized_mean", "top_k", "quantile", "softmax", "power", "autopool", "attention",
+    "gated_attention",
+]  # fmt: skip
+OTHER_BASELINES = [
+    "svm_vote", "cell_mean", "ljosa", "mean_profile", "cell_count", "total_intensity", "embedding",
+    "embedding_attention", "noisy_and_shuffled",
+]  # fmt: skip
+METHOD_MARKERS = {
+    **dict(zip(METHOD_COLOURS, "os^DvPX", strict=True)),
+    **dict(zip(OTHER_POOLINGS, "<>phdx+*X|_", strict=True)),
+    **dict(zip(OTHER_BASELINES, "<>phd*x+X", strict=True)),
+}
+
+
+def parts_of_name(method: str) -> tuple[str, dict[str, float], str]:
+    """Name, settings and ending: ``noisy_and-a7.5+controls`` → ``("noisy_and", {"a": 7.5}, "+controls")``."""
     mark = next((mark for mark in ENDINGS if method.endswith(mark)), "")
     own = method.removesuffix(mark)
     try:
-        name, settings = parse_method(own)
+        return *parse_method(own), mark
     except ValueError:  # not a pooling function with settings
-        name, settings = own, {}
+        return own, {}, mark
+
+
+def look(method: str) -> dict[str, Any]:
+    """How a line or point of ``method`` is drawn, for matplotlib. A hollow marker stands for an ending."""
+    name, _, mark = parts_of_name(method)
+    spoken_of = name in METHOD_COLOURS
+    colour = METHOD_COLOURS.get(name, OTHERS_GREY)
+    return {
+        "color": colour,
+        "marker": METHOD_MARKERS.get(name, "."),
+        "markerfacecolor": "white" if mark else colour,
+        "linewidth": 1.4 if spoken_of else 0.8,
+        "zorder": 2 + spoken_of + (name == MAIN_METHOD),  # the coloured lines are in front
+    }
+
+
+def label(method: str) -> str:
+    """The display name of a method: ``noisy_and-a7.5`` → ``Noisy-AND, a = 7.5``."""
+    name, settings, mark = parts_of_name(method)
     shown = [LABELS.get(name, name.replace("_", " ")), *(f"{key} = {value:g}" for key, value in settings.items())]
     return ", ".join([*shown, *([ENDINGS[mark]] if mark else [])])

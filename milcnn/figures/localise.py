@@ -12,14 +12,11 @@ import seaborn as sns
 
 from milcnn.figures.fields import show_field
 from milcnn.figures.gallery import add_scale_bar
-from milcnn.figures.labels import label
+from milcnn.figures.labels import OTHERS_GREY, label, look
 from milcnn.figures.outlines import outline
 from milcnn.figures.style import OVERLAY, TRUTH, error_bars, panels
 
-FLOORS = ["random_map", "all_foreground", "otsu", "classical", "random_weights", "shuffled_labels"]
-UNET = "unet"
 CLOSE = 256  # px, the side of what the panel shows of a field: cells and what is in them can be seen
-FLOOR_COLOUR, UNET_COLOUR = "0.65", "#009E73"
 Maps = list[tuple[str, np.ndarray, float]]  # title, values (H, W), the value to show at full brightness
 
 
@@ -96,13 +93,13 @@ def middle(image: np.ndarray) -> np.ndarray:
 
 
 def floors_and_unet(table: pd.DataFrame, metrics: Sequence[str], width: float = 6.9) -> plt.Figure:
-    """One panel per metric of the summary, sorted by the first: floors grey, networks blue, supervised U-Net green."""
+    """One panel per metric of the summary, sorted by the first; floors are grey."""
     order = table[table["metric"] == metrics[0]].sort_values("value")["method"]
     fig, axes = panels(len(metrics), min(3, len(metrics)), width, 0.22 * len(order) + 0.7, sharey=True)
     for ax, metric in zip(axes.flat, metrics, strict=False):
         rows = table[table["metric"] == metric].set_index("method").reindex(order).dropna(subset="value").reset_index()
         names, thin = rows["method"], {"lw": 0.8, "capsize": 2}
-        colours = [FLOOR_COLOUR if name in FLOORS else UNET_COLOUR if name == UNET else "C0" for name in names]
+        colours = [look(name)["color"] for name in names]
         ax.barh(names.map(label), rows["value"], xerr=error_bars(rows), height=0.6, color=colours, error_kw=thin)
         ax.set(title=metric.replace("_", " "), xlim=(0, 1))
         ax.set_axis_on()
@@ -122,8 +119,10 @@ def sanity_curves(table: pd.DataFrame, floors: dict[str, float]) -> plt.Figure:
     """
     fig, axes = plt.subplots(1, len(floors), figsize=(6.9, 2.5), squeeze=False)
     for ax, (column, floor) in zip(axes[0], floors.items(), strict=True):
-        sns.lineplot(table, x="random_layers", y=column, hue="map", marker="o", seed=0, n_boot=200, ax=ax)
-        ax.axhline(floor, color=FLOOR_COLOUR, ls="--", label="random map")
+        # in grey: a colour stands for a method
+        shown = {"hue": "map", "style": "map", "markers": True, "dashes": False, "palette": "gray"}
+        sns.lineplot(table, x="random_layers", y=column, seed=0, n_boot=200, ax=ax, **shown)
+        ax.axhline(floor, color=OTHERS_GREY, ls="--", label="random map")
         ax.set(xlabel="layers with random weights, from the top", ylabel=column.replace("_", " "), ylim=(0, 1.02))
         ax.get_legend().remove()
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)

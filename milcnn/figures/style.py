@@ -6,12 +6,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PathCollection
 
 from milcnn.files import written_whole
 
 OVERLAY = "#FFC20A"  # contour of what the network predicts
 TRUTH = "#0C7BDC"  # contour of the true objects
-N_COLOURS = 10  # colours of the style; then they repeat
 
 
 def use_style() -> None:
@@ -40,9 +40,15 @@ def error_bars(rows: pd.DataFrame, column: str = "value") -> list[pd.Series]:
 
 
 def save_figure(figure: plt.Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``figure`` as PNG (300 dpi) and PDF. The same figure gives the same bytes."""
+    """Write ``figure`` as PNG (300 dpi) and PDF, and as SVG if it draws lines and bars alone.
+
+    An SVG of images or of thousands of points would be larger than the PNG. The same figure gives the same bytes.
+    """
+    kinds: dict[str, dict | None] = {".png": None, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    if any(ax.images or any(isinstance(one, PathCollection) for one in ax.collections) for ax in figure.axes):
+        del kinds[".svg"]
     paths = []
-    for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
+    for suffix, metadata in kinds.items():
         paths.append(folder / f"{name}{suffix}")
         with written_whole(paths[-1]) as temporary:
             figure.savefig(temporary, metadata=metadata)

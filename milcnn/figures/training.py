@@ -4,9 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from milcnn.figures.labels import label
-
-PAPER_POOLINGS = 7  # the first seven, of Kraus 2016, are solid lines; the later ones are dashed
+from milcnn.figures.labels import label, look
 
 
 def pooling_curves(curves: pd.DataFrame, thresholds: pd.DataFrame | None = None) -> plt.Figure:
@@ -18,16 +16,16 @@ def pooling_curves(curves: pd.DataFrame, thresholds: pd.DataFrame | None = None)
     titles = {"equal": "every p equal to p̄", "all or none": "share p̄ with p = 1, the rest with p = 0"}
     for ax, (bag, title) in zip(axes, titles.items(), strict=True):
         for number, (name, curve) in enumerate(curves[curves["bag"] == bag].groupby("pooling", sort=False)):
-            line = "-" if number < PAPER_POOLINGS else "--"
-            ax.plot(curve["mean"], curve["P"], label=label(name), clip_on=False, ls=line)
+            every = (number % 5, 7)  # curves that lie on each other show their markers in turn
+            ax.plot(curve["mean"], curve["P"], label=label(name), clip_on=False, markevery=every, **look(name))
         ax.set(title=title, xlabel="mean instance probability p̄", xlim=(0, 1), ylim=(0, 1))
     axes[0].set_ylabel("bag probability P")
     axes[0].annotate("all others: P = p̄", (0.97, 0.3), ha="right", color="0.4")
     if thresholds is not None and len(thresholds):
         b = thresholds["b"].mean()
-        sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color="C0", lw=1)
-        arrow = {"arrowstyle": "-", "color": "C0"}
-        axes[0].annotate("learned b", (b, 0.06), (b + 0.1, 0.1), color="C0", arrowprops=arrow)
+        sns.rugplot(thresholds, x="b", ax=axes[0], height=0.06, color=look("noisy_and")["color"], lw=1)
+        arrow = {"arrowstyle": "-", "color": "0.4"}
+        axes[0].annotate("learned b", (b, 0.06), (b + 0.1, 0.1), color="0.4", arrowprops=arrow)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return fig
 
@@ -35,9 +33,11 @@ def pooling_curves(curves: pd.DataFrame, thresholds: pd.DataFrame | None = None)
 def training_curves(history: pd.DataFrame) -> plt.Figure:
     """Training loss, validation loss and accuracy against epoch: one line per method, a band over seeds."""
     fig, axes = plt.subplots(1, 3, figsize=(6.9, 2.2))
+    palette = {label(method): look(method)["color"] for method in history["method"].unique()}
     history = history.assign(method=history["method"].map(label), training_loss=history["loss"])
+    shown = {"hue": "method", "palette": palette, "errorbar": ("pi", 100)}
     for ax, column in zip(axes, ["training_loss", "validation_loss", "validation_accuracy"], strict=True):
-        sns.lineplot(history, x="epoch", y=column, hue="method", errorbar=("pi", 100), ax=ax, legend=ax is axes[0])
+        sns.lineplot(history, x="epoch", y=column, ax=ax, legend=ax is axes[0], **shown)
         ax.set(title=column.replace("_", " "), ylabel="")
     axes[0].get_legend().remove()
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)

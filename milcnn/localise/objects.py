@@ -47,15 +47,16 @@ def object_table(
 def write_masks(path: Path, labels: np.ndarray, planes: Sequence[str], pixel_size: float | None) -> None:
     """Write label images (C, H, W), named by ``planes``, as one OME-TIFF ``path``, whole or not at all.
 
-    uint16, or uint32 above 65,535 objects. ``pixel_size`` in µm goes into PhysicalSizeX and Y (Bio-Formats, napari) and
-    the resolution tags (ImageJ). The same masks give the same bytes. Raises ValueError for a wrong suffix or number of
-    planes.
+    uint16, or uint32 above 65,535 objects; maps of float stay float32. ``pixel_size`` in µm goes into PhysicalSizeX and
+    Y (Bio-Formats, napari) and the resolution tags (ImageJ). The same masks give the same bytes. Raises ValueError for
+    a wrong suffix or number of planes.
     """
     if not path.name.endswith((".ome.tif", ".ome.tiff")):
         raise ValueError(f"{path}: the name of an OME-TIFF must end in .ome.tif or .ome.tiff.")
     if len(planes) != len(labels):
         raise ValueError(f"{path}: {len(planes)} names for {len(labels)} planes; give one name a plane.")
-    data = np.ascontiguousarray(labels, np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32)
+    whole = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    data = np.ascontiguousarray(labels, np.float32 if labels.dtype.kind == "f" else whole)
     metadata: dict[str, object] = {"axes": "CYX", "Channel": {"Name": list(planes)}, "UUID": str(content_uuid(data))}
     if pixel_size is not None:
         metadata |= {f"PhysicalSize{axis}": pixel_size for axis in "XY"}

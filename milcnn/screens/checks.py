@@ -36,8 +36,12 @@ def table_problems(fields: pd.DataFrame, classes: list[str], multilabel: bool = 
         return [f"table: has no column {', '.join(missing)}; add it."]
     if fields.empty:
         return ["table: has no rows; add one row for each field."]
-    problems = [*empty_names(fields), *repeated_fields(fields), *repeated_files(fields)]
-    return [*problems, *plate_names(fields), *split_names(fields), *class_problems(fields, classes, multilabel)]
+    return [*row_problems(fields), *split_names(fields), *class_problems(fields, classes, multilabel)]
+
+
+def row_problems(fields: pd.DataFrame) -> list[Problem | str]:
+    """The problems of the rows of a table, whatever their labels."""
+    return [*empty_names(fields), *repeated_fields(fields), *repeated_files(fields), *plate_names(fields)]
 
 
 def empty_names(fields: pd.DataFrame) -> Iterator[Problem]:

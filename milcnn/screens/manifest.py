@@ -85,13 +85,18 @@ class ManifestSettings(Settings):
         return self
 
 
-def manifest_screen(settings: ManifestSettings) -> Screen:
-    """The screen in a table or folder. Raises ScreenError if columns are missing or have values that make no sense."""
+def manifest_screen(settings: ManifestSettings, labelled: bool = True) -> Screen:
+    """The screen in a table or folder; if not ``labelled``, labels may be missing, as where a network only scores.
+
+    Raises ScreenError if columns are missing or have values that make no sense.
+    """
     table, left_out, folder, name = source(settings)
     platemap = read_platemap(in_root(settings.platemap), settings.columns) if settings.platemap else None
     table = tidy_names(to_our_columns(table, settings.columns, name, platemap), name)
     if platemap is not None:
         table = with_platemap(table, platemap, settings.columns, settings.platemap)
+    if not labelled and LABEL not in table and not settings.label_columns:
+        table[LABEL] = ""
     table = with_assays(table, settings.label_columns, name) if settings.label_columns else table
     multilabel = settings.multilabel or bool(settings.label_columns)
     refuse_unknown(table, name)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # zarr and yaozarrs take 0.2 s to import, and most screens ar
 warnings.filterwarnings("ignore", "Warning: .* axis unit|The name .* risky|The FieldOfView")  # what yaozarrs advises
 
 
+ADDED = ("labels", "maps")  # groups in the folder of an image that are no part of it
+
+
 @dataclass(frozen=True)
 class ZarrImage:
     """An open image. ``folder`` is that of the array, ``axes`` are its axes in their order, such as t, c, z, y, x.
@@ -190,10 +193,17 @@ def field_window(folder: str, field: str, step: dict[str, float], whole: dict[st
 
 
 def image_files(path: str) -> list[str]:
-    """The files that hold the image of a path, where they are on disk; one inside a zip has none."""
+    """The files that hold the image of a path, where they are on disk; one inside a zip has none.
+
+    Labels and maps in the folder of the image, which an export or another tool adds, are not the image.
+    """
     folder = split_field(path)[0]
     if os.path.isdir(folder):
-        return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+        found = []
+        for parent, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if parent != folder or name not in ADDED]
+            found += [os.path.join(parent, name) for name in names]
+        return sorted(found)
     return [path] if os.path.exists(path) else []
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import traceback
+from typing import Any
 
 from milcnn.paths import ROOT
 from milcnn.study.parameters import StageError
@@ -46,11 +47,37 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s STUDY [--KEY VALUE ...]",
     )
     turns.add_argument("study", help="with a section rotation in its file of params/")
+    exported = commands.add_parser("export", help="write a trained network for other tools: ONNX, profiles, model card")
+    exported.add_argument("study")
+    exported.add_argument("--run", default="noisy_and-0", help="a folder of models/STUDY; default noisy_and-0")
+    exported.add_argument("--output", help="folder to write; default build/export/STUDY/RUN")
+    exported.add_argument("--labels", action="store_true", help="also cells and maps of test fields, in their OME-Zarr")
+    add_score(commands)
     commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
     commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
     commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
     commands.add_parser("sample", help="cut data/sample from the last run")
     return top
+
+
+def add_score(commands: Any) -> None:
+    scored = commands.add_parser("score", help="score any screen, labelled or not, by the trained networks of a study")
+    scored.add_argument("study", help="prepared and trained")
+    scored.add_argument("--run", default="noisy_and", help="noisy_and-0, or noisy_and for all its seeds together")
+    scored.add_argument("--table", help="of the fields to score; without it and --images the study's own screen")
+    scored.add_argument("--images", help="folder in which the table's paths start, or that a microscope has left")
+    scored.add_argument("--platemap", help="compound, controls … by well; not needed")
+    scored.add_argument("--pattern", help="as of `milcnn new`")
+    scored.add_argument("--where", help="which fields, a query of pandas: \"Metadata_Plate == 'P1'\"")
+    scored.add_argument("--output", help="folder; without it data/scores/STUDY")
+    scored.add_argument("--cells-per-field", type=float, help="mean number, for the responding fraction")
+    scored.add_argument("--precision", choices=["float32", "bfloat16", "int8"], help="by OpenVINO; else PyTorch")
+    scored.add_argument("--masks", action="store_true", default=None, help="write cells and class maps as OME-TIFF")
+    scored.add_argument("--strict", action="store_true", default=None, help="stop at an image that cannot be read")
+    scored.add_argument("--estimate", action="store_true", help="score 20 fields, say what all would cost, and end")
+    scored.add_argument("--engine", default="loop", choices=["loop", "dask", "slurm", "local"])
+    scored.add_argument("--workers", type=int, default=1, help="plates at once, on dask, slurm and local")
+    scored.add_argument("--scheduler", default="", help="address of a running Dask scheduler")
 
 
 def number_or_word(text: str) -> int | str:
@@ -99,6 +126,18 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.stage import parse_overrides
 
             rotation(arguments.study, parse_overrides(rest))
+        case "export":
+            from milcnn.study.exports import export_study
+
+            export_study(arguments.study, arguments.run, arguments.output, arguments.labels)
+        case "score":
+            from milcnn.score.engines import EngineSettings
+            from milcnn.study.score import score
+
+            given = {key: value for key, value in vars(arguments).items() if key not in ("command", "study", "run")}
+            engine = {key: given.pop(key) for key in ("workers", "scheduler")} | {"kind": given.pop("engine")}
+            where = EngineSettings.model_validate(engine)
+            score(arguments.study, arguments.run, where, given.pop("estimate"), **given)
         case "architecture":
             from milcnn.study.architecture import architecture
 
@@ -108,7 +147,7 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
 
             report()
         case "readme":
-            from milcnn.study.report import readme
+            from milcnn.study.readme import readme
 
             readme()
         case "sample":

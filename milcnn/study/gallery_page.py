@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -28,19 +27,20 @@ from tqdm.auto import tqdm
 from milcnn.columns import LABEL
 from milcnn.evaluate.runs import label_matrix, with_errors
 from milcnn.figures.gallery import RANKS, class_colour, display_range, false_colour, scale_bar
-from milcnn.files import written_whole
 from milcnn.localise.dense import sharp_map
 from milcnn.localise.maps import all_class_maps, class_map
 from milcnn.localise.masks import otsu_mask
 from milcnn.network.dimensions import STRIDE
 from milcnn.network.model import MILCNN
 from milcnn.prepare.prepared import Prepared
+from milcnn.study.pages import write_page
 
 THUMB, VIEW, TILE = 160, 640, 96  # px, the longer side of a thumbnail, a view, a map
 PICTURES = ("thumbs", "views", "maps", "cells")
 CROP = 2 * STRIDE  # px, the side of a cell's crop: about a cell of every study and what is around it
 PEAK_SMOOTHING = 4.0  # px, standard deviation: the middle of a cell, not a bright spot in it
 RANGE_FIELDS, RANGE_STEP = 16, 4  # so many fields, and every 4th pixel, give the brightness range of a study
+STEP = 120  # fields that the page lays out at first, and then each time that one scrolls to its end
 FIELDS_IN_MEMORY = 4  # at once: fields of a real screen have a million pixels and more
 
 
@@ -228,12 +228,14 @@ def write_gallery(
     for number, crop in enumerate(crops):
         save_picture((255 * crop).astype(np.uint8), folder / "cells", number)
     cells = cells.assign(number=range(len(cells)))
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     height, width = prepared.pixels(table.iloc[:1]).shape[2:]
     length, text = scale_bar(width, prepared.pixel_size)
     path = folder / "index.html"
-    page = environment.get_template("gallery_page.html.j2").render(
+    write_page(
+        path,
+        "gallery_page.html.j2",
         study=prepared.study,
+        step=STEP,
         multilabel=prepared.multilabel,
         classes=[(name, class_colour(index)) for index, name in enumerate(prepared.classes)],
         fields=table.to_dict("records"),
@@ -242,6 +244,4 @@ def write_gallery(
         crop=f"{crops.shape[2] * (prepared.pixel_size or 1):.3g} {text.split()[1]}",
         thumb=resized(np.zeros((height, width), np.uint8), THUMB).size,
     )
-    with written_whole(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
     return path

@@ -1,214 +1,177 @@
-"""The report (one HTML page) and the numbers of README.md and docs/results.md: all from summary.csv."""
+"""The report: a first page, a page a study, and how the run was made. Pictures are files that the pages load lazily."""
 
-import base64
 import json
+import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-import numpy as np
 import pandas as pd
 from PIL import Image
 
-from milcnn.evaluate.runs import CONTROLS, SUMMARY, merged_summary
-from milcnn.figures.labels import label
-from milcnn.files import read_table, write_table, written_whole
+from milcnn.evaluate.runs import SUMMARY, merged_summary
+from milcnn.files import read_table, write_table
 from milcnn.paths import ROOT
+from milcnn.study.pages import write_page
 from milcnn.study.parameters import StageError, listed_studies
+from milcnn.study.provenance import write_provenance
+from milcnn.study.score_tables import (
+    ANSWERS,
+    ASKED,
+    ASKED_OF_ALL,
+    CERTAINTY,
+    NOTES,
+    TABLES,
+    checks_table,
+    interval_note,
+    scores_tables,
+    sentences,
+)
 
-Metric = tuple[str, str]  # metric and level of a row of the summary
-# a reader's question, and the metrics that answer it, with their titles: the tables of a study
-TABLES: dict[str, dict[Metric, str]] = {
-    "Which class?": {
-        ("accuracy", "field"): "Field accuracy",
-        ("balanced_accuracy", "field"): "… balanced",
-        ("together_accuracy", "field"): "… seeds as one",
-        ("fresh_accuracy", "field"): "… fresh test set",
-        ("accuracy", "well"): "Well accuracy",
-        ("accuracy", "treatment"): "Treatment accuracy",
-        ("mean_average_precision", "field"): "Field mAP",
-        ("roc_auc", "field"): "Field AUC",
-    },
-    "Is it better than the baseline that was best on validation?": {
-        ("accuracy_difference", "field"): "Accuracy difference",
-        ("together_accuracy_difference", "field"): "… seeds as one",
-        ("fresh_accuracy_difference", "field"): "… on a fresh test set",
-        ("fresh_together_accuracy_difference", "field"): "… there, seeds as one",
-        ("mean_average_precision_difference", "field"): "mAP difference",
-        ("together_mean_average_precision_difference", "field"): "… seeds as one",
-        ("fresh_mean_average_precision_difference", "field"): "… on a fresh test set",
-    },
-    "Which cells?": {
-        ("average_precision", "pixel"): "Pixel average precision",
-        ("iou_foreground", "pixel"): "Foreground IoU",
-        ("f1_at_0.5", "object"): "Object F1 at IoU 0.5",
-        ("count_error", "object"): "Count error",
-        ("cell_average_precision", "cell"): "Cell average precision",
-    },
-    "How many cells, at which dose?": {
-        ("responding_fraction_r", "field"): "Correlation with the true responding fraction",
-        ("responding_fraction_error", "field"): "Mean absolute error of the fraction",
-        ("ec50_within_2x", "compound"): "EC50 within a factor of 2",
-        ("ec50_within_2x_test_plates", "compound"): "… from the test plates alone",
-        ("ec50_within_2x_picked", "compound"): "… with the phenotype that the network picks",
-        ("ec50_interval_coverage", "compound"): "95 % intervals of EC50 that hold the true one",
-    },
-}
-# the one table of the README: ten methods, and what is shown of each, by study; ``CONTROLS`` for its row with controls
-HEADLINE_METHODS = [
-    "noisy_and", "log_sum_exp", "mean", "cell_attention", "sphered", "boosting", "svm_vote", "ljosa", "mean_profile",
-    "noisy_and_shuffled",
-]  # fmt: skip
-HEADLINE = {
-    ("digits", "accuracy", "field", ""): "`digits`: field accuracy",
-    ("digits", "cell_average_precision", "cell", ""): "cell AP",
-    ("simulated", "accuracy", "field", ""): "`simulated`: field accuracy",
-    ("simulated", "accuracy", "field", CONTROLS): "… with controls of the plate",
-    ("simulated", "accuracy", "treatment", ""): "treatment accuracy",
-    ("simulated", "cell_average_precision", "cell", ""): "cell AP",
-    ("simulated", "responding_fraction_r", "field", ""): "r of the responding fraction",
-}
 REPORTS = ROOT / "reports"
 SUMMARY_TABLE = REPORTS / "tables" / "summary.csv"
-NOTES = {
-    "digits": "The test fields are drawn from five groups of glyphs that share none, about nine of each digit a group. "
-    "So intervals are over groups, for other glyphs of the same collection.",
-    "yeast-sample": "The test fields are cut from eight images, four of each of two proteins, in four pairs. "
-    "So intervals are over pairs, for other images of these proteins; nothing is known of other proteins.",
-    **dict.fromkeys(
-        ("composite", "composite-shape"),
-        "All cells of the test fields are cut from 13 images of one plate: nothing is known of other plates. "
-        "The rotation has each of the three plates as the test once. Controls that serve as references and controls "
-        "that are scored are different fields, but show some of the same cells.",
-    ),
-    **dict.fromkeys(
-        ("composite-rotation", "composite-shape-rotation"),
-        "Three studies together, which test one plate each and train on the two others.",
-    ),
-    "micronuclei-rotation": "Five turns together: each source image is the test once, so images of one acquisition are "
-    "on both sides.",
-    "bbbc016-rotation": "Five turns together: each well is the test once. One plate: nothing is known of others.",
-    "bbbc021-sample": "This study shows that real 16-bit plates pass through every stage. It is no benchmark: the two "
-    "classes differ in the number of cells and in how much of a field is black, so any method separates them.",
-}
-# a picture of the last run, in reports/, and its copy in docs/
-DOCS_PICTURES = {
-    "figures/digits/1_error_by_fraction.png": "figure_1.png",
-    "galleries/simulated/dose/dose_response.png": "figure_2.png",
-    "galleries/bbbc016/localisation_panel.png": "puncta_maps.png",
-    "galleries/bbbc016/cells.png": "puncta_cells.png",
-    "galleries/bbbc016/page/views/00001.webp": "puncta_unlabelled.png",  # well O01, the second field
-}
-MARKS = ("<!-- numbers: begin -->", "<!-- numbers: end -->")
-RESULTS = """# Results
+SCREEN = "What is in the screen?"
+# where a picture stands on the page of its study, and what it shows; others come last, with their name
+WHICH, BETTER, CELLS, DOSE = TABLES
+LEARNED, SEEN, MORE = "How was it learned?", "Which fields and cells?", "More"
+PICTURE_TEXTS = {
+    WHICH: {
+        "4_confusion": "Confusion of each method: the share of the fields of a true class (row) that is called each "
+        "class (column). On the diagonal is what is right.",
+        "1_error_by_fraction": "Test error of each method against the fraction of objects that carry the label.",
+        "degradation": "Test accuracy of each method against four things that make a study harder: few responding "
+        "cells, few or many cells a field, wrong training labels, few training fields.",
+    },
+    CELLS: {
+        "localisation_panel": "One field: its true cells, the class map of every class, finer maps of its label, and "
+        "the cells that the network outlines.",
+        "localisation": "Five fields, from the best to the worst: the field with its true cells, the class map, the "
+        "Jacobian map, and the cells that the network outlines.",
+        "localisation_scores": "Scores of the maps: the networks and the supervised U-Net in colour; methods that know "
+        "nothing, which a useful map must beat, in grey.",
+        "5_localisation": "Average precision of the pixels, of the same methods.",
+        "localisation_sanity": "Scores of the maps against the number of layers with random weights: a map that "
+        "depends on what was learned falls to the dashed line, a random map.",
+    },
+    DOSE: {
+        "dose_response": "Estimated responding fraction of each well against dose, one panel a compound, with Hill "
+        "fits, 95 % bands, the true response and the true EC50.",
+        "responding_fraction": "Estimated against true responding fraction: a point a field, a colour a phenotype.",
+        "learned_thresholds": "The threshold b that Noisy-AND learned for each class, beside the mean probability in "
+        "fields of the class and of others, and the true fraction.",
+    },
+    LEARNED: {
+        "3_training_curves": "Training loss, validation loss and validation accuracy by epoch; bands span the seeds.",
+        "2_pooling_curves": "P of the field against the mean probability of its instances, for each pooling function.",
+    },
+    SCREEN: {
+        "fields": "Fields of each class, as they are after preparation.",
+        "quality": "Focus, saturation and foreground of every field, plate by plate; a ring marks a flagged field.",
+    },
+    SEEN: {
+        "ranked": "The best, the median and the worst test field of each class, with outlines in the colour of the "
+        "class of the label, and of the class that was called.",
+        "class_maps": "Fields with their outlines, and the map of each class beside them: black 0, yellow 1.",
+        "cells": "The places with the highest probability of each class, one line a class.",
+    },
+}  # fmt: skip
+MAIN_PICTURE = "6_methods"
+MAIN_TEXT = (
+    "All methods, the best on top, with 95 % intervals: one panel a score, one colour and marker a method. A hollow "
+    "marker is a second row of its method: with controls of the plate, or segmentation as it comes. A number at the "
+    "left edge is a method far below the others."
+)
 
-`make readme` writes this page from [`reports/tables/summary.csv`](../reports/tables/summary.csv), which the last
-run of each study wrote. Each value is the mean over seeds, with its 95 % interval; a value without one rests on one
-group of fields, such as one plate. `summary.csv` has the numbers of fields, groups and seeds, and the standard
-deviation over seeds. [discussion.md](discussion.md) says how to read the tables.
 
-"""
+@dataclass(frozen=True)
+class Picture:
+    path: str  # relative to reports/
+    size: tuple[int, int]  # width and height on a page, px
+    text: str  # what it shows
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a page says to one question."""
+
+    scores: str = ""  # a table of scores, HTML
+    facts: str = ""  # another table, HTML
+    pictures: list[Picture] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one study."""
+    """What the pages show of one study."""
 
     study: str
+    asked: str  # the question
     note: str  # what a reader must know before the numbers
     intervals: str  # what the groups of the intervals are
-    tables: dict[str, str]  # title, HTML
-    notes: list[str] = field(default_factory=list)  # what could not be computed, and other warnings of the notebooks
-    pictures: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
-    notebooks: list[str] = field(default_factory=list)  # paths of executed notebooks, relative to the page
-    gallery: str = ""  # path of the gallery, relative to the page; empty where there is none
-
-
-def with_interval(row: pd.Series) -> str:
-    """``value (low–high)``; the value alone where it has no interval, a dash where it is not defined."""
-    if np.isnan(row["value"]):
-        return "–"
-    limits = "" if np.isnan(row["low"]) else f" ({row['low']:.3f}–{row['high']:.3f})"
-    return f"{row['value']:.3f}{limits}"
-
-
-def interval_note(summary: pd.DataFrame, study: str) -> str:
-    """What the intervals in the tables of ``study`` are over: "Intervals are over 3 plates."; '' if not known."""
-    shown = pd.MultiIndex.from_tuples([key for metrics in TABLES.values() for key in metrics])
-    rows = summary[pd.MultiIndex.from_frame(summary[["metric", "level"]]).isin(shown) & (summary["study"] == study)]
-    rows = rows.reindex(columns=SUMMARY).dropna(subset=["groups", "unit"])
-    parts = []
-    for unit, groups in rows.groupby("unit", sort=False)["groups"]:
-        first, *rest = unit.split(" ", 1)
-        number = " to ".join(f"{n:.0f}" for n in sorted({groups.min(), groups.max()}))
-        parts.append(" ".join([number, first + "s" * (number != "1"), *rest]))
-    return f"Intervals are over {', '.join(parts)}." if parts else ""
-
-
-def scores_tables(summary: pd.DataFrame, study: str) -> dict[str, pd.DataFrame]:
-    """The tables of ``TABLES`` that ``study`` has a row for; see ``scores_table``."""
-    rows = summary[summary["study"] == study]
-    tables = {title: scores_table(rows, metrics) for title, metrics in TABLES.items()}
-    return {title: table for title, table in tables.items() if len(table)}
-
-
-def scores_table(rows: pd.DataFrame, metrics: dict[Metric, str]) -> pd.DataFrame:
-    """One row a method, one column a measured metric, ``value (low–high)``; sorted by the first metric."""
-    columns, order = {}, []
-    for (metric, level), title in metrics.items():
-        chosen = rows[(rows["metric"] == metric) & (rows["level"] == level)]
-        # scores of a second protocol are in summary.csv alone
-        chosen = chosen.sort_values("protocol").drop_duplicates("method").sort_values("value", ascending=False)
-        if len(chosen):
-            columns[title] = pd.Series(
-                chosen.apply(with_interval, axis=1).to_numpy(), chosen["method"].map(label), dtype=str
-            )
-            order += [name for name in columns[title].index if name not in order]
-    return pd.DataFrame(columns, index=order).rename_axis("Method").fillna("–").reset_index()
-
-
-def headline_table(summary: pd.DataFrame) -> pd.DataFrame:
-    """The README's table: a row for each of ``HEADLINE_METHODS``, a column for each of ``HEADLINE``; values alone."""
-    values = summary.drop_duplicates(["study", "metric", "level", "method"])
-    values = values.set_index(["study", "metric", "level", "method"])["value"]
-    rows = []
-    for method in HEADLINE_METHODS:
-        found = [values.get((*key, method + kind), np.nan) for *key, kind in HEADLINE]
-        rows.append([label(method), *("–" if np.isnan(value) else f"{value:.3f}" for value in found)])
-    return pd.DataFrame(rows, columns=["Method", *HEADLINE.values()])
-
-
-def checks_table(checks: pd.DataFrame) -> pd.DataFrame:
-    """One row a pooling, one column a MIL unit test: passes or fails, the score, ``(!)`` where it was not expected."""
-    verdict = np.where(checks["passes"], "passes", "fails")
-    surprise = np.where(checks["passes"] == checks["expected"], "", " (!)")
-    cells = checks.assign(cell=verdict + checks["score"].map(" {:.2f}".format) + surprise)
-    table = cells.pivot(index=["pooling", "why"], columns="check", values="cell").reset_index("why")
-    table = table.loc[checks["pooling"].unique()].reset_index().rename_axis(columns=None)
-    table["pooling"] = table["pooling"].map(label)
-    return table[[*table.columns.drop("why"), "why"]]
+    answers: list[str]
+    certainty: list[str]
+    parts: dict[str, Part]  # by question
+    main: Picture | None  # all methods
+    notes: list[str]  # what could not be computed, and other warnings of the notebooks
+    notebooks: list[str]  # names of executed notebooks
+    gallery: str  # path of the gallery, relative to reports/; empty where there is none
 
 
 def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
-    """Everything the page shows of ``study``, from the folders in ``reports``."""
-    paths = [
-        path
-        for kind in ("figures", "galleries")
-        for pattern in ("*.png", "d*/*.png")  # dose and degrade have folders of their own
-        for path in sorted((reports / kind / study).glob(pattern))
-    ]
-    uri = "data:image/png;base64,"
-    pictures = [(path.stem.replace("_", " "), uri + base64.b64encode(path.read_bytes()).decode()) for path in paths]
-    notebooks = [f"{study}/{path.name}" for path in sorted((reports / "html" / study).glob("*.html"))]
+    """Everything the pages show of ``study``, from the folders in ``reports``."""
     screen = reports / "tables" / study / "screen.csv"
-    facts = {"What is in the screen?": read_table(screen)} if screen.exists() else {}
-    shown = facts | scores_tables(summary, study)
-    tables = {title: table.to_html(index=False, border=0) for title, table in shown.items()}
+    scores = as_html(scores_tables(summary, study))
+    facts = as_html({SCREEN: read_table(screen)} if screen.exists() else {})
+    pictures = pictures_of(study, reports)
+    main = pictures.pop(MAIN_PICTURE, None)
+    parts = {}
+    for question in dict.fromkeys([*TABLES, *PICTURE_TEXTS, MORE]):
+        known = PICTURE_TEXTS.get(question, {})
+        names = [name for name in (known if question != MORE else list(pictures)) if name in pictures]
+        shown = [pictures.pop(name) for name in names]
+        if (part := Part(scores.get(question, ""), facts.get(question, ""), shown)) != Part():
+            parts[question] = part
     gallery = Path("galleries", study, "page", "index.html")
-    link = f"../{gallery.as_posix()}" if (reports / gallery).exists() else ""
-    notes = notes_in(reports / "executed" / study)
-    intervals = interval_note(summary, study)
-    return Section(study, NOTES.get(study, ""), intervals, tables, notes, pictures, notebooks, link)
+    return Section(
+        study,
+        ASKED.get(study, ASKED_OF_ALL),
+        NOTES.get(study, ""),
+        interval_note(summary, study),
+        sentences(summary, study, ANSWERS),
+        sentences(summary, study, CERTAINTY),
+        parts,
+        main,
+        notes_in(reports / "executed" / study),
+        [path.stem for path in sorted((reports / "html" / study).glob("*.html"))],
+        gallery.as_posix() if (reports / gallery).exists() else "",
+    )
+
+
+def as_html(tables: dict[str, pd.DataFrame]) -> dict[str, str]:
+    return {title: table.to_html(index=False, border=0) for title, table in tables.items()}
+
+
+def pictures_of(study: str, reports: Path) -> dict[str, Picture]:
+    """The pictures of ``study`` by their names, as SVG where there is one."""
+    texts = {name: text for known in PICTURE_TEXTS.values() for name, text in known.items()} | {MAIN_PICTURE: MAIN_TEXT}
+    found = {}
+    for kind in ("figures", "galleries"):
+        for pattern in ("*.png", "d*/*.png"):  # dose and degrade have folders of their own
+            for path in sorted((reports / kind / study).glob(pattern)):
+                svg = path.with_suffix(".svg")
+                shown = svg if svg.exists() else path
+                text = texts.get(path.stem, path.stem.replace("_", " "))
+                found[path.stem] = Picture(shown.relative_to(reports).as_posix(), size_of(shown), text)
+    return found
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a figure on a page, in px of 1/96 inch."""
+    if path.suffix == ".svg":
+        width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', path.read_text(encoding="utf-8")[:2000])[:2]
+        return round(float(width) * 96 / 72), round(float(height) * 96 / 72)
+    with Image.open(path) as picture:
+        scale = 96 / picture.info.get("dpi", (300, 300))[0]
+        return round(picture.width * scale), round(picture.height * scale)
 
 
 def notes_in(executed: Path) -> list[str]:
@@ -222,35 +185,15 @@ def notes_in(executed: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def write_report(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path, path: Path) -> None:
-    """Write the page about ``studies``; pictures are embedded, notebooks linked. ``checks``: the MIL unit tests."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+def write_report(studies: list[str], summary: pd.DataFrame, checks: pd.DataFrame, reports: Path) -> None:
+    """Write ``reports/html/index.html`` and ``studies/<study>.html``. ``checks``: the MIL unit tests."""
     sections = [section(study, summary, reports) for study in studies]
+    home = reports / "html"
+    shutil.rmtree(home / "studies", ignore_errors=True)  # no page of a study that is not listed any more
+    for one in sections:
+        write_page(home / "studies" / f"{one.study}.html", "report_study.html.j2", section=one)
     tests = checks_table(checks).to_html(index=False, border=0)
-    with written_whole(path) as temporary:
-        page = environment.get_template("report.html.j2").render(sections=sections, checks=tests)
-        temporary.write_text(page, encoding="utf-8")
-
-
-def markdown(table: pd.DataFrame) -> str:
-    lines = [" | ".join(map(str, row)) for row in [table.columns, ["---"] * table.shape[1], *table.to_numpy()]]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def results_page(summary: pd.DataFrame) -> str:
-    """docs/results.md: all tables of all studies."""
-    blocks = []
-    for study in summary["study"].unique():
-        blocks += [f"## {study}", *([NOTES[study]] if study in NOTES else [])]
-        blocks += [f"*{title}*\n\n{markdown(table)}" for title, table in scores_tables(summary, study).items()]
-        blocks += [note] if (note := interval_note(summary, study)) else []
-    return RESULTS + "\n\n".join(blocks) + "\n"
-
-
-def between_marks(text: str, numbers: str) -> str:
-    """``text`` with ``numbers`` in place of what stands between the two ``MARKS``."""
-    before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{numbers}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    write_page(home / "index.html", "report.html.j2", sections=sections, checks=tests)
 
 
 def into_summary(scores: pd.DataFrame) -> pd.DataFrame:
@@ -262,29 +205,12 @@ def into_summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def report() -> None:
-    """Merge the scores of this run's studies into summary.csv, and write the page from it."""
+    """Merge the scores of this run's studies into summary.csv, and write the pages from it."""
     studies = listed_studies()
     tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).rglob("*scores.csv")]
     if not tables:
         raise StageError(f"report: no scores of {', '.join(studies)} in {REPORTS / 'tables'}; run 'dvc repro' first.")
     summary = into_summary(pd.concat(tables))
     checks = read_table(REPORTS / "tables" / "mil_unit_tests.csv")
-    write_report(studies, summary, checks, REPORTS, REPORTS / "html" / "index.html")
-
-
-def readme() -> None:
-    """Bring README.md, docs/results.md and the pictures of docs/ up to the last run; others stay as they are."""
-    summary = read_table(SUMMARY_TABLE)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    pages = {
-        "README.md": between_marks(text, markdown(headline_table(summary))),
-        "docs/results.md": results_page(summary),
-    }
-    for name, page in pages.items():
-        with written_whole(ROOT / name) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    for name, copy in DOCS_PICTURES.items():
-        if (REPORTS / name).exists():
-            with written_whole(ROOT / "docs" / copy) as temporary, Image.open(REPORTS / name) as picture:
-                picture.thumbnail((900, 900))  # px, as a page shows it
-                picture.convert("RGB").quantize().save(temporary, optimize=True)  # 256 colours: half the bytes
+    write_report(studies, summary, checks, REPORTS)
+    write_provenance(studies, REPORTS)

@@ -1,7 +1,8 @@
 """``milcnn sample``: data/sample, what the notebooks read after a plain clone, at most 1 MB.
 
-It has the small prepared fields that ``01_prepare`` writes there. From the last `make study` it takes runs of
-``digits`` and their tables, for 04 to 07, and runs of ``simulated``, for 08 and 09, with fewer fields and digits.
+It has the small prepared fields that ``01_prepare`` writes there, with what a network predicts for them.
+From the last `make study` it takes runs of ``digits`` and their tables, for 04 to 07, and runs of ``simulated``, for 08
+and 09, with fewer fields and digits.
 """
 
 import shutil
@@ -10,8 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from milcnn.columns import COMPOUND, CONCENTRATION, CONTROL, FIELD_KEY, LABEL, SPLIT
-from milcnn.files import read_table, written_whole
+from milcnn.files import read_table, write_table, written_whole
+from milcnn.network.model import load_model
+from milcnn.network.predict import predict_fields
 from milcnn.paths import ROOT
+from milcnn.prepare.prepared import load_prepared
 from milcnn.roles import held_out
 
 SAMPLE = ROOT / "data" / "sample"
@@ -59,6 +63,13 @@ def write_digits(models: Path, tables: Path, out: Path) -> None:
     )
 
 
+def write_sample_predictions(run: Path, prepared: Path) -> None:
+    """What the network of the sample predicts for the sample's own fields, which an export must give again."""
+    ready = load_prepared(prepared)
+    network = load_model(run / "model.safetensors", ready.study)
+    write_table(predict_fields(network, ready, ready.fields)[0], run / "sample_predictions.csv")
+
+
 def write_simulated(models: Path, out: Path) -> None:
     """A run of ``simulated`` with few treatments, and what the run with ``noise20`` predicts for their test fields."""
     table = few_treatments(read_table(models / SIMULATED / "predictions.csv"))
@@ -71,4 +82,5 @@ def write_simulated(models: Path, out: Path) -> None:
 
 def write_sample() -> None:
     write_digits(ROOT / "models" / "digits", ROOT / "reports" / "tables" / "digits", SAMPLE)
+    write_sample_predictions(SAMPLE / "models" / DIGITS[0], SAMPLE / "prepared")
     write_simulated(ROOT / "models" / "simulated", SAMPLE / "dose")

@@ -21,13 +21,13 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # as if it wer
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
 
 from milcnn.files import written_whole
 from milcnn.paths import ROOT
 from milcnn.settings import Settings, SettingsError
+from milcnn.study.notebook_page import write_notebook
 from milcnn.study.parameters import StageError, read_study
 from milcnn.study.progress import training_bar
 
@@ -123,9 +123,7 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
             failed.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(failed)
             raise StageError(f"params/{study}.yaml: {label}: {reason_of(error)}\n(see {failed})") from None
-        page, _ = HTMLExporter().from_filename(str(temporary))
-    with written_whole(ROOT / "reports" / "html" / study / f"{label}.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        write_notebook(temporary, ROOT / "reports" / "html" / study / f"{label}.html")
 
 
 def reason_of(error: PapermillExecutionError | RuntimeError) -> str:

@@ -62,8 +62,8 @@ def test_threshold_plot_shows_the_learned_thresholds():
 def test_degradation_has_one_line_per_method_and_says_which_factors_have_no_runs():
     columns = ["method", "factor", "level", "value", "low", "high", "n"]
     rows = [
-        ("max", "fraction", 0.1, 0.5, 0.4, 0.6, 9),
-        ("max", "fraction", 0.9, 1, 1, 1, 9),
+        ("noisy_and", "fraction", 0.1, 0.5, 0.4, 0.6, 9),
+        ("noisy_and", "fraction", 0.9, 1, 1, 1, 9),
         ("ljosa", "cells", 40, 0.7, 0.6, 0.8, 9),
     ]
     axes = degradation_panels(pd.DataFrame(rows, columns=columns), chance=0.2).axes

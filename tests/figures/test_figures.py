@@ -66,11 +66,18 @@ def test_a_figure_is_saved_with_the_same_bytes_twice(tmp_path):
         ax.plot([0, 1], label="line")
         fig.legend()
         paths = save_figure(fig, folder, "f")
-        assert [path.suffix for path in paths] == [".png", ".pdf"]
+        assert [path.suffix for path in paths] == [".png", ".pdf", ".svg"]
         return [path.read_bytes() for path in paths]
 
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
-    assert len(list((tmp_path / "a").iterdir())) == 2  # no temporary files
+    assert len(list((tmp_path / "a").iterdir())) == 3  # no temporary files
+
+
+def test_an_image_or_a_cloud_of_points_is_not_saved_as_svg(tmp_path):
+    for draw in (lambda ax: ax.imshow([[0, 1]]), lambda ax: ax.scatter([0], [1])):
+        fig, ax = plt.subplots(figsize=(1, 1))
+        draw(ax)
+        assert [path.suffix for path in save_figure(fig, tmp_path, "f")] == [".png", ".pdf"]
 
 
 def test_the_panel_shows_the_middle_of_a_large_field_and_speaks_of_truth_only_where_there_is_some():

@@ -7,6 +7,7 @@ import tifffile
 from skimage.io import imsave
 
 from milcnn.screens.cellprofiler import path_of_url
+from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.problems import ScreenError
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.settings import SettingsError
@@ -339,6 +340,18 @@ def test_an_empty_path_is_named_by_its_column(folder):
     missing = r"plate 007: images are missing \(1 of 8, as well A01, site 1, channel Actin\)"
     with pytest.raises(ScreenError, match=missing):
         opened(folder, {**OURS, **paths}).check()
+
+
+def test_a_screen_to_score_needs_no_labels(folder):
+    pd.DataFrame({**KEY, **PATHS}).to_csv(folder / "table.csv", index=False)
+    manifest = ManifestSettings(table=str(folder / "table.csv"), images=str(folder / "images"))
+    with pytest.raises(ScreenError, match="has no column Metadata_Label"):
+        manifest_screen(manifest)
+    screen = manifest_screen(manifest, labelled=False)
+    assert screen.fields["Metadata_Label"].tolist() == [""] * 4
+    assert not screen.fields["Metadata_Control"].any()
+    for row, image in zip(screen.fields.itertuples(), IMAGES, strict=True):
+        np.testing.assert_array_equal(screen.read(screen.fields.loc[row.Index]), image)
 
 
 def test_an_unknown_or_missing_column_is_named(folder):

@@ -10,7 +10,7 @@ import yaml
 
 from milcnn import paths
 from milcnn.paths import ROOT
-from milcnn.study import new, parameters, report, stage
+from milcnn.study import new, parameters, provenance, report, stage
 from tests.study import own_screens
 
 BASELINES = ["mean_profile", "cell_mean"]
@@ -21,7 +21,7 @@ NO_TRUTH = "The true cells of this study are not known"
 def root(tmp_path, monkeypatch):
     """A repository with no study, in which all stages write."""
     root = tmp_path / "a repository"
-    for module in (paths, new, parameters, stage, report):
+    for module in (paths, new, parameters, provenance, stage, report):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(report, "REPORTS", root / "reports")
     monkeypatch.setattr(report, "SUMMARY_TABLE", root / "reports" / "tables" / "summary.csv")
@@ -47,13 +47,13 @@ def whole_study(root, files: dict, **prepare) -> tuple[dict[str, str], str]:
     stages = own_screens.stages(BASELINES)
     said = {name: own_screens.run_notebook(name, "mine", root, **values) for name, values in stages}
     report.report()
-    return said, (root / "reports" / "html" / "index.html").read_text(encoding="utf-8")
+    return said, (root / "reports" / "html" / "studies" / "mine.html").read_text(encoding="utf-8")
 
 
 def check_report(root, page: str) -> pd.DataFrame:
     """The report shows the study with its figures; returns the scores of its fields."""
     assert "Study: mine" in page
-    assert page.count("data:image/png") == len(list((root / "reports").glob("*/mine/*.png"))) > 8
+    assert page.count("<img ") == len(list((root / "reports").glob("*/mine/*.png"))) > 8
     summary = pd.read_csv(root / "reports" / "tables" / "summary.csv")
     return summary[(summary["metric"] == "accuracy") & (summary["level"] == "field")].set_index("method")["value"]
 

@@ -101,10 +101,10 @@ def test_summary_has_the_rows_of_this_run_and_keeps_those_of_other_studies(copy)
 
 
 def test_report_shows_figures_and_links_every_executed_notebook(copy):
-    page = (copy / "reports/html/index.html").read_text()
-    assert page.count("data:image/png") == len(list((copy / "reports").glob("*/digits/*.png"))) > 5
+    page = (copy / "reports/html/studies/digits.html").read_text()
+    assert page.count("<img ") == len(list((copy / "reports").glob("*/digits/*.png"))) > 5
     for notebook in (copy / "reports/html/digits").glob("*.html"):
-        assert f'href="digits/{notebook.name}"' in page
+        assert f'href="../digits/{notebook.name}"' in page
 
 
 def test_metrics_say_what_the_table_says(copy):

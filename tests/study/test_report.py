@@ -1,14 +1,23 @@
-"""The page and the README say what summary.csv says."""
+"""The pages and the README say what summary.csv says."""
 
+import base64
+import io
+import json
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from milcnn.evaluate.runs import SUMMARY
 from milcnn.files import read_table
 from milcnn.paths import ROOT
-from milcnn.study import report
+from milcnn.study import notebook_page, provenance, readme, report, score_tables
 
 
 @pytest.fixture
@@ -34,7 +43,7 @@ def summary():
 
 
 def test_scores_tables_have_the_best_method_first_and_a_dash_where_nothing_was_measured(summary):
-    tables = report.scores_tables(summary, "digits")
+    tables = score_tables.scores_tables(summary, "digits")
     assert list(tables) == ["Which class?", "Which cells?"]  # nothing is known of doses
     classes, cells = tables.values()
     assert classes["Method"].tolist() == ["mean", "max"]
@@ -42,30 +51,30 @@ def test_scores_tables_have_the_best_method_first_and_a_dash_where_nothing_was_m
     assert list(cells.columns) == ["Method", "Pixel average precision"]
     assert cells.to_numpy().tolist() == [["mean", "0.250 (0.100–0.900)"]]
     more = summary.iloc[:1].assign(level="well", method="max", value=0.25)
-    table = report.scores_tables(pd.concat([summary, more]), "digits")["Which class?"]
+    table = score_tables.scores_tables(pd.concat([summary, more]), "digits")["Which class?"]
     assert table["Well accuracy"].tolist() == ["–", "0.250 (0.100–0.900)"]
     again = summary.assign(protocol="field, half of it", value=0.0)
     pd.testing.assert_frame_equal(
-        report.scores_tables(pd.concat([again, summary]), "digits")["Which class?"], tables["Which class?"]
+        score_tables.scores_tables(pd.concat([again, summary]), "digits")["Which class?"], tables["Which class?"]
     )
 
 
 def test_a_value_without_an_interval_stands_alone_and_an_undefined_one_is_a_dash(summary):
     table = summary.astype({"value": float}).assign(low=np.nan, high=np.nan, groups=1, unit="source")
     table.loc[0, "value"] = np.nan
-    shown = report.scores_tables(table, "digits")["Which class?"]
+    shown = score_tables.scores_tables(table, "digits")["Which class?"]
     assert shown["Field accuracy"].tolist() == ["0.750", "–"]
-    assert report.interval_note(table, "digits") == "Intervals are over 1 source."
+    assert score_tables.interval_note(table, "digits") == "Intervals are over 1 source."
 
 
 def test_the_note_names_the_groups_of_the_intervals(summary):
-    assert report.interval_note(summary, "digits") == "Intervals are over 3 plates."
+    assert score_tables.interval_note(summary, "digits") == "Intervals are over 3 plates."
     more = summary.assign(groups=[3, 12, 9], unit=["plate", "well of one plate", "well of one plate"])
-    assert report.interval_note(more, "digits") == "Intervals are over 3 plates, 9 to 12 wells of one plate."
-    assert "Intervals are over 3 plates." in report.results_page(summary)
+    assert score_tables.interval_note(more, "digits") == "Intervals are over 3 plates, 9 to 12 wells of one plate."
+    assert "Intervals are over 3 plates." in readme.results_page(summary)
     older = summary.drop(columns=["groups", "unit", "seed_sd"])
-    assert report.interval_note(older, "digits") == ""
-    assert report.interval_note(summary, "simulated") == ""
+    assert score_tables.interval_note(older, "digits") == ""
+    assert score_tables.interval_note(summary, "simulated") == ""
 
 
 @pytest.fixture
@@ -80,63 +89,170 @@ def checks():
 
 
 def test_checks_table_marks_what_was_not_expected(checks):
-    table = report.checks_table(checks)
+    table = score_tables.checks_table(checks)
     assert list(table.columns) == ["pooling", "share", "single", "why"]
     assert table.iloc[0].tolist() == ["max", "fails 0.40 (!)", "passes 0.97", "largest"]
     assert table.iloc[1]["single"] == "fails 0.50"
 
 
-def test_page_needs_nothing_from_the_network_and_its_links_exist(summary, checks, tmp_path):
-    (tmp_path / "html" / "digits").mkdir(parents=True)
-    (tmp_path / "html" / "digits" / "02_train-max-0.html").write_text("<p>")
-    (tmp_path / "figures" / "digits").mkdir(parents=True)
-    (tmp_path / "figures" / "digits" / "1_error.png").write_bytes(b"png")
-    report.write_report(["digits"], summary, checks, tmp_path, tmp_path / "html" / "index.html")
-    page = BeautifulSoup((tmp_path / "html" / "index.html").read_text(), "html.parser")
-    assert all(image["src"].startswith("data:") for image in page.find_all("img"))
-    assert not page.find_all(["link", "script"])
-    links = [a["href"] for a in page.find_all("a") if not a["href"].startswith("#")]
-    assert links == ["digits/02_train-max-0.html"]
-    assert all((tmp_path / "html" / link).exists() for link in links)
+@pytest.fixture
+def reports(tmp_path):
+    """A folder like ``reports/`` with an executed notebook, a figure as PNG and SVG, a picture of a gallery."""
+    for path, content in {
+        "html/digits/02_train-max-0.html": "<p>",
+        "html/studies/of_an_earlier_run.html": "<p>",
+        "figures/digits/1_error_by_fraction.svg": '<svg width="72pt" height="144pt">',
+        "galleries/digits/page/index.html": "<p>",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    for name in ("figures/digits/1_error_by_fraction", "galleries/digits/own_picture"):
+        Image.new("RGB", (600, 300)).save(tmp_path / f"{name}.png", dpi=(300, 300))
+    return tmp_path
+
+
+def test_pages_need_nothing_from_the_network_and_their_links_and_pictures_exist(summary, checks, reports):
+    report.write_report(["digits"], summary, checks, reports)
+    for name, count in {"index.html": 0, "studies/digits.html": 2}.items():
+        path = reports / "html" / name
+        page = BeautifulSoup(path.read_text(), "html.parser")
+        assert not page.find_all("link")
+        assert not [script for script in page.find_all("script") if script.get("src")]
+        links = [a["href"] for a in page.find_all("a") if not a["href"].startswith("#")]
+        missing = {link for link in links if not (path.parent / link).exists()}
+        assert {Path(link).name for link in missing} == {"run.html"}  # write_provenance writes it
+        assert all(image["loading"] == "lazy" for image in page.find_all("img"))
+        assert len(page.find_all("img")) == count
+    assert [path.name for path in (reports / "html" / "studies").iterdir()] == ["digits.html"]
+
+
+def test_a_study_s_page_has_its_tables_notebooks_and_pictures_with_what_they_show(summary, checks, reports):
+    report.write_report(["digits"], summary, checks, reports)
+    page = BeautifulSoup((reports / "html" / "studies" / "digits.html").read_text(), "html.parser")
     assert "0.750 (0.100–0.900)" in page.get_text()
-    assert "fails 0.40 (!)" in page.get_text()
+    assert "02_train-max-0" in page.get_text()
+    figure, picture = page.find_all("img")
+    assert figure["src"] == "../../figures/digits/1_error_by_fraction.svg"  # not the PNG beside it
+    assert (figure["width"], figure["height"]) == ("96", "192")  # of 72 × 144 pt
+    assert figure["alt"].startswith("Test error of each method")
+    assert (picture["width"], picture["height"]) == ("192", "96")  # of 600 px, 300 an inch
+    assert picture["alt"] == "own picture"
+    index = (reports / "html" / "index.html").read_text()
+    assert "fails 0.40 (!)" in index
+    assert len(index) < 1e6
+
+
+def test_two_runs_write_the_same_bytes(summary, checks, reports):
+    written = []
+    for _ in range(2):
+        report.write_report(["digits"], summary, checks, reports)
+        written.append([(reports / "html" / name).read_bytes() for name in ("index.html", "studies/digits.html")])
+    assert written[0] == written[1]
+
+
+def test_the_answer_stands_before_the_tables_and_says_how_sure_it_is(summary):
+    rows = [
+        ("accuracy", "noisy_and", 0.7, 0.6, 0.8),
+        ("accuracy", "mean", 0.9, 0.8, 0.95),
+        ("accuracy_difference", "noisy_and-best_baseline", 0.1, 0.05, 0.15),
+        ("fresh_accuracy_difference", "noisy_and-best_baseline", 0.1, -0.05, 0.15),
+    ]
+    facts = summary.iloc[0].to_dict()
+    names = ("metric", "method", "value", "low", "high")
+    table = pd.DataFrame([facts | dict(zip(names, row, strict=True)) for row in rows])
+    (answer,) = score_tables.sentences(table, "digits", score_tables.ANSWERS)
+    assert answer == (
+        "Noisy-AND is right in 0.700 (0.600–0.800) of the test fields; the highest of all methods is mean, 0.900."
+    )
+    first, fresh = score_tables.sentences(table, "digits", score_tables.CERTAINTY)
+    assert "0.100 (0.050–0.150): it is better." in first
+    assert "cannot tell the two apart." in fresh
+    worse = table.assign(value=-table["value"], low=-table["high"], high=-table["low"])
+    assert "it is worse." in score_tables.sentences(worse, "digits", score_tables.CERTAINTY)[0]
+    alone = table.assign(low=np.nan, high=np.nan)
+    assert "of one group alone" in score_tables.sentences(alone, "digits", score_tables.CERTAINTY)[0]
+    assert score_tables.sentences(table, "simulated", score_tables.ANSWERS) == []
 
 
 def test_readme_and_results_have_the_numbers_of_the_summary_in_git():
     summary = read_table(ROOT / "reports" / "tables" / "summary.csv")
-    readme = (ROOT / "README.md").read_text()
-    assert report.between_marks(readme, report.markdown(report.headline_table(summary))) == readme
-    assert report.results_page(summary) == (ROOT / "docs" / "results.md").read_text()
+    text = (ROOT / "README.md").read_text()
+    assert readme.between_marks(text, readme.markdown(readme.headline_table(summary))) == text
+    assert readme.results_page(summary) == (ROOT / "docs" / "results.md").read_text()
 
 
 def test_only_what_stands_between_the_marks_changes():
     text = "before <!-- numbers: begin -->old<!-- numbers: end --> after"
-    assert report.between_marks(text, "new") == "before <!-- numbers: begin -->\nnew\n<!-- numbers: end --> after"
+    assert readme.between_marks(text, "new") == "before <!-- numbers: begin -->\nnew\n<!-- numbers: end --> after"
 
 
 def test_the_headline_table_has_a_dash_where_nothing_was_measured(summary):
-    table = report.headline_table(summary.assign(method=summary["method"].replace("max", "noisy_and")))
+    table = readme.headline_table(summary.assign(method=summary["method"].replace("max", "noisy_and")))
     assert table["Method"].tolist()[:3] == ["Noisy-AND", "log-sum-exp", "mean"]
     assert table.iloc[0, 1:3].tolist() == ["0.500", "–"]
     assert table.iloc[2, 1:3].tolist() == ["0.750", "–"]
 
 
-def test_a_study_that_is_no_benchmark_says_so_on_the_page_and_in_the_readme(summary, checks, tmp_path):
+def test_a_study_that_is_no_benchmark_says_so_on_its_pages_and_in_the_results(summary, checks, tmp_path):
     table = summary.assign(study="bbbc021-sample")
-    report.write_report(["bbbc021-sample"], table, checks, tmp_path, tmp_path / "index.html")
-    assert "no benchmark" in (tmp_path / "index.html").read_text()
-    assert "no benchmark" in report.results_page(table)
-    assert "no benchmark" not in report.results_page(summary)
+    report.write_report(["bbbc021-sample"], table, checks, tmp_path)
+    for name in ("index.html", "studies/bbbc021-sample.html"):
+        assert "no benchmark" in (tmp_path / "html" / name).read_text()
+    assert "no benchmark" in readme.results_page(table)
+    assert "no benchmark" not in readme.results_page(summary)
 
 
-def test_the_page_links_the_gallery_of_a_study_that_has_one(summary, checks, tmp_path):
-    gallery = tmp_path / "galleries" / "digits" / "page" / "index.html"
-    gallery.parent.mkdir(parents=True)
-    gallery.write_text("<p>")
-    path = tmp_path / "html" / "index.html"
-    report.write_report(
-        ["digits", "mnist"], pd.concat([summary, summary.assign(study="mnist")]), checks, tmp_path, path
-    )
+def test_the_page_links_the_gallery_of_a_study_that_has_one(summary, checks, reports):
+    both = pd.concat([summary, summary.assign(study="mnist")])
+    report.write_report(["digits", "mnist"], both, checks, reports)
+    path = reports / "html" / "index.html"
     links = [a["href"] for a in BeautifulSoup(path.read_text(), "html.parser").find_all("a")]
     galleries = [link for link in links if link.endswith("page/index.html")]
-    assert [(path.parent / link).resolve() for link in galleries] == [gallery]
+    assert [(path.parent / link).resolve() for link in galleries] == [reports / "galleries/digits/page/index.html"]
+
+
+def test_how_the_run_was_made_has_seconds_hashes_and_parameters(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "digits.yaml").write_text("train:\n  epochs: 77 # <b>\n")
+    out = {"path": "data/prepared/digits", "md5": "abc.dir", "size": 12}
+    other = out | {"path": "data/prepared/digits-more"}
+    stages = {"prepare@digits": {"outs": [out]}, "train@digits-max-0": {}, "prepare@digits-more": {"outs": [other]}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+    for name, seconds in {"01_prepare": 3.25, "02_train-max-0": 60, "02_train-max-1": 30.5}.items():
+        noted = {"papermill": {"duration": seconds, "start_time": "2026-01-02T03:04:05.6+00:00"}}
+        path = tmp_path / "reports" / "executed" / "digits" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"metadata": noted}))
+    provenance.write_provenance(["digits"], tmp_path / "reports")
+    html = (tmp_path / "reports" / "html" / "run.html").read_text()
+    page = BeautifulSoup(html, "html.parser")
+    heads = {head.get_text(): head.find_next("table") for head in page.find_all("h2")}
+    rows = {name: [[td.get_text() for td in tr.find_all("td")] for tr in table.find_all("tr")[1:]]
+            for name, table in heads.items() if table}  # fmt: skip
+    assert rows["Seconds of each stage"] == [["digits", "01_prepare", "3.2", "1"], ["digits", "02_train", "90.5", "2"]]
+    assert rows["Data, models and results"] == [["prepare@digits", "data/prepared/digits", "abc.dir", "12"]]
+    assert "2026-01-02 03:04:05" in html
+    assert "epochs: 77 # &lt;b&gt;" in html
+    assert "requirements.lock" not in html  # there is none
+
+
+def test_an_executed_notebook_is_small_and_its_pictures_are_described(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "png")
+    png = base64.b64encode(written.getvalue()).decode()
+    output = new_output("display_data", {"image/png": png})
+    cells = [new_markdown_cell("# Title\n\n**How** many\n`cells`?"), new_code_cell("1 < 2", outputs=[output])]
+    source = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=cells), source)
+    notebook_page.write_notebook(source, tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text()
+    assert len(text) < len(png) / 2
+    page = BeautifulSoup(text, "html.parser")
+    assert page.img["alt"] == "How many cells?"
+    shown = Image.open(io.BytesIO(base64.b64decode(page.img["src"].removeprefix("data:image/webp;base64,"))))
+    assert (shown.format, shown.size) == ("WEBP", (300, 300))
+    assert page.title.string == "a"
+    assert "1 < 2" in page.get_text()
+    assert "http" not in text.replace(page.img["src"], "")

@@ -1,0 +1,135 @@
+"""The model card: what a network is, how well it does and on what, from the files of its run."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from ruamel.yaml import YAML
+from torch.utils.flop_counter import FlopCounterMode
+
+from milcnn.columns import BATCH, COMPOUND, FRESH, LABEL, PLATE, SETS, SPLIT, labels_of
+from milcnn.evaluate.calibration import calibration_rows
+from milcnn.evaluate.runs import of_split, scored_in
+from milcnn.evaluate.scores import class_rows, score_rows
+from milcnn.export.graphs import example_pixels
+from milcnn.export.trained_run import TrainedRun
+from milcnn.files import written_whole
+from milcnn.localise.geometry import least_side
+from milcnn.paths import ROOT
+
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "mean_average_precision": "mean average precision",
+    "roc_auc": "ROC AUC",
+    "ece": "expected calibration error",
+    "ece_scaled": "the same at the temperature",
+}
+# of the data that the code draws or that README.md names; by the first word of the study's name
+LICENCES = {"digits": "BSD-3-Clause", "simulated": "MIT", "micronuclei": "MIT", "bbbc016": "CC-BY-3.0"}
+RAW = {"illumination": "none", "scaling": "none", "downscale": 1, "crop": []}  # settings that keep the pixels
+
+
+def licence_of(study: str) -> str | None:
+    """The SPDX name of the licence of the images of a ``study``, None where it is the user's to say."""
+    return LICENCES.get(study.split("-")[0])
+
+
+def write_card(run: TrainedRun, path: Path) -> None:
+    """Write the model card of ``run``: Markdown, with the head that the Hugging Face hub reads."""
+    environment = Environment(
+        loader=PackageLoader("milcnn.export", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"quoted": json.dumps, "digits": lambda value: "–" if np.isnan(value) else f"{value:.3f}"}
+    text = environment.get_template("card.md.j2").render(card_values(run))
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def card_values(run: TrainedRun) -> dict[str, Any]:
+    """What the template of the card asks for."""
+    own, ready = run.model.settings, run.prepared
+    citation = YAML(typ="safe", pure=True).load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    return {
+        "run": run,
+        "settings": own,
+        "classes": class_table(run),
+        "scores": card_scores(run),
+        "plates": plates_by_set(ready.fields),
+        "hashes": hashes(run),
+        "changes": {key: value for key, value in ready.settings.items() if key in RAW and value != RAW[key]},
+        "untested": untested(run),
+        "licence": licence_of(own.study),
+        "citation": citation,
+        "paper": citation["references"][0],
+        "weights": sum(tensor.numel() for tensor in run.model.parameters()),
+        "multiply_adds": multiply_adds(run),
+        "least_side": least_side(run.model.trunk),
+    }
+
+
+def hashes(run: TrainedRun) -> dict[str, str]:
+    """The SHA-256 of the files that fix the network, the fields and the split."""
+    files = [run.folder / "model.safetensors", run.folder / "predictions.csv"]
+    files += [run.prepared.folder / name for name in ("prepared.json", "fields.csv")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def plates_by_set(fields: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of fields and plates in each set that has some: ``set``, ``fields``, ``plates``."""
+    sets = fields[fields[SPLIT].isin([*SETS, FRESH])].groupby(SPLIT)[PLATE].agg(fields="size", plates="nunique")
+    return sets.reindex([name for name in (*SETS, FRESH) if name in sets.index]).rename_axis("set").reset_index()
+
+
+def card_scores(run: TrainedRun) -> pd.DataFrame:
+    """The scores of the test fields, a row each of ``SCORES``: ``name``, ``metric``, ``value``, ``low``, ``high``."""
+    test, validation = of_split(run.predictions, "test"), scored_in(run.predictions, "validation")
+    study, protocol = run.prepared.study, run.prepared.protocol
+    plain = score_rows(test, [name for name in SCORES if not name.startswith("ece")], study, protocol, "field")
+    table = pd.concat([plain, calibration_rows(test, validation, study, protocol)[0]])
+    return table.assign(name=table["metric"].map(SCORES))
+
+
+def class_table(run: TrainedRun) -> pd.DataFrame:
+    """A row a class: ``name``, its numbers of ``train`` and scored ``test`` fields, average precision, interval."""
+    fields, test = run.prepared.fields, of_split(run.predictions, "test")
+    rows = class_rows(test, run.prepared.study, run.prepared.protocol)
+    names = rows["metric"].str.removeprefix("average_precision_")
+    numbers = {
+        split: names.map(label_numbers(part[LABEL], run.prepared.multilabel)).fillna(0).astype(int)
+        for split, part in (("train", fields[fields[SPLIT] == "train"]), ("test", test))
+    }
+    return rows.assign(name=names, **numbers)
+
+
+def label_numbers(labels: pd.Series, multilabel: bool) -> dict[str, int]:
+    """How many fields carry each label."""
+    return dict(Counter(name for label in labels for name in labels_of(label, multilabel)))
+
+
+def untested(run: TrainedRun) -> list[str]:
+    """Sentences on what the test fields cannot tell, or can, from the table of fields."""
+    fields, said = run.prepared.fields, []
+    train, test = (fields[fields[SPLIT] == split] for split in ("train", "test"))
+    for column, many in ((PLATE, "plates"), (BATCH, "batches"), (COMPOUND, "compounds")):
+        if column not in fields:
+            said.append(f"Other {many}: the study does not name {many}.")
+            continue
+        tested = set(test[column].dropna())
+        shared = len(tested & set(train[column]))
+        said.append(f"Other {many}: {shared} of the {len(tested)} {many} of test fields have training fields too.")
+    return said
+
+
+def multiply_adds(run: TrainedRun) -> int:
+    """Multiplications and additions for one field of the study, by torch's counter."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        run.model(example_pixels(run.model, run.field_size, 1))
+    return counter.get_total_flops()

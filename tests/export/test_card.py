@@ -1,0 +1,90 @@
+"""The model card says what the run's files say, and its lines of Python give the committed predictions."""
+
+import hashlib
+import re
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from huggingface_hub import ModelCard
+from sklearn.metrics import accuracy_score, average_precision_score
+
+from milcnn.columns import LABEL, SPLIT
+from milcnn.export.card import label_numbers, licence_of, write_card
+from milcnn.files import read_table
+from tests.export.conftest import PREPARED, RUN
+
+
+@pytest.fixture(scope="module")
+def text(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("card") / "README.md"
+    write_card(run, path)
+    return path.read_text(encoding="utf-8")
+
+
+def row_of(text: str, name: str) -> list[str]:
+    """The cells of the one row of a table of the card that begins with ``name``."""
+    (row,) = re.findall(rf"^\| {re.escape(name)} \|.*$", text, re.MULTILINE)
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_the_hub_reads_the_head(text):
+    head = ModelCard(text).data
+    assert head.license == "bsd-3-clause"
+    assert head.pipeline_tag == "image-classification"
+    results = {result.metric_type: result.metric_value for result in head.eval_results}
+    test = read_table(RUN / "predictions.csv").query(f"{SPLIT} == 'test'")
+    assert results["accuracy"] == pytest.approx(accuracy_score(test[LABEL], test["predicted"]), abs=1e-4)
+
+
+def test_scores_of_classes_are_those_of_scikit_learn(text):
+    test = read_table(RUN / "predictions.csv").query(f"{SPLIT} == 'test'")
+    for name in "123456789":
+        _, training, tested, precision, _ = row_of(text, name)
+        assert (training, tested) == ("1", str((test[LABEL] == name).sum()))
+        assert float(precision) == pytest.approx(
+            average_precision_score(test[LABEL] == name, test[f"y_{name}"]), abs=6e-4
+        )
+
+
+def test_the_card_names_the_files_by_their_hashes(text):
+    for path in (RUN / "model.safetensors", RUN / "predictions.csv", PREPARED / "fields.csv"):
+        assert row_of(text, f"`{path.name}`")[1] == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
+
+
+def test_pixels_that_the_study_changed_are_named(run, tmp_path):
+    run.prepared.settings["illumination"] = "median"
+    try:
+        write_card(run, tmp_path / "card.md")
+    finally:
+        run.prepared.settings["illumination"] = "none"
+    assert "not raw ones.** The study changed them first: illumination `median`" in (tmp_path / "card.md").read_text()
+
+
+def test_labels_of_several_classes_count_for_each():
+    assert label_numbers(pd.Series(["a|b", "b", None]), True) == {"a": 1, "b": 2}
+
+
+def test_a_study_of_ones_own_has_no_licence_of_ours():
+    assert licence_of("my-screen") is None
+    assert licence_of("simulated-yeast") == "MIT"
+
+
+def test_a_stranger_scores_tiff_files_with_the_lines_of_the_card(exported, environment, run, tmp_path):
+    """In a new environment with three packages. The fields of the sample become TIFF files."""
+    python = environment("onnxruntime", "numpy", "tifffile")
+    (code,) = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    table = read_table(RUN / "sample_predictions.csv")
+    for number, field in enumerate(run.prepared.pixels(run.prepared.fields)):
+        tifffile.imwrite(tmp_path / f"{number:02d}.tif", field[0])
+    names = sorted(str(path) for path in tmp_path.glob("*.tif"))
+    done = subprocess.run([python, "-c", code, *names], cwd=exported, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    head, *rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert head == ["file", "predicted", *run.model.settings.classes]
+    assert [row[1] for row in rows] == table["predicted"].tolist()
+    y = np.array([row[2:] for row in rows], float)
+    np.testing.assert_allclose(y, table.filter(regex="^y_").to_numpy(), rtol=0, atol=1e-5)

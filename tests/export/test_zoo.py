@@ -1,0 +1,85 @@
+"""Packages of the BioImage Model Zoo: other people's test passes without a network, and they say what is in them."""
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from milcnn.export.zoo import axis_name, nickname
+from milcnn.localise.maps import all_class_maps
+
+OFFLINE = ["unshare", "--map-root-user", "--net"]  # a process without any network
+
+
+def content(path: Path, name: str):
+    with zipfile.ZipFile(path) as package, package.open(name) as file:
+        return np.load(file) if name.endswith(".npy") else yaml.safe_load(file)
+
+
+@pytest.fixture(scope="module")
+def bioimageio(environment):
+    """The command, in an environment of its own: bioimageio.core 0.11 breaks with pydantic 2.14. It borrows torch."""
+    python = environment("bioimageio.core", "pydantic<2.14", "onnxruntime")
+    (packages,) = python.parents[1].glob("lib/*/site-packages")
+    (packages / "torch.pth").write_text(str(Path(torch.__file__).parents[1]))
+    return python.with_name("bioimageio")
+
+
+@pytest.mark.parametrize(("name", "weights"), [("zoo-full.zip", ["onnx"]), ("zoo-maps.zip", ["onnx", "torchscript"])])
+def test_the_test_of_the_zoo_passes_without_a_network(exported, bioimageio, name, weights, tmp_path):
+    """It computes the test outputs anew with each kind of weights, for sizes and batches that the package allows."""
+    can = shutil.which("unshare") and subprocess.run([*OFFLINE, "true"], check=False).returncode == 0
+    command = [*(OFFLINE if can else []), bioimageio, "test", exported / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in weights:
+        assert f"Testing inference with '{kind}'" in done.stderr
+
+
+def test_the_package_for_fiji_has_one_input_and_one_output_of_the_field_s_size(run, exported):
+    told = content(exported / "zoo-maps.zip", "rdf.yaml")
+    (pixels,), (maps,) = told["inputs"], told["outputs"]
+    for tensor, names in ((pixels, ["digit"]), (maps, [f"class_{k}" for k in range(1, 10)])):
+        assert [axis["type"] for axis in tensor["axes"]] == ["batch", "channel", "space", "space"]
+        assert tensor["axes"][0]["size"] == 1
+        assert tensor["axes"][1]["channel_names"] == names
+        assert [axis["size"] for axis in tensor["axes"][2:]] == [96, 96]
+    field = run.prepared.pixels(run.prepared.of("test"))[:1]
+    np.testing.assert_array_equal(content(exported / "zoo-maps.zip", "pixels.npy"), field)
+    expected = all_class_maps(run.model, torch.from_numpy(field))
+    np.testing.assert_allclose(content(exported / "zoo-maps.zip", "maps.npy"), expected, rtol=0, atol=1e-5)
+
+
+def test_the_full_package_says_how_large_the_maps_of_a_field_are(run, exported):
+    told = content(exported / "zoo-full.zip", "rdf.yaml")
+    assert [output["id"] for output in told["outputs"]] == ["p", "P", "y", "maps"]
+    size, maps = told["inputs"][0]["axes"][2]["size"], told["outputs"][3]["axes"][2]
+    for steps in range(4):
+        side = size["min"] + steps * size["step"]
+        with torch.inference_mode():
+            (rows, _) = run.model(torch.zeros(1, 1, side, side)).instances.shape[2:]
+        assert side * 1 // maps["scale"] + maps["size"]["offset"] == rows == steps + 1
+
+
+def test_packages_have_a_cover_and_a_name_of_their_own(exported):
+    names = set()
+    for name in ("zoo-full.zip", "zoo-maps.zip"):
+        told = content(exported / name, "rdf.yaml")
+        names.add(told["id"])
+        with zipfile.ZipFile(exported / name) as package, package.open("cover.png") as file:
+            image = np.asarray(Image.open(file))
+        assert image.shape == (256, 512, 3)
+        assert min(image[:, :256].std(), image[:, 256:].std()) > 10
+    assert len(names) == 2
+
+
+def test_names_are_the_same_each_time_and_fit_the_zoo():
+    assert nickname("digits-noisy_and-0 class maps") == nickname("digits-noisy_and-0 class maps")
+    assert axis_name("β-arrestin 2") == "β_arrestin_2"
+    assert axis_name("9") == "class_9"
