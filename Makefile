@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help study stages test lab lint notebooks sample readme lock
+.PHONY: help study stages test lab lint notebooks sample readme screenshot lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -49,7 +49,8 @@ lint: $(READY) ## style, types, and that imports point down the list of rooms
 	mypy
 
 notebooks: $(READY) ## run the notebooks anew, so that their committed outputs are fresh
-	CUDA_VISIBLE_DEVICES= JUPYTER_PATH= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	CUDA_VISIBLE_DEVICES= JUPYTER_PATH= OMP_NUM_THREADS=1 jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 	rm -rf data/sample
@@ -59,6 +60,9 @@ sample: $(READY) ## cut data/sample (at most 1 MB) from the last run
 
 readme: $(READY) ## numbers and figures of README.md and docs/results.md from the last run
 	milcnn readme
+
+screenshot: $(READY) ## docs/explorer.png, from the last run; needs Chromium
+	python -m tests.explore.screenshot simulated
 
 lock: ## pin anew the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

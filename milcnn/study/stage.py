@@ -29,6 +29,7 @@ from milcnn.paths import ROOT
 from milcnn.settings import Settings, SettingsError
 from milcnn.study.notebook_page import write_notebook
 from milcnn.study.parameters import StageError, read_study
+from milcnn.study.progress import training_bar
 
 # what the name of a study decides, for each notebook that has a parameter of that name
 STUDY_VALUES = {
@@ -112,11 +113,12 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
     own.mkdir(parents=True, exist_ok=True)
     with written_whole(executed) as temporary:
         try:
-            papermill.execute_notebook(
-                notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
-                kernel_manager_class=OwnKernel,
-                extra_arguments=["--log-level=CRITICAL", f"--ipython-dir={own}"],  # a local kernel over TCP is no news
-            )  # fmt: skip
+            with training_bar(stage, values):
+                papermill.execute_notebook(
+                    notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
+                    kernel_manager_class=OwnKernel, store_widget_state=False,
+                    extra_arguments=["--log-level=CRITICAL", f"--ipython-dir={own}"],  # a local kernel over TCP
+                )  # fmt: skip
         except (PapermillExecutionError, RuntimeError) as error:
             failed.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(failed)

@@ -1,0 +1,77 @@
+"""A JupyterLab on a folder, and its notebooks in headless Chromium; no other address is reached."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from milcnn.paths import ROOT
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells') }"
+PATIENCE = 120_000  # ms, on a busy machine
+OPTIONS = [
+    "--no-browser",
+    "--allow-root",
+    "--ServerApp.port_retries=0",
+    "--IdentityProvider.token=t",
+    "--LabApp.expose_app_in_browser=True",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+]
+
+
+def write_kernel(folder: Path) -> Path:
+    """A Jupyter folder with one kernel, the interpreter that runs this."""
+    kernel = folder / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
+    return folder
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab on ``folder``, which ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = [str(write_kernel(folder / "jupyter")), os.environ.get("JUPYTER_PATH", "")]
+    own = {"JUPYTER_PATH": os.pathsep.join(filter(None, paths)), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jupyterlab", f"--port={port}", f"--ServerApp.root_dir={folder}", *OPTIONS]
+    with open(folder / "lab.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def opened(browser, address, name, asked, width=1400, height=1200):
+    """The notebook ``name``, which runs from top to bottom. ``asked`` collects what the page asks for elsewhere."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PATIENCE)
+
+    def allow(route):
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", allow)
+    for _ in range(240):
+        try:
+            page.goto(f"{address}/lab/tree/{name}?token=t")
+            break
+        except Exception:  # the server is not up yet
+            page.wait_for_timeout(250)
+    page.wait_for_function(IDLE)
+    page.evaluate(RUN_ALL)
+    return page
