@@ -45,6 +45,7 @@ def test_milcnn_knows_the_command_and_its_arguments(command):
         "inventory": ["any"],
         "new": ["NAME", "--table", "FILE"],
         "score": ["any"],
+        "export": ["any"],
     }  # named in the text without its arguments
     arguments, rest = parser().parse_known_args(words + (needed.get(words[0], []) if len(words) == 1 else []))
     assert arguments.command == words[0]
