@@ -173,7 +173,7 @@ class Explorer(widgets.VBox):
 
     def centre_cell(self, number: int) -> None:
         """Zoom to a row of the table of cells."""
-        cell = self.cells.df.iloc[number]
+        cell = pd.DataFrame(self.cells.df).iloc[number]
         self.cell = int(cell["object"])
         self.look(view.Frame(float(cell["y"]), float(cell["x"]), max(self.frame.zoom, CELL_ZOOM)))
 
@@ -201,7 +201,7 @@ class Explorer(widgets.VBox):
         """The cell at a place (px) is framed, and chosen in the table."""
         self.cell = int(what.cells_at(self.shown, self.row)[int(y), int(x)])
         if self.tabs.selected_index == 0 and self.cell:
-            numbers = self.cells.df["object"].to_numpy()
+            numbers = pd.DataFrame(self.cells.df)["object"].to_numpy()
             self.cells.set_trait("selected_rows", [int((numbers == self.cell).argmax())])
         self.draw()
 

@@ -20,6 +20,7 @@ from milcnn.network.model import MILCNN
 from milcnn.network.predict import inference_copy, predict_fields
 from milcnn.prepare.prepared import Prepared
 from milcnn.screens.images import read_field
+from milcnn.screens.screen import Screen
 
 RANGE_FIELDS = 8  # so many fields give the brightness range at the start
 HELD = 4  # fields whose pixels, maps and cells stay in memory
@@ -66,10 +67,11 @@ def shown_study(
     )
 
 
-def shown_tables(folder: Path, segmentation: SegmentSettings) -> Shown:
-    """The tables that ``milcnn score`` wrote to ``folder``, a Parquet file a plate, with ``Path_<channel>`` columns.
+def shown_tables(folder: Path, segmentation: SegmentSettings, screen: Screen | None) -> Shown:
+    """The tables that ``milcnn score`` wrote to ``folder``, a Parquet file a plate; fields with a ``reason`` stay out.
 
-    Shows the pixels of the files as they are. Raises FileNotFoundError without a table, ValueError without a key.
+    Shows the pixels as ``screen`` reads them, or those in columns ``Path_<channel>``. Raises FileNotFoundError without
+    a table, ValueError without a key, and where it is not known what to read.
     """
     paths = sorted(folder.glob("*.parquet"))
     if not paths:
@@ -77,18 +79,36 @@ def shown_tables(folder: Path, segmentation: SegmentSettings) -> Shown:
     fields = pd.concat([read_table(path) for path in paths], ignore_index=True)
     if missing := [name for name in FIELD_KEY if name not in fields]:
         raise ValueError(f"{paths[0]}: no column {missing[0]}; the explorer needs plate, well and site of each field.")
+    if "reason" in fields:
+        fields = fields[fields["reason"].fillna("") == ""].reset_index(drop=True)
     start = path_column("")
-    channels = [name.removeprefix(start) for name in fields if name.startswith(start)]
+    channels = screen.channels if screen else [name.removeprefix(start) for name in fields if name.startswith(start)]
+    if not channels:
+        raise ValueError(f"{folder}: the tables do not name the images; give the screen that was scored, screen=….")
     classes = [name.removeprefix("y_") for name in fields if name.startswith("y_")]
     profile = [name for name in fields if name.startswith("feature_")]
     return Shown(
         fields=with_loss(fields.drop(columns=profile), classes),
-        read=lambda row: read_field(row, channels),
+        read=reading_of(screen) if screen else lambda row: read_field(row, channels),
         channels=channels,
         classes=classes,
         segmentation=segmentation,
+        pixel_size=screen.pixel_size if screen else None,
         profiles=fields[[*FIELD_KEY, *profile]] if profile else pd.DataFrame(),
     )
+
+
+def reading_of(screen: Screen) -> Callable[[pd.Series], np.ndarray]:
+    """Reads the field of ``screen`` that has the key of a row. Raises ValueError for a field that it lacks."""
+    places = {tuple(map(str, key)): row for row, key in enumerate(screen.fields[FIELD_KEY].to_numpy())}
+
+    def read(row: pd.Series) -> np.ndarray:
+        key = tuple(map(str, row[FIELD_KEY]))
+        if key not in places:
+            raise ValueError(f"field {'/'.join(key)} is not in the screen; give the one that was scored.")
+        return screen.read(screen.fields.iloc[places[key]])
+
+    return read
 
 
 def with_loss(fields: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

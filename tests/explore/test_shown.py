@@ -15,6 +15,7 @@ from milcnn.network.model import load_model
 from milcnn.network.predict import predict_fields
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import load_prepared
+from milcnn.screens.screen import Screen
 
 SAMPLE = ROOT / "data" / "sample"
 SETTINGS = SegmentSettings(sigma=2, seed_distance=10)
@@ -150,6 +151,24 @@ def test_scored_plates_are_read_with_their_files(tmp_path):
     assert explorer.title.value.startswith("<b>P1/A02/1</b>")  # the least seen
     np.testing.assert_array_equal(shown.pixels_at(explorer.shown, 5), pixels[2:])
     assert explorer.map.of.options == ("none",)
+
+
+def test_scored_plates_without_paths_are_read_by_their_screen(tmp_path):
+    fields = table(Metadata_Label=["a", "b", "a"])
+    read = lambda row: np.full((1, 20, 30), ord(row["Metadata_Well"][-1]), np.uint16)  # noqa: E731
+    screen = Screen(fields.iloc[::-1].reset_index(drop=True), ["DNA"], ["a", "b"], read, pixel_size=0.5)
+    scores = fields.assign(
+        reason=["", "truncated", ""], unseen=[1.0, np.nan, 2.0], y_a=0.5, y_b=0.5, feature_0000=[0.0, 1, 2]
+    )
+    scores.drop(columns="Metadata_Label").to_parquet(tmp_path / "P.parquet")
+    with pytest.raises(ValueError, match="do not name the images; give the screen that was scored"):
+        start.explore(tmp_path)
+    one = start.explore(tmp_path, screen=screen).shown
+    assert one.fields["Metadata_Well"].tolist() == ["A01", "A03"]  # the other could not be read
+    assert [int(shown.pixels_at(one, row).max()) for row in (0, 1)] == [ord("1"), ord("3")]
+    assert one.pixel_size == 0.5
+    with pytest.raises(ValueError, match="field P/A09/1 is not in the screen"):
+        one.read(fields.iloc[0].replace("A01", "A09"))
 
 
 def test_what_is_not_there_is_named(tmp_path):
