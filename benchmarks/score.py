@@ -54,6 +54,7 @@ from milcnn.screens.screen import Screen
 RESULTS = Path(__file__).parent / "results" / "score.json"
 FILES = 40  # fields on disk
 CLASSES = ["DMSO", "active"]
+VICTIMS = ("main", "worker", "scheduler")
 
 
 def study(folder: Path, side: int) -> None:
@@ -203,7 +204,7 @@ if __name__ == "__main__":
 """
 
 
-def kills(folder: Path, fields: int, turns: int) -> dict:
+def kills(folder: Path, fields: int, turns: int, victims: tuple[str, ...] = VICTIMS) -> dict:
     """SIGKILL of the process, of a Dask worker and of the scheduler, each ``turns`` times; then the rest is done."""
     settings = settings_of(folder, ["P1", "P2", "P3"], 80, (256, 320), threads=1)
     ensure_reference(settings)
@@ -223,7 +224,7 @@ def kills(folder: Path, fields: int, turns: int) -> dict:
     start("loop").wait()
     lasts, expected, same = time.perf_counter() - began, hashes(), {}
     rng = random.Random(0)
-    for victim in ("main", "worker", "scheduler"):
+    for victim in victims:
         good = 0
         for _ in range(turns):
             for path in (folder / "scores").glob("P*"):
