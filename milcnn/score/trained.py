@@ -71,7 +71,10 @@ class Trained:
         return prediction_table(rows, own.classes, own.multilabel, P=scores.P, y=scores.y, p=scores.p)
 
     def _batch(self, pixels: np.ndarray) -> Scores:
-        fields = torch.from_numpy(pixels).to(self.device)
+        fields = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            fields = fields.pin_memory()  # copied while the device works
+        fields = fields.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = [scorer(fields) for scorer in self.scorers]
         y = [(o.logits.sigmoid() if self.settings.multilabel else o.logits.softmax(dim=1)) for o in outputs]

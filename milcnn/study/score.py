@@ -116,3 +116,6 @@ def write_summary(settings: plan.ScoreSettings, plates: list[str], failed: dict[
     if len(table):
         lacking = int(table["without_scores"].sum())
         print(f"{int(table['fields'].sum())} fields, {lacking} of them without scores (see their reason).")
+        spent = seconds.sum()
+        shares = ", ".join(f"{name.removesuffix('_s')} {share:.0%}" for name, share in (spent / spent.sum()).items())
+        print(f"{table['wall_s'].sum() / 3600:.3g} hours over all plates; of the seconds of all threads: {shares}.")

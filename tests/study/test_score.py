@@ -1,5 +1,6 @@
 """``milcnn score``: what is scored by what, the whole command, and its refusals."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -37,6 +38,8 @@ def test_a_screen_is_scored_and_a_second_call_does_what_is_new(root, plates, cap
     assert "2 plates, 0 have their file" in (told := capsys.readouterr().out)
     assert "1 of 2: Q1: 10 fields" in told
     assert "20 fields, 0 of them without scores" in told
+    shares = [int(share) for share in re.findall(r"(\d+)%", told)]
+    assert 97 <= sum(shares) <= 103
     summary = pd.read_csv(root / "data/scores/digits/summary.csv")
     assert summary[["plate", "fields", "without_scores"]].to_numpy().tolist() == [["Q1", 10, 0], ["Q2", 10, 0]]
     tifffile.imwrite(plates / "Q2_0.tif", tifffile.imread(plates / "Q2_0.tif") + 1)
