@@ -35,7 +35,8 @@ def run(folder, **given):
 
 def test_a_screen_is_scored_and_a_second_call_does_what_is_new(root, plates, capsys):  # noqa: F811
     run(plates)
-    assert "2 plates, 0 have their file" in (told := capsys.readouterr().out)
+    told = capsys.readouterr().out
+    assert "2 plates, 0 have their file" in told
     assert "1 of 2: Q1: 10 fields" in told
     assert "20 fields, 0 of them without scores" in told
     shares = [int(share) for share in re.findall(r"(\d+)%", told)]
@@ -44,7 +45,8 @@ def test_a_screen_is_scored_and_a_second_call_does_what_is_new(root, plates, cap
     assert summary[["plate", "fields", "without_scores"]].to_numpy().tolist() == [["Q1", 10, 0], ["Q2", 10, 0]]
     tifffile.imwrite(plates / "Q2_0.tif", tifffile.imread(plates / "Q2_0.tif") + 1)
     run(plates)
-    assert "2 plates, 1 have their file" in (told := capsys.readouterr().out)
+    told = capsys.readouterr().out
+    assert "2 plates, 1 have their file" in told
     assert "1 of 1: Q2: 10 fields" in told
 
 
@@ -75,7 +77,8 @@ def test_a_failed_plate_is_told_at_the_end_and_the_others_are_there(root, plates
 
 def test_an_estimate_scores_nothing(root, plates, capsys):  # noqa: F811
     score.score("digits", "noisy_and-0", LOOP, True, table=str(plates / "fields.csv"), threads=1)
-    assert "hours" in (told := capsys.readouterr().out)
+    told = capsys.readouterr().out
+    assert "hours" in told
     assert "share_network" in told
     assert not list((root / "data/scores/digits").glob("*.parquet"))
 
