@@ -33,7 +33,7 @@ from milcnn.screens.sets.digits import DENSITY, DigitsSettings, digits_screen
 RESULT = Path(__file__).parent / "results" / "which_pooling.json"
 POOLINGS = ["noisy_and", "log_sum_exp", "generalized_mean", "mean", "max", "noisy_or", "isr"]
 CENTRE = {"fraction": 0.2, "size": 192, "wrong": 0}
-AXES = {"fraction": [0.05, 0.1, 0.2, 0.4, 0.8], "size": [96, 128, 192, 288, 384], "wrong": [0, 10, 20, 40]}
+AXES = {"fraction": [0.1, 0.2, 0.4, 0.8], "size": [96, 128, 192, 288, 384], "wrong": [0, 10, 20, 40]}
 TITLES = {"fraction": "share of digits with the label", "size": "digits in a field", "wrong": "% of labels wrong"}
 CPU = torch.device("cpu")
 
