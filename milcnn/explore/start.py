@@ -13,6 +13,7 @@ from milcnn.files import read_table
 from milcnn.network.model import MILCNN, load_model
 from milcnn.paths import ROOT, in_root
 from milcnn.prepare.prepared import Prepared, load_prepared
+from milcnn.score.plan import scored_screen
 from milcnn.screens.screen import Screen
 
 
@@ -32,13 +33,13 @@ def explore(
       its cells are segmented as in ``05_localise``;
     - prepared fields: ``network`` draws the class maps; ``predictions`` and ``profiles`` are the two tables of
       ``predict_fields``;
-    - the folder that ``milcnn score`` wrote; ``screen`` is what was scored, since its tables do not name the images.
+    - the folder that ``milcnn score`` wrote; ``screen`` is what was scored, where the folder does not say it.
 
     ``marks`` is the CSV of the fields that are marked; for the name of a study it is ``marks.csv`` beside its table, or
     in ``data/<study>`` where it has none. Raises FileNotFoundError for what is not there.
     """
     if isinstance(study, Path):
-        return Explorer(shown_tables(study, SegmentSettings(**{}), screen), marks)
+        return Explorer(shown_tables(study, SegmentSettings(**{}), screen or scored_screen(study)), marks)
     if isinstance(study, str):
         prepared = load_prepared(in_root(f"data/prepared/{study}"), study)
         network, predictions, profiles = opened_run(study) if network is None else (network, predictions, profiles)

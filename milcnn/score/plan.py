@@ -14,6 +14,7 @@ from joblib import cpu_count
 from pydantic import Field
 
 from milcnn.columns import FIELD_KEY, PLATE, SPLIT, UNLABELLED
+from milcnn.files import write_json
 from milcnn.network.fast import Precision
 from milcnn.prepare.plates import CODE
 from milcnn.prepare.prepared import Prepared, load_prepared
@@ -26,6 +27,7 @@ from milcnn.screens.sets.kinds import open_screen
 from milcnn.screens.zarr_image import image_files
 from milcnn.settings import Settings
 
+SETTINGS_FILE = "settings.json"
 HASH = b"milcnn_hash"  # key of a plate's file
 ROOM = sorted(Path(__file__).parent.glob("*.py"))  # the code of scoring
 
@@ -71,6 +73,17 @@ def screen_of(settings: str) -> Screen:
         channels = f"{screen.channels} are not those of the networks, {study.channels}"
         raise ScreenError([f"channels: {channels}; name them in 'channels', or rename them by 'columns'."])
     return replace(screen, fields=fields)
+
+
+def write_settings(settings: ScoreSettings) -> None:
+    """``settings.json`` beside the scores: what they were made from."""
+    write_json(settings.model_dump(), Path(settings.output) / SETTINGS_FILE)
+
+
+def scored_screen(folder: Path) -> Screen | None:
+    """The screen whose scores are in ``folder``; None if that does not say it."""
+    path = folder / SETTINGS_FILE
+    return screen_of(ScoreSettings.model_validate_json(path.read_text()).model_dump_json()) if path.exists() else None
 
 
 def preprocessing_of(study: Prepared, threads: int = 0) -> PrepareSettings:

@@ -44,6 +44,7 @@ def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = Fa
         raise StageError(f"where: '{settings.where}' selects no field.")
     tell_problems(plan.check(screen, settings.strict), settings, screen)
     ensure_reference(settings)
+    plan.write_settings(settings)
     if only_estimate:
         print(estimate(settings, plates).to_string(float_format="{:.3g}".format))
         return

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+from milcnn.explore import explore
 from milcnn.score import plan, plate
 from milcnn.score.engines import EngineSettings
 from milcnn.study import score
@@ -43,6 +44,9 @@ def test_a_screen_is_scored_and_a_second_call_does_what_is_new(root, plates, cap
     assert 97 <= sum(shares) <= 103
     summary = pd.read_csv(root / "data/scores/digits/summary.csv")
     assert summary[["plate", "fields", "without_scores"]].to_numpy().tolist() == [["Q1", 10, 0], ["Q2", 10, 0]]
+    plan.screen_of.cache_clear()
+    seen = explore(root / "data/scores/digits")  # it finds the images by itself
+    assert seen.shown.fields["Metadata_Well"].nunique() == 10
     tifffile.imwrite(plates / "Q2_0.tif", tifffile.imread(plates / "Q2_0.tif") + 1)
     run(plates)
     told = capsys.readouterr().out
