@@ -83,7 +83,11 @@ def write_settings(settings: ScoreSettings) -> None:
 def scored_screen(folder: Path) -> Screen | None:
     """The screen whose scores are in ``folder``; None if that does not say it."""
     path = folder / SETTINGS_FILE
-    return screen_of(ScoreSettings.model_validate_json(path.read_text()).model_dump_json()) if path.exists() else None
+    return (
+        screen_of(ScoreSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump_json())
+        if path.exists()
+        else None
+    )
 
 
 def preprocessing_of(study: Prepared, threads: int = 0) -> PrepareSettings:
