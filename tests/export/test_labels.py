@@ -122,6 +122,7 @@ def test_fields_of_files_and_reduced_fields_are_refused(run, labelled):
         label_plates(replace(run, prepared=reduced), rows, SegmentSettings(), folder, "milcnn")
 
 
+@pytest.mark.environment
 def test_napari_reads_image_labels_and_class_maps_of_a_field(labelled, environment, run):
     """By the functions of its reader, in an environment of its own, without a window."""
     folder, rows = labelled

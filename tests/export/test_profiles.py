@@ -111,6 +111,7 @@ def output_of(python, program: str, path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.environment
 def test_anndata_reads_what_was_written(wells, h5ad, environment):
     """In an environment of its own: anndata for Python 3.11 needs another pandas than milcnn."""
     program = """

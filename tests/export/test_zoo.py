@@ -31,6 +31,7 @@ def bioimageio(environment):
     return python.with_name("bioimageio")
 
 
+@pytest.mark.environment
 @pytest.mark.parametrize(("name", "weights"), [("zoo-full.zip", ["onnx"]), ("zoo-maps.zip", ["onnx", "torchscript"])])
 def test_the_test_of_the_zoo_passes_without_a_network(exported, bioimageio, name, weights, tmp_path):
     """It computes the test outputs anew with each kind of weights, for sizes and batches that the package allows."""
