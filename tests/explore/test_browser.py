@@ -53,9 +53,10 @@ class Seen:
         self.now = self.digest()
 
     def digest(self):
-        """Of the pixels, not of the file: the browser has decoded it."""
+        """Of the pixels, not of the file: the browser has decoded it, again where the picture changed meanwhile."""
         script = """async (image) => {
-            await image.decode();
+            while (!(await image.decode().then(() => true, () => false))) {
+                await new Promise((done) => setTimeout(done, 20)) }
             const canvas = document.createElement('canvas');
             [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
             const context = canvas.getContext('2d');
