@@ -4,13 +4,13 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
 
 from milcnn.columns import PLATE
 from milcnn.score import plan
 from milcnn.score.plate import scores_of, tools, write_whole
 from milcnn.score.reading import open_plate
+from milcnn.score.trained import evenly_spaced
 
 TRIED = 20
 
@@ -23,13 +23,11 @@ def estimate(settings: plan.ScoreSettings, plates: list[str]) -> pd.Series:
     """
     text = settings.model_dump_json()
     screen, kit = plan.screen_of(text), tools(text)
-    names = screen.fields[PLATE].astype(str)
-    rows = screen.fields[names == plates[0]]
+    rows = plan.fields_of_plate(screen, plates[0])
     start = time.perf_counter()
     opened = open_plate(screen, rows, plan.preprocessing_of(kit.study, settings.threads))
     a_plate = time.perf_counter() - start
-    wanted = plan.scored(rows, settings.where)
-    some = wanted.iloc[np.unique(np.linspace(0, len(wanted) - 1, TRIED).round().astype(int))]
+    some = evenly_spaced(plan.scored(rows, settings.where), TRIED)
     with TemporaryDirectory() as folder:
         throw = settings.model_copy(update={"output": folder})
         scores_of(kit, opened, some, throw)
@@ -42,7 +40,8 @@ def estimate(settings: plan.ScoreSettings, plates: list[str]) -> pd.Series:
             (now - then) / len(some)
             for now, then in zip((time.perf_counter(), time.process_time()), (start, cpu), strict=True)
         )
-    fields = len(plan.scored(screen.fields[names.isin(plates)], settings.where))
+    wanted = plan.scored(screen.fields, settings.where)
+    fields = int(wanted[PLATE].astype(str).isin(plates).sum())
     seconds = fields * a_field + len(plates) * a_plate
     facts = {"plates": len(plates), "fields": fields, "hours": seconds / 3600}
     facts |= {"core_hours": fields * core / 3600, "seconds_a_plate": a_plate, "seconds_a_field": a_field}

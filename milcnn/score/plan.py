@@ -55,8 +55,7 @@ class ScoreSettings(Settings):
 def screen_of(settings: str) -> Screen:
     """The screen of ``ScoreSettings`` as JSON, once a process; ``Metadata_Split``, and ``index``, the row on its plate.
 
-    Where plates are scaled to controls, ``Metadata_Control`` has those that do it, as ``prepare`` takes them: of the
-    study's own plates half stay to be scored. Raises ScreenError for a table that cannot be understood.
+    Raises ScreenError for a table that cannot be understood, and for other channels than the networks have.
     """
     own = ScoreSettings.model_validate_json(settings)
     study = load_prepared(Path(own.prepared))
@@ -83,11 +82,9 @@ def write_settings(settings: ScoreSettings) -> None:
 def scored_screen(folder: Path) -> Screen | None:
     """The screen whose scores are in ``folder``; None if that does not say it."""
     path = folder / SETTINGS_FILE
-    return (
-        screen_of(ScoreSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump_json())
-        if path.exists()
-        else None
-    )
+    if not path.exists():
+        return None
+    return screen_of(ScoreSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump_json())
 
 
 def preprocessing_of(study: Prepared, threads: int = 0) -> PrepareSettings:
@@ -122,11 +119,9 @@ def fingerprint(settings: ScoreSettings, rows: pd.DataFrame, files: pd.DataFrame
 
     ``rows`` are those of the plate, ``files`` what they are read from.
     """
-    digest = hashlib.sha256(
-        settings.model_dump_json(exclude={"output", "threads", "strict", "runs", "prepared"}).encode()
-    )
-    weights = [Path(run) / name for run in settings.runs for name in ("model.safetensors", "predictions.csv")]
-    for path in [*CODE, *ROOM, *weights, Path(settings.prepared) / "prepared.json"]:
+    said = settings.model_dump_json(exclude={"output", "threads", "strict", "runs", "prepared"})
+    digest = hashlib.sha256((said + weights_hash(settings)).encode())
+    for path in [*CODE, *ROOM]:
         digest.update(path.read_bytes())
     columns = [column for column in files if column.startswith("Path_")]
     paths = dict.fromkeys(str(path) for column in columns for path in files[column])
@@ -151,15 +146,19 @@ def sizes_and_times(path: str) -> list[tuple[int, int]]:
         return []
 
 
+def fields_of_plate(screen: Screen, plate: str) -> pd.DataFrame:
+    """The fields of ``plate``."""
+    return screen.fields[screen.fields[PLATE].astype(str) == plate]
+
+
 def plate_file(settings: ScoreSettings, plate: str) -> Path:
     return Path(settings.output) / f"{plate}.parquet"
 
 
 def is_scored(settings: ScoreSettings, screen: Screen, plate: str) -> bool:
     """Whether the scores of ``plate`` are there, made from what there is now."""
-    path, rows = plate_file(settings, plate), screen.fields[screen.fields[PLATE].astype(str) == plate]
+    path, rows = plate_file(settings, plate), fields_of_plate(screen, plate)
     if not path.exists():
         return False
-    return (pq.read_schema(path).metadata or {}).get(HASH) == fingerprint(
-        settings, rows, screen.read_from(rows)
-    ).encode()
+    known = (pq.read_schema(path).metadata or {}).get(HASH, b"")
+    return known.decode() == fingerprint(settings, rows, screen.read_from(rows))

@@ -34,7 +34,7 @@ from milcnn.roles import is_control
 from milcnn.score import plan
 from milcnn.score.cells import write_cells
 from milcnn.score.reading import OpenPlate, in_threads, nothing_to_read, open_plate
-from milcnn.score.trained import Scores, Trained, batch_size, one_by_one, open_trained
+from milcnn.score.trained import Scores, Trained, batch_size, in_batches, joined_scores, one_by_one, open_trained
 from milcnn.score.unseen import Reference, read_reference
 
 CALIBRATION = 32  # training fields, which give the ranges of int8
@@ -70,9 +70,8 @@ def tools(settings: str) -> Tools:
         calibration = torch.from_numpy(study.pixels(study.of("train").iloc[:CALIBRATION]))
     if own.masks:
         model = load_model(Path(own.runs[0]) / "model.safetensors")
-        to_files = one_by_one(
-            partial(write_cells, model, own.segmentation, study.pixel_size)
-        )  # maps hook into the model
+        # maps hook into the model
+        to_files = one_by_one(partial(write_cells, model, own.segmentation, study.pixel_size))
     torch.set_num_threads(own.threads or cpu_count())  # of OpenVINO
     trained = open_trained(*own.runs, device=own.device, precision=own.precision, calibration=calibration)
     torch.set_num_threads(1)
@@ -87,7 +86,7 @@ def score_plate(settings: str, plate: str) -> dict:
     """
     own, started = plan.ScoreSettings.model_validate_json(settings), time.perf_counter()
     screen, kit = plan.screen_of(settings), tools(settings)
-    rows = screen.fields[screen.fields[PLATE].astype(str) == plate]
+    rows = plan.fields_of_plate(screen, plate)
     opened = open_plate(screen, rows, plan.preprocessing_of(kit.study, own.threads), own.strict)
     table = scores_of(kit, opened, plan.scored(rows, own.where), own)
     path = plan.plate_file(own, plate)
@@ -102,9 +101,7 @@ def score_plate(settings: str, plate: str) -> dict:
 def scores_of(kit: Tools, opened: OpenPlate, rows: pd.DataFrame, settings: plan.ScoreSettings) -> pd.DataFrame:
     """The table of the plate's file for ``rows``, see the head of this module."""
     masks = Path(settings.output) / "masks" / str(rows[PLATE].iloc[0])
-    step = batch_size(opened.shape)
-    parts = [rows.iloc[start : start + step] for start in range(0, len(rows), step)]
-    work = partial(part_of, kit, opened, masks)
+    work, parts = partial(part_of, kit, opened, masks), in_batches(rows, batch_size(opened.shape))
     found = [part for part in in_threads(work, parts, opened.how.workers) if part is not None]
     if not found:
         raise nothing_to_read(rows, opened.reasons)
@@ -112,7 +109,7 @@ def scores_of(kit: Tools, opened: OpenPlate, rows: pd.DataFrame, settings: plan.
         write_table(pd.concat([part.cells for part in found]), masks / "objects.parquet")
     by_quality = pd.DataFrame([measures for part in found for measures in part.quality])
     good = rows.set_index("index", drop=False).loc[by_quality["index"]]
-    scores = Scores(*map(np.concatenate, zip(*(part.scores for part in found), strict=True)))
+    scores = joined_scores(part.scores for part in found)
     table = score_table(kit, good, scores, by_quality, settings)
     known = rows.drop(columns=SPLIT).filter(regex=f"{KNOWN}|^index$")
     known["reason"] = [opened.reasons.get(index, "") for index in known["index"]]

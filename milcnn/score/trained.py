@@ -1,6 +1,6 @@
 """A trained network to use: weights and validation predictions from the folders of its runs; pixels in, a table out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -27,6 +27,7 @@ BATCH_PIXELS = 2**22  # pixels of one channel in a batch, at most: 4 fields of 1
 BATCH_FIELDS = 16  # fields in a batch
 ScoreBatch = Callable[[Tensor], Output]
 Made = TypeVar("Made")
+Sliced = TypeVar("Sliced", np.ndarray, pd.DataFrame)
 
 
 class Scores(NamedTuple):
@@ -62,7 +63,7 @@ class Trained:
             size = " × ".join(map(str, pixels.shape[-2:]))
             raise ValueError(f"fields of {size} px: this network needs {self.least} px; score larger ones.")
         step = batch_size(pixels.shape)
-        return Scores(*map(np.concatenate, zip(*(self._batch(b) for b in in_batches(pixels, step)), strict=True)))
+        return joined_scores(self._batch(part) for part in in_batches(pixels, step))
 
     def score(self, pixels: np.ndarray) -> pd.DataFrame:
         """``scores`` as a table, a row a field: ``predicted``, ``P_<class>``, ``y_<class>``, ``p_<class>``."""
@@ -89,8 +90,19 @@ def batch_size(shape: tuple[int, ...]) -> int:
     return max(1, min(BATCH_FIELDS, BATCH_PIXELS // (shape[-1] * shape[-2])))
 
 
-def in_batches(pixels: np.ndarray, step: int) -> list[np.ndarray]:
-    return [pixels[start : start + step] for start in range(0, len(pixels), step)]
+def in_batches(whole: Sliced, step: int) -> list[Sliced]:
+    """``whole``, an array or the rows of a table, in parts of ``step``."""
+    return [whole[start : start + step] for start in range(0, len(whole), step)]
+
+
+def evenly_spaced(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """``n`` of ``rows``, or all where they are fewer."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))]
+
+
+def joined_scores(parts: Iterable[Scores]) -> Scores:
+    """The scores of all fields of ``parts``."""
+    return Scores(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def open_trained(

@@ -28,7 +28,7 @@ from milcnn.evaluate.scores import calls_of, one_label
 from milcnn.files import written_whole
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.score.plan import ScoreSettings, weights_hash
-from milcnn.score.trained import Scores, Trained, batch_size, open_trained
+from milcnn.score.trained import Scores, Trained, batch_size, evenly_spaced, in_batches, joined_scores, open_trained
 
 QUANTILE = 0.95  # of the unseen score of validation fields, above which a field is marked
 MISSED = 0.1  # share of fields whose set lacks their class
@@ -85,8 +85,7 @@ def share_above(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def fitted(trained: Trained, prepared: Prepared) -> Reference:
     """The reference of ``trained``, from the training and validation fields of its study."""
-    rows = prepared.of("train")
-    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(TRAINING_FIELDS, len(rows))).round().astype(int))]
+    rows = evenly_spaced(prepared.of("train"), TRAINING_FIELDS)
     features, targets = unit_length(scores_for(trained, prepared, rows).features), prepared.targets(rows)
     kinds = np.unique(targets)
     projection = np.eye(features.shape[1])
@@ -104,9 +103,8 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
 
 def scores_for(trained: Trained, prepared: Prepared, rows: pd.DataFrame) -> Scores:
     """The scores of the prepared fields of ``rows``."""
-    step = batch_size(prepared.pixels(rows.iloc[:1]).shape)
-    parts = [rows.iloc[start : start + step] for start in range(0, len(rows), step)]
-    return Scores(*map(np.concatenate, zip(*(trained.scores(prepared.pixels(part)) for part in parts), strict=True)))
+    parts = in_batches(rows, batch_size(prepared.pixels(rows.iloc[:1]).shape))
+    return joined_scores(trained.scores(prepared.pixels(part)) for part in parts)
 
 
 def conformal_level(trained: Trained) -> float:
@@ -134,10 +132,8 @@ def least_probability(y: np.ndarray, weights: np.ndarray) -> float:
 
 def ensure_reference(settings: ScoreSettings) -> None:
     """Fit the reference of the networks of ``settings`` and write it beside the scores, if it is not there."""
-    path, made_of = (
-        Path(settings.output) / FILE,
-        weights_hash(settings) + sha256(Path(__file__).read_bytes()).hexdigest(),
-    )
+    path = Path(settings.output) / FILE
+    made_of = weights_hash(settings) + sha256(Path(__file__).read_bytes()).hexdigest()
     if path.exists():
         with safe_open(path, "np") as file:
             if (file.metadata() or {}).get("made_of") == made_of:
