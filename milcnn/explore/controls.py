@@ -10,9 +10,9 @@ from itables.widget import ITable
 
 from milcnn.columns import LABEL_MARK, PLATE
 from milcnn.explore.drawn import Overlay
-from milcnn.explore.marks import FIELD_MARKS
 from milcnn.explore.plate import plate_columns
 from milcnn.explore.view import Channel, channel_colours
+from milcnn.screens.marks import FIELD_MARKS
 
 PREDICTED, NO_MAP = "of the predicted class", "none"
 MOST_ZOOM = 16.0

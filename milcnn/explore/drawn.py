@@ -11,10 +11,10 @@ from PIL import Image
 from milcnn.columns import FIELD_KEY, LABEL
 from milcnn.explore import shown as what
 from milcnn.explore import view
-from milcnn.explore.marks import mark_of
 from milcnn.explore.shown import Shown
 from milcnn.explore.strip import SMALL_SIDE, Tile
 from milcnn.figures.gallery import class_colour
+from milcnn.screens.marks import mark_of
 
 FIELD_SIDE = 560  # px on the screen, the longer side of a field
 CROP_SIDE = 64  # px of the field around a cell

@@ -15,11 +15,11 @@ from milcnn.columns import COMPOUND, CONCENTRATION, FIELD_KEY, LABEL, PLATE, SIT
 from milcnn.explore import drawn, view
 from milcnn.explore import shown as what
 from milcnn.explore.controls import MOST_ZOOM, channel_controls, map_controls, plate_controls, table_widget
-from milcnn.explore.marks import mark_of, read_marks, with_mark, write_marks
 from milcnn.explore.picture import LivePicture
 from milcnn.explore.plate import Plate, legend, plate_view, well_values
 from milcnn.explore.shown import Shown
 from milcnn.explore.strip import Strip
+from milcnn.screens.marks import mark_of, read_marks, with_mark, write_marks
 
 SMALL = 8  # small pictures in a row
 LISTED = 500  # worst fields in their table

@@ -68,7 +68,9 @@ def inventory(study: str) -> dict[str, str]:
     Looks at every setting of the screen that names something on disk. A screen that is drawn has no inputs.
     """
     section = read_study(study).get("prepare", {})
-    names = inputs(str(section.get("screen", "digits")), section.get("screen_settings", {}))
+    names = inputs(str(section.get("screen", "digits")), section.get("screen_settings", {})) | {
+        section.get("marks", "")
+    }
     found = {name: in_root(name) for name in sorted(names) if name and in_root(name).exists()}
     return {name: file_facts(path) if path.is_file() else folder_facts(path) for name, path in found.items()}
 

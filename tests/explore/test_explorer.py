@@ -8,11 +8,11 @@ from PIL import Image
 
 from milcnn.explore import explore, view
 from milcnn.explore.drawn import FIELD_SIDE
-from milcnn.explore.marks import read_marks
 from milcnn.explore.shown import cells_at
 from milcnn.network.model import load_model
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import load_prepared
+from milcnn.screens.marks import read_marks
 
 SAMPLE = ROOT / "data" / "sample"
 

@@ -4,12 +4,14 @@ Columns: plate, well and site; ``mark``, one of ``FIELD_MARKS``; ``Metadata_Labe
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from milcnn.columns import FIELD_KEY, LABEL
 from milcnn.files import read_table, write_table
+from milcnn.screens.screen import Screen
 
 FIELD_MARKS = ["wrong label", "bad quality"]
 MARK_COLUMNS = [*FIELD_KEY, "mark", LABEL]
@@ -44,3 +46,26 @@ def mark_of(marks: pd.DataFrame, key: Sequence[object]) -> tuple[str, str]:
 def write_marks(marks: pd.DataFrame, path: Path) -> None:
     """Write ``marks``, sorted by field, whole or not at all."""
     write_table(marks.sort_values(FIELD_KEY, ignore_index=True), path)
+
+
+def with_marks(screen: Screen, marks: pd.DataFrame) -> Screen:
+    """``screen`` as ``marks`` correct it: a field of bad quality is left out, see ``Screen.skipped``.
+
+    A wrong label becomes the right one; where that is not known the field has none, and is neither trained on nor
+    judged. Raises ValueError for a field that the screen lacks, and for a right label that is none of its classes.
+    """
+    keys = pd.MultiIndex.from_frame(screen.fields[FIELD_KEY].astype(str))
+    given = pd.MultiIndex.from_frame(marks[FIELD_KEY].astype(str))
+    if len(strange := given.difference(keys)):
+        raise ValueError(f"marks: field {'/'.join(strange[0])} is not in the screen; take it out of the file.")
+    if unknown := sorted(set(marks[LABEL]) - {"", *screen.classes}):
+        raise ValueError(f"marks: label '{unknown[0]}' is no class; there are {', '.join(screen.classes)}.")
+    wrong = marks["mark"] == FIELD_MARKS[0]
+    label = pd.Series(marks.loc[wrong, LABEL].to_numpy(), given[wrong]).reindex(keys).to_numpy()
+    fields = screen.fields.assign(**{LABEL: screen.fields[LABEL].where(pd.isna(label), label)})
+    bad = keys.isin(given[~wrong])
+    skipped = screen.fields.loc[bad, FIELD_KEY].assign(reason="marked: bad quality")
+    kept = fields[~bad].reset_index(drop=True)
+    objects = None if screen.objects is None else screen.objects.merge(kept[FIELD_KEY], on=FIELD_KEY)
+    everything = pd.concat([screen.skipped, skipped], ignore_index=True) if bad.any() else screen.skipped
+    return replace(screen, fields=kept, objects=objects, skipped=everything)
