@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from milcnn.evaluate.runs import of_split, scored_in
 from milcnn.evaluate.scores import class_rows, score_rows
 from milcnn.export.graphs import example_pixels
 from milcnn.export.trained_run import TrainedRun
-from milcnn.files import written_whole
 from milcnn.localise.geometry import least_side
 from milcnn.paths import ROOT
 
@@ -42,21 +40,19 @@ def licence_of(study: str) -> str | None:
     return LICENCES.get(study.split("-")[0])
 
 
-def write_card(run: TrainedRun, path: Path) -> None:
-    """Write the model card of ``run``: Markdown, with the head that the Hugging Face hub reads."""
+def card_text(run: TrainedRun) -> str:
+    """The model card of ``run``: Markdown, with the head that the Hugging Face hub reads."""
     environment = Environment(
         loader=PackageLoader("milcnn.export", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"quoted": json.dumps, "digits": lambda value: "–" if np.isnan(value) else f"{value:.3f}"}
-    text = environment.get_template("card.md.j2").render(card_values(run))
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    return environment.get_template("card.md.j2").render(card_values(run))
 
 
 def card_values(run: TrainedRun) -> dict[str, Any]:
     """What the template of the card asks for."""
     own, ready = run.model.settings, run.prepared
-    citation = YAML(typ="safe", pure=True).load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    cited = citation()
     return {
         "run": run,
         "settings": own,
@@ -67,12 +63,17 @@ def card_values(run: TrainedRun) -> dict[str, Any]:
         "changes": {key: value for key, value in ready.settings.items() if key in RAW and value != RAW[key]},
         "untested": untested(run),
         "licence": licence_of(own.study),
-        "citation": citation,
-        "paper": citation["references"][0],
+        "citation": cited,
+        "paper": cited["references"][0],
         "weights": sum(tensor.numel() for tensor in run.model.parameters()),
         "multiply_adds": multiply_adds(run),
         "least_side": least_side(run.model.trunk),
     }
+
+
+def citation() -> dict[str, Any]:
+    """What CITATION.cff says."""
+    return YAML(typ="safe", pure=True).load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 
 def hashes(run: TrainedRun) -> dict[str, str]:

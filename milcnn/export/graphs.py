@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from milcnn.export.absent import needed
 from milcnn.files import written_whole
-from milcnn.localise.geometry import enlarged, instance_centres, least_side
+from milcnn.localise.geometry import axis_centres, least_side, stride_of
 from milcnn.network.model import MILCNN
 from milcnn.network.predict import inference_copy
 
@@ -21,10 +21,10 @@ LARGEST_DIFFERENCE = 1e-5  # of p, P and y between ONNX Runtime and PyTorch
 
 
 class Graph(nn.Module):
-    """What is exported of a network: its copy for scoring, pixels to outputs. ``size`` (H, W) is None if it is free."""
+    """What is exported of a network: its copy for scoring, pixels of any height and width to outputs."""
 
-    size: tuple[int, int] | None = None
-    names: tuple[str, ...] = ("maps",)  # of the outputs
+    names: tuple[str, ...]  # of the outputs
+    one: bool  # field at a time, not a batch
 
     def __init__(self, model: MILCNN):
         super().__init__()
@@ -32,11 +32,9 @@ class Graph(nn.Module):
         self.eval()
 
     def example(self, extra: tuple[int, int], n: int) -> Tensor:
-        """Random pixels float32: of its size, or ``n`` fields, ``extra`` px larger than the smallest that it takes."""
-        if self.size:
-            return example_pixels(self.model, self.size, 1)
+        """Random pixels float32 of ``n`` fields, or one, ``extra`` px larger than the smallest that it takes."""
         side = least_side(self.model.trunk)
-        return example_pixels(self.model, (side + extra[0], side + extra[1]), n)
+        return example_pixels(self.model, (side + extra[0], side + extra[1]), 1 if self.one else n)
 
 
 class WholeOutput(Graph):
@@ -48,6 +46,7 @@ class WholeOutput(Graph):
     """
 
     names = ("p", "P", "y", "maps")
+    one = False
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         output = self.model(pixels)
@@ -56,16 +55,28 @@ class WholeOutput(Graph):
 
 
 class FieldMaps(Graph):
-    """Pixels (1, channels, H, W) float32 of one ``size`` (H, W) → class maps (1, C, H, W): ``maps.all_class_maps``."""
+    """Pixels (1, channels, H, W) float32 → class maps (1, C, H, W), float32 in [0, 1]: ``maps.all_class_maps``."""
 
-    def __init__(self, model: MILCNN, size: tuple[int, int]):
+    names = ("maps",)
+    one = True
+
+    def __init__(self, model: MILCNN):
         super().__init__(model)
-        self.size = size
-        self.centres = instance_centres(model, size)
+        self.first, self.stride = float(axis_centres(model.trunk, least_side(model.trunk))[0]), stride_of(model.trunk)
 
     def forward(self, pixels: Tensor) -> Tensor:
         instances = self.model(pixels).instances
-        return enlarged(instances[0], *self.centres, pixels.shape[2:])[None]
+        rows, columns = (self.shares(pixels.shape[axis], instances.shape[axis]) for axis in (2, 3))
+        return rows @ instances @ columns.T
+
+    def shares(self, length: int, n: int) -> Tensor:
+        """``geometry.interpolation_weights`` (length, n) in operations that ONNX has, for a length known later.
+
+        Pixel i is at t = (i − c₀) / S, cut to [0, n − 1]; instance k has the share max(0, 1 − |t − k|) in it.
+        """
+        pixels, instances = torch.arange(length, dtype=torch.float32), torch.arange(n, dtype=torch.float32)
+        t = torch.minimum(((pixels - self.first) / self.stride).clamp(min=0), instances[-1])
+        return (1 - (t[:, None] - instances).abs()).clamp(min=0)
 
 
 def example_pixels(model: MILCNN, size: tuple[int, int], n: int = 2) -> Tensor:
@@ -121,7 +132,7 @@ def translated(graph: Graph) -> torch.onnx.ONNXProgram:
         program = torch.onnx.export(
             graph, (pixels,), dynamo=True, opset_version=OPSET, verbose=False, optimize=True,
             input_names=["pixels"], output_names=list(graph.names),
-            dynamic_shapes=None if graph.size else {"pixels": {0: "batch", 2: "height", 3: "width"}},
+            dynamic_shapes={"pixels": {2: "height", 3: "width"} | ({} if graph.one else {0: "batch"})},
             custom_translation_table={torch.ops.aten.log_sigmoid.default: log_sigmoid},
         )  # fmt: skip
     return cast(torch.onnx.ONNXProgram, program)
@@ -142,7 +153,7 @@ def largest_difference(graph: Graph, path: Path) -> float:
     pixels = graph.example((37, 70), 3)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     theirs, ours = session.run(None, {"pixels": pixels.numpy()}), graph(pixels)
-    pairs = zip([ours] if graph.size else ours[:3], theirs, strict=False)
+    pairs = zip([ours] if graph.one else ours[:3], theirs, strict=False)
     return float(np.max([np.abs(own.numpy() - their).max() for own, their in pairs]))
 
 
@@ -150,4 +161,4 @@ def write_torchscript(graph: FieldMaps, path: Path) -> None:
     """Write ``graph`` as TorchScript, by tracing."""
     with warnings.catch_warnings(), written_whole(path) as temporary:
         warnings.simplefilter("ignore")  # torch advises against TorchScript; Fiji's tools read it
-        torch.jit.save(torch.jit.trace(graph, graph.example((0, 0), 1)), str(temporary))
+        torch.jit.save(torch.jit.trace(graph, graph.example((96, 96), 1)), str(temporary))

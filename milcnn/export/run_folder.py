@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from milcnn import __version__
-from milcnn.export.card import hashes, write_card
+from milcnn.export.card import card_text, hashes
 from milcnn.export.graphs import WholeOutput, facts_of_network, write_onnx
 from milcnn.export.profiles import profiles_of_wells, write_h5ad
 from milcnn.export.trained_run import TrainedRun, open_trained_run
@@ -47,5 +47,5 @@ def export_run(folder: Path, prepared: Path, output: Path) -> TrainedRun:
         write_h5ad(wells, facts | {"run": folder.name, "version": __version__} | hashes(run), part / "profiles.h5ad")
         write_full_package(run, part / "zoo-full.zip")
         write_maps_package(run, part / "zoo-maps.zip")
-        write_card(run, part / "README.md")
+        (part / "README.md").write_text(card_text(run), encoding="utf-8")
     return run

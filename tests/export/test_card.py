@@ -12,16 +12,14 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from milcnn.columns import LABEL, SPLIT
-from milcnn.export.card import label_numbers, licence_of, write_card
+from milcnn.export.card import card_text, label_numbers, licence_of
 from milcnn.files import read_table
 from tests.export.conftest import PREPARED, RUN
 
 
 @pytest.fixture(scope="module")
-def text(run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("card") / "README.md"
-    write_card(run, path)
-    return path.read_text(encoding="utf-8")
+def text(run):
+    return card_text(run)
 
 
 def row_of(text: str, name: str) -> list[str]:
@@ -54,13 +52,13 @@ def test_the_card_names_the_files_by_their_hashes(text):
         assert row_of(text, f"`{path.name}`")[1] == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
 
 
-def test_pixels_that_the_study_changed_are_named(run, tmp_path):
+def test_pixels_that_the_study_changed_are_named(run):
     run.prepared.settings["illumination"] = "median"
     try:
-        write_card(run, tmp_path / "card.md")
+        text = card_text(run)
     finally:
         run.prepared.settings["illumination"] = "none"
-    assert "not raw ones.** The study changed them first: illumination `median`" in (tmp_path / "card.md").read_text()
+    assert "not raw ones.** The study changed them first: illumination `median`" in text
 
 
 def test_labels_of_several_classes_count_for_each():

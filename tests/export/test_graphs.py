@@ -94,19 +94,23 @@ def test_a_pooling_that_onnx_cannot_express_is_refused(tmp_path):
 def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch, run):
     monkeypatch.setattr(graphs, "largest_difference", lambda graph, path: float("nan"))
     with pytest.raises(ValueError, match="off PyTorch"):
-        write_onnx(FieldMaps(run.model, (96, 96)), tmp_path / "model.onnx", {})
+        write_onnx(FieldMaps(run.model), tmp_path / "model.onnx", {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_maps_at_field_size_are_the_class_maps(tmp_path, run):
-    fields = torch.from_numpy(run.prepared.pixels(run.prepared.of("test"))[:1])
-    expected = all_class_maps(run.model, fields)
-    write_onnx(FieldMaps(run.model, run.field_size), tmp_path / "maps.onnx", {})
-    write_torchscript(FieldMaps(run.model, run.field_size), tmp_path / "maps.pt")
-    (maps,) = run_onnx(tmp_path / "maps.onnx", fields.float())
-    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-5)
-    traced = torch.jit.load(tmp_path / "maps.pt")
-    torch.testing.assert_close(traced(fields.float()), expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_maps_at_field_size_are_the_class_maps(tmp_path, padding):
+    """In both formats, at sizes that the export did not see: one instance, odd sizes, a border without an instance."""
+    model = saturated("mean", padding=padding)
+    write_onnx(FieldMaps(model), tmp_path / "maps.onnx", {})
+    write_torchscript(FieldMaps(model), tmp_path / "maps.pt")
+    traced, least = torch.jit.load(tmp_path / "maps.pt"), least_side(model.trunk)
+    for extra in ((0, 0), (31, 66), (200, 1)):
+        fields = graphs.example_pixels(model, (least + extra[0], least + extra[1]), 1)
+        expected = all_class_maps(model, fields)
+        assert expected.shape[2:] == fields.shape[2:]
+        np.testing.assert_allclose(run_onnx(tmp_path / "maps.onnx", fields)[0], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(traced(fields), expected, rtol=0, atol=1e-5)
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, tmp_path, run):

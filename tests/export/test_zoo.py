@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 import yaml
 from PIL import Image
 
-from milcnn.export.zoo import axis_name, nickname
+from milcnn.export.zoo import axis_name, nickname, write_maps_package
 from milcnn.localise.maps import all_class_maps
+from milcnn.network.model import MILCNN, ModelSettings, save_model
+from milcnn.prepare.prepared import Prepared
+from tests.export.conftest import RUN
 
 OFFLINE = ["unshare", "--map-root-user", "--net"]  # a process without any network
 
@@ -43,18 +47,53 @@ def test_the_test_of_the_zoo_passes_without_a_network(exported, bioimageio, name
         assert f"Testing inference with '{kind}'" in done.stderr
 
 
-def test_the_package_for_fiji_has_one_input_and_one_output_of_the_field_s_size(run, exported):
+def test_the_package_for_fiji_has_one_input_and_one_output_of_the_same_size(exported):
     told = content(exported / "zoo-maps.zip", "rdf.yaml")
     (pixels,), (maps,) = told["inputs"], told["outputs"]
     for tensor, names in ((pixels, ["digit"]), (maps, [f"class_{k}" for k in range(1, 10)])):
         assert [axis["type"] for axis in tensor["axes"]] == ["batch", "channel", "space", "space"]
         assert tensor["axes"][0]["size"] == 1
         assert tensor["axes"][1]["channel_names"] == names
-        assert [axis["size"] for axis in tensor["axes"][2:]] == [96, 96]
-    field = run.prepared.pixels(run.prepared.of("test"))[:1]
-    np.testing.assert_array_equal(content(exported / "zoo-maps.zip", "pixels.npy"), field)
-    expected = all_class_maps(run.model, torch.from_numpy(field))
+    for axis, of_map in zip(pixels["axes"][2:], maps["axes"][2:], strict=True):
+        assert axis["size"] == {"min": 63, "step": 1}
+        assert of_map["size"] == {"tensor_id": "pixels", "axis_id": axis["id"], "offset": 0}
+        assert of_map["scale"] == axis["scale"]
+
+
+def test_test_tensors_are_where_a_class_is_most_probable_in_a_test_field(run, exported):
+    field = run.prepared.pixels(run.prepared.of("test"))[0, 0]
+    pixels = content(exported / "zoo-maps.zip", "pixels.npy")
+    assert pixels.shape == (1, 1, 96, 64)  # two instances of 63 px, 32 px apart; and 1 px more, as 96 = 64 + 32
+    (place,) = np.argwhere((np.lib.stride_tricks.sliding_window_view(field, (96, 64)) == pixels[0, 0]).all(axis=(2, 3)))
+    maps = all_class_maps(run.model, torch.from_numpy(field[None, None]))[0].amax(dim=0).numpy()
+    whole, (top, left) = maps.max(), place
+    assert maps[top : top + 96, left : left + 64].max() > 0.9 * whole
+    expected = all_class_maps(run.model, torch.from_numpy(pixels))
     np.testing.assert_allclose(content(exported / "zoo-maps.zip", "maps.npy"), expected, rtol=0, atol=1e-5)
+
+
+class NoisyFields(Prepared):
+    """Fields of three channels that no program can compress well."""
+
+    def pixels(self, rows):
+        return np.random.default_rng(0).integers(0, 4096, (len(rows), 3, 256, 256)).astype(np.uint16)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch and onnxscript about themselves
+@pytest.mark.parametrize("width", [0.25, 1])
+def test_a_package_is_at_most_three_times_as_large_as_the_weights(run, width, tmp_path):
+    torch.manual_seed(0)
+    names = {"channels": ["a", "b", "c"], "classes": list("tuvwxyz")}
+    model = MILCNN(ModelSettings(study="s", width=width, padding="same", **names), [2000.0] * 3, [1000.0] * 3).eval()
+    fields = NoisyFields(tmp_path, "s", *names.values(), model.mean, model.std, 0.5).with_fields(run.prepared.fields)
+    write_maps_package(replace(run, model=model, prepared=fields), tmp_path / "maps.zip")
+    save_model(model, tmp_path / "model.safetensors")
+    assert (tmp_path / "maps.zip").stat().st_size < 3 * (tmp_path / "model.safetensors").stat().st_size
+
+
+def test_every_file_of_the_sample_is_at_most_three_times_as_large_as_the_weights(exported):
+    sizes = {path.name: path.stat().st_size for path in exported.iterdir()}
+    assert max(sizes.values()) < 3 * (RUN / "model.safetensors").stat().st_size, sizes
 
 
 def test_the_full_package_says_how_large_the_maps_of_a_field_are(run, exported):
