@@ -4,15 +4,18 @@ import json
 import re
 import shutil
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from milcnn.evaluate.runs import SUMMARY, merged_summary
+from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY, merged_summary
+from milcnn.export.card import card_text
+from milcnn.export.trained_run import open_trained_run
 from milcnn.files import read_table, write_table
 from milcnn.paths import ROOT
-from milcnn.study.pages import write_page
+from milcnn.study.pages import markdown_html, write_page
 from milcnn.study.parameters import StageError, listed_studies
 from milcnn.study.provenance import write_provenance
 from milcnn.study.score_tables import (
@@ -114,6 +117,7 @@ class Section:
     notes: list[str]  # what could not be computed, and other warnings of the notebooks
     notebooks: list[str]  # names of executed notebooks
     gallery: str  # path of the gallery, relative to reports/; empty where there is none
+    card: str  # the model card of the main network, HTML; empty where it is not trained
 
 
 def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
@@ -143,7 +147,19 @@ def section(study: str, summary: pd.DataFrame, reports: Path) -> Section:
         notes_in(reports / "executed" / study),
         [path.stem for path in sorted((reports / "html" / study).glob("*.html"))],
         gallery.as_posix() if (reports / gallery).exists() else "",
+        model_card(study, reports.parent),
     )
+
+
+def model_card(study: str, root: Path) -> str:
+    """The card that ``milcnn export`` writes, as HTML; or why there is none."""
+    folder, prepared = root / "models" / study / f"{MAIN_METHOD}-0", root / "data" / "prepared" / study
+    if not (folder / "model.safetensors").exists() or not prepared.exists():
+        return ""
+    try:
+        return markdown_html(card_text(open_trained_run(folder, prepared)), f"Model card of {study}")
+    except (ValueError, FileNotFoundError) as error:
+        return f"<p>{escape(str(error).replace(f'{root}/', ''))}</p>"
 
 
 def as_html(tables: dict[str, pd.DataFrame]) -> dict[str, str]:

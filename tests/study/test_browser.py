@@ -11,6 +11,7 @@ from milcnn.paths import ROOT
 from milcnn.study import provenance, report
 from milcnn.study.notebook_page import write_notebook
 from tests.study.test_gallery_page import many
+from tests.study.test_report import with_a_trained_run
 
 pytestmark = pytest.mark.browser
 STUDY = "simulated"
@@ -25,7 +26,8 @@ def gallery(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Every kind of page, made of the tables in git and of a committed notebook: names and paths."""
-    folder = tmp_path_factory.mktemp("reports")
+    folder = tmp_path_factory.mktemp("site") / "reports"
+    with_a_trained_run(folder.parent, STUDY)
     summary = read_table(ROOT / "reports" / "tables" / "summary.csv")
     use_style()
     save_figure(levels(summary[summary["study"] == STUDY]), folder / "figures" / STUDY, "6_methods")

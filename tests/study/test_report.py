@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ from milcnn.evaluate.runs import SUMMARY
 from milcnn.files import read_table
 from milcnn.paths import ROOT
 from milcnn.study import notebook_page, provenance, readme, report, score_tables
+from milcnn.study.pages import markdown_html
 
 
 @pytest.fixture
@@ -140,6 +142,45 @@ def test_a_study_s_page_has_its_tables_notebooks_and_pictures_with_what_they_sho
     index = (reports / "html" / "index.html").read_text()
     assert "fails 0.40 (!)" in index
     assert len(index) < 1e6
+
+
+def with_a_trained_run(root: Path, study: str) -> None:
+    """The run and the fields of the sample, where the report looks for those of ``study``."""
+    shutil.copytree(ROOT / "data" / "sample" / "models" / "noisy_and-0", root / "models" / study / "noisy_and-0")
+    shutil.copytree(ROOT / "data" / "sample" / "prepared", root / "data" / "prepared" / study)
+
+
+def test_a_study_s_page_has_the_card_that_is_exported(summary, checks, tmp_path):
+    with_a_trained_run(tmp_path, "digits")
+    report.write_report(["digits"], summary, checks, tmp_path / "reports")
+    html = tmp_path / "reports" / "html"
+    page = BeautifulSoup((html / "studies" / "digits.html").read_text(), "html.parser")
+    card = page.find(id="card").find_next("details")
+    assert [head.get_text() for head in card.find_all("h3")] == ["digits-noisy_and-0"]
+    assert {"Scores on the test fields", "Cost", "Licence"} <= {head.get_text() for head in card.find_all("h4")}
+    assert not card.find_all(["h1", "h2"])
+    test = read_table(ROOT / "data/sample/models/noisy_and-0/predictions.csv").query("Metadata_Split == 'test'")
+    cells = [[cell.get_text() for cell in row.find_all("td")] for row in card.find_all("tr")]
+    (accuracy,) = [row[1] for row in cells if row[:1] == ["accuracy"]]
+    assert accuracy == f"{(test['Metadata_Label'] == test['predicted'].astype(str)).mean():.3f}"
+    assert "model-index" not in card.get_text()  # the head for the hub
+    assert "studies/digits.html#card" in (html / "index.html").read_text()
+
+
+def test_a_card_that_cannot_be_written_is_told_on_the_page(summary, checks, tmp_path):
+    with_a_trained_run(tmp_path, "digits")
+    (tmp_path / "models" / "digits" / "noisy_and-0" / "predictions.csv").write_text("Metadata_Split\ntest\n")
+    report.write_report(["digits"], summary, checks, tmp_path / "reports")
+    text = (tmp_path / "reports" / "html" / "studies" / "digits.html").read_text()
+    assert "<p>models/digits/noisy_and-0/predictions.csv: has no validation or no test fields" in text
+
+
+def test_markdown_becomes_html_without_its_head_and_its_tags():
+    text = "---\na: 1\n---\n# x\n\n| a |\n|---|\n| <b> |\n\n```python\nprint(1)\n```\n"
+    page = BeautifulSoup(markdown_html(text, "of <x>"), "html.parser")
+    assert page.get_text().split() == ["x", "a", "<b>", "print(1)"]
+    assert page.div["aria-label"] == "of <x>, table 1"
+    assert (page.h3.get_text(), page.pre["tabindex"], page.b) == ("x", "0", None)
 
 
 def test_two_runs_write_the_same_bytes(summary, checks, reports):
