@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
+
 from milcnn.paths import ROOT
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells') }"
+CELLS = "[...jupyterapp.shell.currentWidget.content.model.cells].filter((cell) => cell.type === 'code')"
+ALL_RAN = f"() => {CELLS}.every((cell) => cell.executionState !== 'running' && cell.executionCount)"
 PATIENCE = 120_000  # ms, on a busy machine
 OPTIONS = [
     "--no-browser",
@@ -75,3 +79,19 @@ def opened(browser, address, name, asked, width=1400, height=1200):
     page.wait_for_function(IDLE)
     page.evaluate(RUN_ALL)
     return page
+
+
+def outputs_of(page) -> list[dict]:
+    """The outputs of all cells of the notebook, once all have run."""
+    page.wait_for_function(ALL_RAN)
+    page.wait_for_function(IDLE)
+    return [out for cell in page.evaluate(f"{CELLS}.map((cell) => cell.outputs.toJSON())") for out in cell]
+
+
+def without_outputs(name: str):
+    """A notebook of the study as if nobody had run it."""
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from milcnn.paths import ROOT
-from tests.explore.lab import BROWSER, opened, started
+from tests.explore.lab import BROWSER, opened, outputs_of, started, without_outputs
 
 try:
     from playwright.sync_api import sync_playwright
@@ -21,13 +21,15 @@ pytestmark = [
     pytest.mark.skipif(sync_playwright is None, reason="playwright is not installed"),
 ]
 PICTURE = "img.milcnn-picture >> nth=0"
+EXPLORER = ".jp-OutputArea-output:has(.milcnn-plate)"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """07_explore as it is, and on the sample's fields with wells A03 to A05, B03 … as on a plate of 96."""
+    """00_tour; and 07_explore on the sample's fields with wells A03 to A05, B03 … as on a plate of 96."""
     folder = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.read(ROOT / "notebooks" / "07_explore.ipynb", as_version=4)
+    nbformat.write(without_outputs("00_tour.ipynb"), folder / "tour.ipynb")
+    notebook = without_outputs("07_explore.ipynb")
     shutil.copytree(ROOT / "data" / "sample" / "prepared", folder / "prepared")
     fields = pd.read_csv(folder / "prepared" / "fields.csv", dtype=str)
     names = {f"test-{digit}": f"{'ABC'[(digit - 1) // 3]}0{3 + (digit - 1) % 3}" for digit in range(1, 10)}
@@ -112,5 +114,31 @@ def test_every_control_of_the_explorer_changes_the_picture(browser, lab, folder)
     for _ in range(100):
         page.wait_for_timeout(0 if marks.exists() else 100)
     assert marks.read_text().splitlines()[1] == "test,B04,1,bad quality,"
+    assert [out["evalue"] for out in outputs_of(page) if out["output_type"] == "error"] == []
     assert asked == []
+    page.close()
+
+
+def test_the_tour_runs_from_top_to_bottom(browser, lab):
+    asked = []
+    page = opened(browser, lab, "tour.ipynb", asked)
+    outputs = outputs_of(page)
+    assert [out["evalue"] for out in outputs if out["output_type"] == "error"] == []
+    assert len([out for out in outputs if "image/png" in out.get("data", {})]) == 2
+    stored = nbformat.read(ROOT / "notebooks" / "00_tour.ipynb", as_version=4)
+    texts = [out.text for cell in stored.cells for out in cell.get("outputs", []) if out.output_type == "stream"]
+    assert ["".join(out["text"]) for out in outputs if out["output_type"] == "stream"] == texts
+    assert asked == []
+    page.close()
+
+
+def test_axe_finds_no_fault_in_the_explorer(browser, lab):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page = opened(browser, lab, "explore.ipynb", [])
+    page.wait_for_selector(PICTURE)
+    for tab in ("Cells", "Worst fields first", "Nearest fields", "Top cells of the class"):
+        page.get_by_role("tab", name=tab).click()
+        outputs_of(page)  # nothing is computed any more
+        found = axe.run(page, context={"include": [[EXPLORER]]}).response["violations"]
+        assert [(tab, one["id"], one["impact"], one["nodes"][0]["html"]) for one in found] == []
     page.close()
