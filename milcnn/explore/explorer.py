@@ -47,6 +47,7 @@ class Explorer(widgets.VBox):
         self.tabs.titles = ["Cells", "Worst fields first", "Nearest fields", "Top cells of the class"]
         self.connect()
         super().__init__(self.arranged())
+        self.add_class("milcnn-explorer")
         self.colour_plate()
         self.go(self.worst_rows[0])
 

@@ -1,4 +1,19 @@
 // A picture that Python draws. Wheel, drag, click and keys are sent as messages; places are shares of its size.
+// ipywidgets gives the handles of sliders and the fields of colours no name; itables a table no scrolling by keyboard.
+function name(explorer) {
+  for (const part of explorer.querySelectorAll(".noUi-handle, input[type=color]")) {
+    const label = part.closest(".jupyter-widgets").querySelector(".widget-label");
+    const ends = part.closest(".noUi-target")?.querySelectorAll(".noUi-handle").length;
+    part.ariaLabel = (label.title || label.textContent) + (ends > 1 ? [", low", ", high"][part.dataset.handle] : "");
+  }
+  for (const table of explorer.querySelectorAll(".dt-scroll-body")) table.tabIndex = 0;
+}
+
+function watch(explorer) {
+  name(explorer);
+  new MutationObserver(() => name(explorer)).observe(explorer, { childList: true, subtree: true });
+}
+
 function render({ model, el }) {
   const image = document.createElement("img");
   image.className = "milcnn-picture";
@@ -50,6 +65,13 @@ function render({ model, el }) {
     event.stopPropagation();
     model.send({ kind: "key", key: event.key });
   });
+  const placed = new ResizeObserver(() => {
+    const explorer = el.closest(".milcnn-explorer"); // not there before the picture is on the page
+    if (!explorer) return;
+    placed.disconnect();
+    watch(explorer);
+  });
+  if (model.get("pans")) placed.observe(image);
   model.on("change:data", show);
   show();
 }

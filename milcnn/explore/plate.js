@@ -16,12 +16,13 @@ function render({ model, el }) {
   function draw() {
     const { row_names, column_names, wells } = model.get("plate");
     const focused = grid.contains(document.activeElement);
-    const named = row_names.some(Boolean) ? "auto" : "0";
-    grid.style.gridTemplateColumns = `${named} repeat(${column_names.length}, minmax(0, 1fr))`;
+    const named = row_names.some(Boolean);
+    const heading = (role, text) => element(named ? role : "none", text);
+    grid.style.gridTemplateColumns = `${named ? "auto" : "0"} repeat(${column_names.length}, minmax(0, 1fr))`;
     places = new Map();
-    const lines = [element("row", ""), ...row_names.map(() => element("row", ""))];
-    lines[0].append(element("columnheader", "", "row"), ...column_names.map((name) => element("columnheader", name)));
-    row_names.forEach((name, row) => lines[row + 1].append(element("rowheader", name)));
+    const lines = [heading("row", ""), ...row_names.map(() => element("row", ""))];
+    lines[0].append(heading("columnheader", "row"), ...column_names.map((name) => heading("columnheader", name)));
+    row_names.forEach((name, row) => lines[row + 1].append(heading("rowheader", name)));
     for (const [row, column, name, colour, label] of wells) {
       const square = element("gridcell", "", label);
       Object.assign(square.dataset, { row, column, name });

@@ -72,7 +72,7 @@ def opened(browser, address, name, asked, width=1400, height=1200):
     page.route("**/*", allow)
     for _ in range(240):
         try:
-            page.goto(f"{address}/lab/tree/{name}?token=t")
+            page.goto(f"{address}/lab/tree/{name}?token=t&reset")
             break
         except Exception:  # the server is not up yet
             page.wait_for_timeout(250)

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(sync_playwright is None, reason="playwright is not installed"),
 ]
 PICTURE = "img.milcnn-picture >> nth=0"
-EXPLORER = ".jp-OutputArea-output:has(.milcnn-plate)"
+EXPLORER = ".milcnn-explorer"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_the_tour_runs_from_top_to_bottom(browser, lab):
     assert len([out for out in outputs if "image/png" in out.get("data", {})]) == 2
     stored = nbformat.read(ROOT / "notebooks" / "00_tour.ipynb", as_version=4)
     texts = [out.text for cell in stored.cells for out in cell.get("outputs", []) if out.output_type == "stream"]
-    assert ["".join(out["text"]) for out in outputs if out["output_type"] == "stream"] == texts
+    assert "".join("".join(out["text"]) for out in outputs if out["output_type"] == "stream") == "".join(texts)
     assert asked == []
     page.close()
 
@@ -137,7 +137,7 @@ def test_axe_finds_no_fault_in_the_explorer(browser, lab):
     page = opened(browser, lab, "explore.ipynb", [])
     page.wait_for_selector(PICTURE)
     for tab in ("Cells", "Worst fields first", "Nearest fields", "Top cells of the class"):
-        page.get_by_role("tab", name=tab).click()
+        page.get_by_role("tab", name=tab, exact=True).click()
         outputs_of(page)  # nothing is computed any more
         found = axe.run(page, context={"include": [[EXPLORER]]}).response["violations"]
         assert [(tab, one["id"], one["impact"], one["nodes"][0]["html"]) for one in found] == []
