@@ -13,13 +13,13 @@ from ruamel.yaml import YAML
 from torch.utils.flop_counter import FlopCounterMode
 
 from milcnn.columns import BATCH, COMPOUND, FRESH, LABEL, PLATE, SETS, SPLIT, labels_of
-from milcnn.evaluate.calibration import calibration_rows
-from milcnn.evaluate.runs import of_split, scored_in
-from milcnn.evaluate.scores import class_rows, score_rows
+from milcnn.evaluate.runs import of_split
+from milcnn.evaluate.scores import calls_of, class_rows, score_rows
 from milcnn.export.graphs import example_pixels
 from milcnn.export.trained_run import TrainedRun
 from milcnn.localise.geometry import least_side
 from milcnn.paths import ROOT
+from milcnn.score.unseen import conformal_level
 
 SCORES = {
     "accuracy": "accuracy",
@@ -28,7 +28,6 @@ SCORES = {
     "mean_average_precision": "mean average precision",
     "roc_auc": "ROC AUC",
     "ece": "expected calibration error",
-    "ece_scaled": "the same at the temperature",
 }
 # of the data that the code draws or that README.md names; by the first word of the study's name
 LICENCES = {"digits": "BSD-3-Clause", "simulated": "MIT", "micronuclei": "MIT", "bbbc016": "CC-BY-3.0"}
@@ -62,6 +61,8 @@ def card_values(run: TrainedRun) -> dict[str, Any]:
         "hashes": hashes(run),
         "changes": {key: value for key, value in ready.settings.items() if key in RAW and value != RAW[key]},
         "untested": untested(run),
+        "sets": sets_of_classes(run),
+        "unseen": unseen_rows(own.study),
         "licence": licence_of(own.study),
         "citation": cited,
         "paper": cited["references"][0],
@@ -91,10 +92,8 @@ def plates_by_set(fields: pd.DataFrame) -> pd.DataFrame:
 
 def card_scores(run: TrainedRun) -> pd.DataFrame:
     """The scores of the test fields, a row each of ``SCORES``: ``name``, ``metric``, ``value``, ``low``, ``high``."""
-    test, validation = of_split(run.predictions, "test"), scored_in(run.predictions, "validation")
-    study, protocol = run.prepared.study, run.prepared.protocol
-    plain = score_rows(test, [name for name in SCORES if not name.startswith("ece")], study, protocol, "field")
-    table = pd.concat([plain, calibration_rows(test, validation, study, protocol)[0]])
+    test = of_split(run.predictions, "test")
+    table = score_rows(test, list(SCORES), run.prepared.study, run.prepared.protocol, "field")
     return table.assign(name=table["metric"].map(SCORES))
 
 
@@ -127,6 +126,20 @@ def untested(run: TrainedRun) -> list[str]:
         shared = len(tested & set(train[column]))
         said.append(f"Other {many}: {shared} of the {len(tested)} {many} of test fields have training fields too.")
     return said
+
+
+def sets_of_classes(run: TrainedRun) -> dict[str, float]:
+    """Of ``set_90``, see ``score.unseen``: the least y, and on test fields the share right and the mean size."""
+    held = run.predictions[(run.predictions[SPLIT] == "validation") & run.predictions[LABEL].notna()]
+    least, calls = conformal_level(held), calls_of(of_split(run.predictions, "test"))
+    named = calls.y >= least
+    return {"least": least, "right": named[calls.truth > 0].mean(), "size": named.sum(axis=1).mean()}
+
+
+def unseen_rows(study: str) -> pd.DataFrame:
+    """The rows of ``benchmarks/unseen.py STUDY``, a phenotype each; empty where it was not run."""
+    path = ROOT / "benchmarks" / "results" / f"unseen-{study}.json"
+    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else [])
 
 
 def multiply_adds(run: TrainedRun) -> int:

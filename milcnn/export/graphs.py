@@ -40,17 +40,22 @@ class Graph(nn.Module):
 class WholeOutput(Graph):
     """Pixels (B, channels, H, W) float32 → p̄, P, y (B, C) and the class maps p (B, C, h, w), float32 in [0, 1].
 
+    y is at ``temperature``, as in ``score.trained.Scores``: of the logits divided by it.
     The pixels have the unit of the fields that the network learnt from. p̄ is the mean of the instance probabilities, P
     the pooled probability, y the probability after the class layer: the columns ``p_``, ``P_`` and ``y_`` of
-    ``predict.predict_fields``.
+    ``score.trained.Trained.score``.
     """
 
     names = ("p", "P", "y", "maps")
     one = False
 
+    def __init__(self, model: MILCNN, temperature: float):
+        super().__init__(model)
+        self.temperature = temperature
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         output = self.model(pixels)
-        y = self.model.probabilities(output.logits)
+        y = self.model.probabilities(output.logits / self.temperature)
         return output.instances.mean(dim=(2, 3)), output.bags, y, output.instances
 
 

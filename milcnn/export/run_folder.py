@@ -41,7 +41,7 @@ def export_run(folder: Path, prepared: Path, output: Path) -> TrainedRun:
     run = open_trained_run(folder, prepared)
     with folder_written_whole(output) as part:
         facts = facts_of_network(run.model, run.prepared.pixel_size, run.temperature)
-        write_onnx(WholeOutput(run.model), part / "model.onnx", facts)
+        write_onnx(WholeOutput(run.model, run.temperature), part / "model.onnx", facts)
         wells = profiles_of_wells(run.predictions, run.prepared.fields, min(run.field_size))
         write_table(wells, part / "profiles.parquet")
         write_h5ad(wells, facts | {"run": folder.name, "version": __version__} | hashes(run), part / "profiles.h5ad")

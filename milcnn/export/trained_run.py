@@ -9,7 +9,7 @@ from milcnn.columns import SPLIT
 from milcnn.files import read_table
 from milcnn.network.model import MILCNN, load_model
 from milcnn.prepare.prepared import Prepared, load_prepared
-from milcnn.score.trained import open_trained
+from milcnn.score.trained import at_temperature, temperature_of, validation_predictions
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TrainedRun:
     seed: int
     model: MILCNN
     prepared: Prepared
-    predictions: pd.DataFrame  # of ``predict_fields``, with ``method`` and ``seed``
+    predictions: pd.DataFrame  # of ``predict_fields``, y at the temperature, with ``method`` and ``seed``
     history: pd.DataFrame
     temperature: float
 
@@ -53,5 +53,6 @@ def open_trained_run(folder: Path, prepared: Path) -> TrainedRun:
     if not {"validation", "test"} <= set(predictions[SPLIT]):
         raise ValueError(f"{folder / 'predictions.csv'}: has no validation or no test fields; train this run again.")
     history = read_table(folder / "history.csv", hint)
-    temperature = open_trained(folder, device="cpu").temperature
-    return TrainedRun(folder, method, int(seed), model, ready, predictions, history, temperature)
+    known = temperature_of(validation_predictions([folder]))
+    predictions = at_temperature(predictions, known)
+    return TrainedRun(folder, method, int(seed), model, ready, predictions, history, known)

@@ -43,7 +43,7 @@ def nickname(name: str) -> tuple[str, str]:
 
 def write_full_package(run: TrainedRun, path: Path) -> None:
     """A package with p̄, P, y and the class maps of fields of any size; see ``write_package``."""
-    write_package(run, WholeOutput(run.model), path)
+    write_package(run, WholeOutput(run.model, run.temperature), path)
 
 
 def write_maps_package(run: TrainedRun, path: Path) -> None:
@@ -75,7 +75,7 @@ def write_package(run: TrainedRun, graph: Graph, path: Path) -> None:
             write_torchscript(graph, folder / "model.pt")
         for tensor, values in tensors.items():
             np.save(folder / f"{tensor}.npy", values.numpy())
-        cover(run, field).save(folder / "cover.png")
+        cover(run, field).save(folder / "cover.jpg", quality=90)
         told = description(run, graph, tensors)
         (folder / "README.md").write_text(f"# {told['name']}\n\n{documentation(run, graph)}\n", encoding="utf-8")
         YAML(typ="safe", pure=True).dump(told, folder / "rdf.yaml")
@@ -105,7 +105,7 @@ def description(run: TrainedRun, graph: Graph, tensors: dict[str, Tensor]) -> di
         "cite": [{"text": f"{paper['title']}, {paper['journal']} {paper['year']}", "doi": paper["doi"]}],
         **({"license": licence} if licence else {}),
         "tags": ["2d", "fluorescence-light-microscopy", "image-classification", "multiple-instance-learning", "cells"],
-        "covers": ["cover.png"],
+        "covers": ["cover.jpg"],
         "documentation": "README.md",
         "inputs": [tensor_description(run, graph, "pixels", tensors["pixels"])],
         "outputs": [tensor_description(run, graph, name, tensors[name]) for name in graph.names],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from milcnn.columns import FIELD_KEY, LABEL, SPLIT
 from milcnn.evaluate.calibration import scaled, temperature
-from milcnn.evaluate.scores import calls_of
+from milcnn.evaluate.scores import calls_of, one_label
 from milcnn.files import read_table
 from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 class Trained:
     """Networks that were trained alike, as one: the mean of their P, y and p̄.
 
-    ``validation`` has the mean y of the labelled validation fields, before the ``temperature`` that was fitted on them.
+    ``validation`` has the mean y of the labelled validation fields, at the ``temperature`` that was fitted on them.
     """
 
     settings: ModelSettings
@@ -126,9 +126,30 @@ def open_trained(
         one_by_one(openvino_scorer(m, precision, calibration)) if precision else inference_copy(m) for m in models
     ]
     validation = validation_predictions(paths)
-    known = temperature(calls_of(validation)) if len(validation) else 1.0
-    least = max(least_side(model.trunk) for model in models)
-    return Trained(first, tuple(scorers), where, known, validation, least)
+    known, least = temperature_of(validation), max(least_side(model.trunk) for model in models)
+    return Trained(first, tuple(scorers), where, known, at_temperature(validation, known), least)
+
+
+def temperature_of(validation: pd.DataFrame) -> float:
+    """The temperature that fits ``validation``, see ``calibration.temperature``; 1 without fields.
+
+    It is fitted as if of two more fields one were right and one wrong (Platt 1999, section 2.2): a label has the
+    probability (n + 1) / (n + 2), and the other classes share the rest. Else n fields that are all right would make the
+    network as sure as can be (``benchmarks/temperature.py``).
+    """
+    if validation.empty:
+        return 1.0
+    calls = calls_of(validation)
+    n, classes = calls.truth.shape
+    missed, others = 1 / (n + 2), classes - 1 if one_label(calls.y) else 1
+    truth = (1 - missed) * calls.truth + missed / others * (1 - calls.truth)
+    return temperature(calls._replace(truth=truth))
+
+
+def at_temperature(predictions: pd.DataFrame, known: float) -> pd.DataFrame:
+    """``predictions`` with their ``y_<class>`` at the temperature ``known``."""
+    y = predictions.filter(regex="^y_")
+    return predictions.assign(**dict(zip(y, scaled(y.to_numpy(float), known).T, strict=True)))
 
 
 def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:

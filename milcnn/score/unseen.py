@@ -23,7 +23,6 @@ from safetensors.numpy import load_file, save_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from milcnn.columns import LABEL_MARK, PLATE
-from milcnn.evaluate.calibration import scaled
 from milcnn.evaluate.scores import calls_of, one_label
 from milcnn.files import written_whole
 from milcnn.prepare.prepared import Prepared, load_prepared
@@ -94,7 +93,7 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
         projection = fit.scalings_[:, : len(kinds) - 1]
     means = np.stack([(features[targets == kind] @ projection).mean(axis=0) for kind in kinds])
     none = np.empty(0)
-    reference = Reference(prepared.classes, projection, means, none, none, np.inf, conformal_level(trained))
+    reference = Reference(prepared.classes, projection, means, none, none, np.inf, conformal_level(trained.validation))
     held = scores_for(trained, prepared, prepared.of("validation"))
     distances, doubts = np.sort(reference.distance(held.features)), np.sort(doubt(held.y))
     reference = replace(reference, distances=distances, doubts=doubts)
@@ -107,16 +106,14 @@ def scores_for(trained: Trained, prepared: Prepared, rows: pd.DataFrame) -> Scor
     return joined_scores(trained.scores(prepared.pixels(part)) for part in parts)
 
 
-def conformal_level(trained: Trained) -> float:
-    """1 − q, from the validation fields; 0 where they are too few, so that every class is in every set."""
-    validation = trained.validation
+def conformal_level(validation: pd.DataFrame) -> float:
+    """1 − q, from labelled validation fields; 0 where they are too few, so that every class is in every set."""
     if validation.empty:
         return 0.0
     calls = calls_of(validation)
-    y = scaled(calls.y, trained.temperature)
     counts = validation.groupby(PLATE)[PLATE].transform("size").to_numpy()
     fields, classes = np.nonzero(calls.truth)
-    return least_probability(y[fields, classes], 1 / counts[fields])
+    return least_probability(calls.y[fields, classes], 1 / counts[fields])
 
 
 def least_probability(y: np.ndarray, weights: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -12,8 +13,10 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from milcnn.columns import LABEL, SPLIT
-from milcnn.export.card import card_text, label_numbers, licence_of
-from milcnn.files import read_table
+from milcnn.export import card
+from milcnn.export.card import card_text, label_numbers, licence_of, sets_of_classes
+from milcnn.files import read_table, write_json
+from milcnn.paths import ROOT
 from tests.export.conftest import PREPARED, RUN
 
 
@@ -28,6 +31,12 @@ def row_of(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
+def scaled_by_hand(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
+    """y is proportional to y^(1/T)."""
+    y = predictions.filter(regex="^y_") ** (1 / temperature)
+    return predictions.assign(**y.div(y.sum(axis=1), axis=0))
+
+
 def test_the_hub_reads_the_head(text):
     head = ModelCard(text).data
     assert head.license == "bsd-3-clause"
@@ -37,8 +46,8 @@ def test_the_hub_reads_the_head(text):
     assert results["accuracy"] == pytest.approx(accuracy_score(test[LABEL], test["predicted"]), abs=1e-4)
 
 
-def test_scores_of_classes_are_those_of_scikit_learn(text):
-    test = read_table(RUN / "predictions.csv").query(f"{SPLIT} == 'test'")
+def test_scores_of_classes_are_those_of_scikit_learn(run, text):
+    test = run.predictions.query(f"{SPLIT} == 'test'")  # with y at the temperature
     for name in "123456789":
         _, training, tested, precision, _ = row_of(text, name)
         assert (training, tested) == ("1", str((test[LABEL] == name).sum()))
@@ -50,6 +59,30 @@ def test_scores_of_classes_are_those_of_scikit_learn(text):
 def test_the_card_names_the_files_by_their_hashes(text):
     for path in (RUN / "model.safetensors", RUN / "predictions.csv", PREPARED / "fields.csv"):
         assert row_of(text, f"`{path.name}`")[1] == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
+
+
+def test_sets_name_the_right_class_as_often_as_the_card_says(run, text):
+    """Counted field by field; the level is such that nine of ten validation fields have their class."""
+    own, found = run.model.settings.classes, sets_of_classes(run)
+    test = run.predictions[run.predictions[SPLIT] == "test"]
+    sets = [{name for name in own if row[f"y_{name}"] >= found["least"]} for _, row in test.iterrows()]
+    right = np.mean([label in names for label, names in zip(test[LABEL], sets, strict=True)])
+    assert found["right"] == pytest.approx(right)
+    assert found["size"] == pytest.approx(np.mean([len(names) for names in sets]))
+    held = run.predictions[run.predictions[SPLIT] == "validation"]
+    assert np.mean([row[f"y_{row[LABEL]}"] >= found["least"] for _, row in held.iterrows()]) >= 0.9
+    assert f"names the right class of {right:.3f} of the test fields" in text
+
+
+def test_what_was_measured_of_unseen_phenotypes_is_in_the_card(run, text, tmp_path, monkeypatch):
+    assert "has not been measured for this study" in text
+    shutil.copy(ROOT / "CITATION.cff", tmp_path)
+    row = {"phenotype": "9", "test: unseen": 0.81, "test: 1 - max y": 0.75, "test: marked": 0.4}
+    write_json({"rows": [row]}, tmp_path / "benchmarks" / "results" / "unseen-digits.json")
+    monkeypatch.setattr(card, "ROOT", tmp_path)
+    text = card_text(run)
+    assert "| 9 | 0.810 | 0.750 | 0.400 |" in text
+    assert "has not been measured" not in text
 
 
 def test_pixels_that_the_study_changed_are_named(run):
@@ -75,7 +108,7 @@ def test_a_stranger_scores_tiff_files_with_the_lines_of_the_card(exported, envir
     python = environment("onnxruntime", "numpy", "tifffile")
     (code,) = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    table = read_table(RUN / "sample_predictions.csv")
+    table = scaled_by_hand(read_table(RUN / "sample_predictions.csv"), run.temperature)
     for number, field in enumerate(run.prepared.pixels(run.prepared.fields)):
         tifffile.imwrite(tmp_path / f"{number:02d}.tif", field[0])
     names = sorted(str(path) for path in tmp_path.glob("*.tif"))

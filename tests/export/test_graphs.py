@@ -8,11 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
+import milcnn
+from milcnn.evaluate.calibration import scaled
 from milcnn.export import graphs
 from milcnn.export.graphs import FieldMaps, WholeOutput, facts_of_network, write_onnx, write_torchscript
 from milcnn.localise.geometry import least_side
 from milcnn.localise.maps import all_class_maps
 from milcnn.network.model import MILCNN, ModelSettings
+from tests.export.conftest import RUN
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch and onnxscript about themselves
 SIZES = [(1, 63, 64), (3, 129, 97), (2, 200, 331)]  # fields, height, width; not the size of the export
@@ -40,10 +43,17 @@ def test_the_exported_network_computes_the_same_at_any_size(run, exported, size)
     pixels = torch.randint(0, 256, (n, 1, *sides), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
     with torch.inference_mode():
         own = run.model(pixels)
-    expected = own.instances.mean(dim=(2, 3)), own.bags, own.logits.softmax(1), own.instances
+    y = (own.logits / run.temperature).softmax(1)
+    expected = own.instances.mean(dim=(2, 3)), own.bags, y, own.instances
     found = run_onnx(exported / "model.onnx", pixels.float())
     for ours, theirs in zip(expected, found, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5)
+
+
+def test_y_is_what_milcnn_scores(exported):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 96, 130)).astype(np.uint8)
+    found = run_onnx(exported / "model.onnx", torch.from_numpy(pixels).float())[2]
+    np.testing.assert_allclose(found, milcnn.load(RUN).scores(pixels).y, rtol=0, atol=1e-5)
 
 
 def test_the_file_says_what_goes_in_and_comes_out(run, exported):
@@ -75,19 +85,19 @@ def test_the_file_is_small_sound_and_names_no_folder_of_this_machine(run, export
 )
 def test_other_networks_compute_the_same(tmp_path, pooling, settings):
     model = saturated(pooling, **settings)
-    write_onnx(WholeOutput(model), tmp_path / "model.onnx", {})
+    write_onnx(WholeOutput(model, 2.0), tmp_path / "model.onnx", {})
     pixels = graphs.example_pixels(model, (least_side(model.trunk) + 61, least_side(model.trunk) + 35), 3)
     with torch.inference_mode():
         own = model(pixels)
     assert own.scores.min() < -50
-    expected = own.bags, model.probabilities(own.logits)
+    expected = own.bags, scaled(model.probabilities(own.logits).numpy(), 2.0)
     for ours, theirs in zip(expected, run_onnx(tmp_path / "model.onnx", pixels)[1:3], strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5)
 
 
 def test_a_pooling_that_onnx_cannot_express_is_refused(tmp_path):
     with pytest.raises(ValueError, match="pooling 'quantile' cannot be written as ONNX"):
-        write_onnx(WholeOutput(saturated("quantile")), tmp_path / "model.onnx", {})
+        write_onnx(WholeOutput(saturated("quantile"), 1.0), tmp_path / "model.onnx", {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,4 +126,4 @@ def test_maps_at_field_size_are_the_class_maps(tmp_path, padding):
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, tmp_path, run):
     monkeypatch.setattr("milcnn.export.absent.find_spec", lambda name: None if name == "onnxscript" else True)
     with pytest.raises(ImportError, match=r"needs onnxscript; run 'pip install onnxscript'"):
-        write_onnx(WholeOutput(run.model), tmp_path / "model.onnx", {})
+        write_onnx(WholeOutput(run.model, 1.0), tmp_path / "model.onnx", {})

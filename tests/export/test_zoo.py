@@ -112,7 +112,7 @@ def test_packages_have_a_cover_and_a_name_of_their_own(exported):
     for name in ("zoo-full.zip", "zoo-maps.zip"):
         told = content(exported / name, "rdf.yaml")
         names.add(told["id"])
-        with zipfile.ZipFile(exported / name) as package, package.open("cover.png") as file:
+        with zipfile.ZipFile(exported / name) as package, package.open("cover.jpg") as file:
             image = np.asarray(Image.open(file))
         assert image.shape == (256, 512, 3)
         assert min(image[:, :256].std(), image[:, 256:].std()) > 10
