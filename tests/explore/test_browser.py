@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from milcnn.paths import ROOT
-from tests.explore.lab import BROWSER, opened, outputs_of, started, without_outputs
+from tests.explore.lab import BROWSER, PATIENCE, opened, outputs_of, started, without_outputs
 
 try:
     from playwright.sync_api import sync_playwright
@@ -69,7 +69,7 @@ class Seen:
     def changed_by(self, do, text=""):
         """Another picture is there, and its description has ``text``."""
         do()
-        for _ in range(600):
+        for _ in range(PATIENCE // 50):  # the kernel may still run the cells below
             found = self.digest()
             if found != self.now and text in self.page.get_attribute(PICTURE, "alt"):
                 self.now = found
