@@ -47,7 +47,7 @@ from milcnn.score.engines import EngineSettings, score_plates
 from milcnn.score.estimate import estimate
 from milcnn.score.plate import tools
 from milcnn.score.reading import OpenPlate, open_plate
-from milcnn.score.trained import batch_size, in_batches
+from milcnn.score.trained import in_batches
 from milcnn.score.unseen import ensure_reference
 from milcnn.screens.screen import Screen
 
@@ -132,7 +132,7 @@ def both(settings: plan.ScoreSettings, some: np.ndarray, fields: int) -> dict[st
     kit = tools(settings.model_dump_json())
 
     def alone() -> None:
-        parts = in_batches(some, batch_size(some.shape)) * cpu_count()
+        parts = in_batches(some, kit.trained.batch_size(some.shape)) * cpu_count()
         with ThreadPoolExecutor(cpu_count()) as pool:
             list(pool.map(kit.trained.scores, parts))
 

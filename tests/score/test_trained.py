@@ -7,7 +7,7 @@ import torch
 
 import milcnn
 from milcnn.network.model import MILCNN, ModelSettings, save_model
-from milcnn.score.trained import Trained, batch_size
+from milcnn.score.trained import Trained
 
 CLASSES = ["x", "y"]
 
@@ -65,8 +65,9 @@ def test_a_network_twice_too_sure_gets_a_temperature_of_two(tmp_path):
     assert milcnn.load(run_folder(tmp_path, 0, temperature=2.0)).temperature == pytest.approx(2, rel=0.1)
 
 
-def test_batches_fit_in_memory():
-    assert [batch_size((3, side, side)) for side in (96, 512, 1024, 4096)] == [16, 16, 4, 1]
+def test_batches_fit_in_the_cache(runs):
+    network = milcnn.load(runs[0], device="cpu")
+    assert [network.batch_size((3, side, side)) for side in (96, 256, 512, 1024, 4096)] == [16, 16, 4, 1, 1]
 
 
 def test_what_cannot_be_scored_is_told(runs, tmp_path):
