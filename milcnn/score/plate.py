@@ -122,11 +122,11 @@ def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> S
     if not looks:
         return None
     pixels, keys = np.stack([look.pixels for look in looks]), pd.DataFrame([look.row[FIELD_KEY] for look in looks])
-    with opened.clock("network"):
+    with opened.cores, opened.clock("network"):
         scores = kit.trained.scores(pixels)
     cells = None
     if kit.to_files:
-        with opened.clock("masks"):
+        with opened.cores, opened.clock("masks"):
             cells = kit.to_files(keys, pixels, scores.y.argmax(axis=1), masks)
     return Scored(scores, [look.quality | {"index": look.row["index"]} for look in looks], cells)
 
