@@ -292,7 +292,9 @@ def dask(folder: Path, fields: int, turns: int) -> dict:
     tools(settings.model_dump_json())
     took = {"loop": seconds(EngineSettings())}
     for workers in (1, 2):
-        with LocalCluster(workers, threads_per_worker=1, memory_limit=None, dashboard_address=None) as cluster:
+        with LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None
+        ) as cluster:
             with Client(cluster) as client:
                 client.run(lambda: bool(tools(settings.model_dump_json())))
             took[f"{workers} workers"] = seconds(EngineSettings(kind="dask", scheduler=cluster.scheduler_address))
