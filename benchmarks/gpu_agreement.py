@@ -27,7 +27,8 @@ from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.screens.sets.digits import DigitsSettings, digits_screen
 
 Facts = dict[str, object]
-TOLERANCES = {"float32": (1e-4, 1e-3), "TF32": (2e-3, 2e-2), "bf16": (2e-2, 0.15)}  # of values, and of the gradient
+# largest relative error of values, and of the gradient: that jumps where rounding moves a maximum to another pixel
+TOLERANCES = {"float32": (1e-4, 5e-3), "TF32": (2e-3, 2e-2), "bf16": (2e-2, 0.1)}
 RELATIVE = {"cpu": 1e-3, "cuda": 3e-2}  # loss of two processes beside that of one
 
 

@@ -24,10 +24,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-NEEDED = {
-    "torch": "2.11", "accelerate": "0", "pandas": "0", "scikit-image": "0", "scikit-learn": "0", "pydantic": "2",
-    "safetensors": "0",
-}  # fmt: skip
+LEAST = {"torch": (2, 11), "pydantic": (2,)}  # versions
+NEEDED = ["torch", "accelerate", "pandas", "scikit-image", "scikit-learn", "pydantic", "safetensors"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -39,32 +37,30 @@ class Sizes:
     digits: tuple[int, int]  # px, side of a field; training fields a class
     width: float  # of the network for digits
     epochs: int
-    measured: tuple[
-        tuple[int, int, int, int], ...
-    ]  # channels and side of fields, fields at once in scoring, in training
+    runs: list[tuple[tuple[int, int], str, int]]  # channels and side of fields, scoring or training, fields at once
     repeats: int
 
 
+RUNS = [((3, 900), "scoring", 64), ((3, 900), "training", 64), ((1, 512), "scoring", 256), ((1, 512), "training", 256)]
+TINY = [((3, 160), "scoring", 1), ((3, 160), "training", 1), ((1, 144), "scoring", 2), ((1, 144), "training", 2)]
 SIZES = {
-    "cuda": Sizes(256, (256, 96), 0.25, 4, ((3, 900, 64, 64), (1, 512, 256, 256)), 10),
-    "cpu": Sizes(160, (64, 3), 0.1, 2, ((3, 160, 1, 1), (1, 144, 2, 1)), 3),
+    "cuda": Sizes(compared=256, digits=(256, 96), width=0.25, epochs=4, runs=RUNS, repeats=10),
+    "cpu": Sizes(compared=160, digits=(64, 3), width=0.1, epochs=2, runs=TINY, repeats=3),
 }
 
 
-def lacking(needed: dict[str, str]) -> list[str]:
-    """What of ``needed``, a least version by package, is not installed, as 'pydantic 2 or later (there is none)'."""
-
-    def release(version: str) -> list[int]:
-        return [int(number) for number in re.match(r"[\d.]+", version)[0].strip(".").split(".")]
-
-    found = {}
+def lacking(needed: list[str], least: dict[str, tuple[int, ...]]) -> list[str]:
+    """Which of the packages are not installed, or older than their ``least`` version."""
+    missing = []
     for name in needed:
         try:
-            found[name] = metadata.version(name)
+            found = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = ""
-    missing = [name for name, version in found.items() if not version or release(version) < release(needed[name])]
-    return [f"{name} {needed[name]} or later (there is {found[name] or 'none'})" for name in missing]
+            found = ""
+        if tuple(map(int, re.findall(r"\d+", found)[:2])) < least.get(name, (0,)):
+            oldest = ".".join(map(str, least.get(name, ())))
+            missing.append(name + f" {oldest} or later" * bool(oldest) + f" (there is {found})" * bool(found))
+    return missing
 
 
 def checks(device, sizes: Sizes, folder: Path) -> dict[str, Callable[[], dict]]:
@@ -106,15 +102,16 @@ def card(device) -> dict[str, object]:
 
     facts = machine(device)
     if device.type == "cuda":
-        ask = [shutil.which("nvidia-smi") or "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        told = subprocess.run(ask, capture_output=True, text=True, check=False) if shutil.which(ask[0]) else None
-        facts["driver"] = told.stdout.split("\n")[0] if told else None
-        facts |= {
-            "devices": torch.cuda.device_count(),
-            "CUDA": torch.version.cuda,
-            "cuDNN": torch.backends.cudnn.version(),
-        }
+        facts |= {"devices": torch.cuda.device_count(), "CUDA": torch.version.cuda, "driver": driver()}
+        facts["cuDNN"] = torch.backends.cudnn.version()
     return facts
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None without its tool."""
+    tool = shutil.which("nvidia-smi")
+    asked = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[0] if tool else None
 
 
 def measure(device, sizes: Sizes, save: Callable[[dict], None]) -> dict[str, list[dict]]:
@@ -132,18 +129,13 @@ def measure(device, sizes: Sizes, save: Callable[[dict], None]) -> dict[str, lis
         for name, do in checks(device, sizes, Path(folder)).items():
             add("checks", name, do)
     limit = add("rates", "rates", partial(speed.rates, device, sizes.repeats))
-    runs = [
-        (shape, phase, batch)
-        for *shape, scored, trained in sizes.measured
-        for phase, batch in (("scoring", scored), ("training", trained))
-    ]
-    for run in runs:
-        add("speed", f"{run[1]} of {run[0]}", partial(speed.speed, device, limit, sizes.repeats, *run))
-    for shape, phase, batch in runs[:2]:
-        for option in speed.options(device, phase, ()):
-            add(
-                "options", f"{option}, {phase}", partial(speed.gain, device, sizes.repeats, shape, phase, batch, option)
-            )
+    for run in sizes.runs:
+        (channels, side), phase, _ = run
+        do = partial(speed.speed, device, limit, sizes.repeats, *run)
+        add("speed", f"{phase}, {side} × {side} × {channels}", do)
+    for run in sizes.runs[:2]:
+        for option in speed.options(device, run[1], ()):
+            add("options", f"{run[1]}, {option}", partial(speed.gain, device, sizes.repeats, *run, option))
     return parts
 
 
@@ -152,7 +144,7 @@ def main() -> None:
     parser.add_argument("--device", choices=SIZES, default="cuda")
     parser.add_argument("--out", type=Path, help="default: see above; on a CPU build/gpu_check-cpu.json")
     arguments = parser.parse_args()
-    if missing := lacking(NEEDED):
+    if missing := lacking(NEEDED, LEAST):
         raise SystemExit(f"gpu_check: install {'; '.join(missing)}.")
     os.environ.setdefault("TQDM_DISABLE", "1")
     import torch

@@ -75,6 +75,7 @@ def share_of_floor(seconds: float, gflop: float, gbytes: float, limit: Facts) ->
 
 def speed(device: torch.device, limit: Facts, repeats: int, shape: tuple[int, int], phase: str, batch: int) -> Facts:
     """Fields a second of ``phase``, for fields on the device of ``shape``: channels and side."""
+    torch.backends.cudnn.deterministic = phase == "training"  # as in this study
     do = our_program(phase, "none", *random_fields(*shape, batch, device))
     gflop, gbytes = flops(do), gigabytes(do)
     if device.type == "cuda":
@@ -162,6 +163,7 @@ def graphed(do: Do) -> Do:
 
 def gain(device: torch.device, repeats: int, shape: tuple[int, int], phase: str, batch: int, option: str) -> Facts:
     """How many times as fast as the study one of ``options`` is, in turns with it, and how far its y is off."""
+    torch.backends.cudnn.deterministic = phase == "training"
     given = random_fields(*shape, batch, device)
     study, do = our_program(phase, "none", *given), options(device, phase, given)[option]()
     times = seconds_of({"study": study, option: do}, device, repeats)
