@@ -75,9 +75,10 @@ def checks(device, sizes: Sizes, folder: Path) -> dict[str, Callable[[], dict]]:
         epochs=sizes.epochs, passes=2, batch_size=8, learning_rate=0.01, augment="none", device=device.type
     )
     short = how.model_copy(update={"epochs": 2, "passes": 1})
+    with_dropout = net.model_copy(update={"dropout": 0.1})
     return {
         "forward, loss, gradient": partial(agreement.float64_agreement, device, sizes.compared, 4),
-        "same bits": partial(agreement.same_bits, device, ready, folder, net, short),
+        "same bits": partial(agreement.same_bits, device, ready, folder, with_dropout, short),
         "bf16 accuracy": partial(agreement.bf16_accuracy, device, ready, folder, net, how),
         "two processes": partial(agreement.two_processes, device, ready, folder, net, short),
     }
