@@ -7,11 +7,11 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help study stages test lab lint notebooks sample readme screenshot lock
+.PHONY: help study stages test lab lint notebooks sample readme screenshot gpu-check lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 # DVC runs one stage at a time. Here JOBS stages that need nothing of each other run at once, with one thread each: that
 # takes a third less CPU time than one after the other on all cores. A stage that starts processes has cores / JOBS of
@@ -63,6 +63,9 @@ readme: $(READY) ## numbers and figures of README.md and docs/results.md from th
 
 screenshot: $(READY) ## docs/explorer.png, from the last run; needs Chromium
 	python -m tests.explore.screenshot simulated
+
+gpu-check: ## does a GPU compute what the CPU does, and how fast: benchmarks/results/gpu_check-<card>.json; no set-up
+	$(PYTHON) benchmarks/gpu_check.py
 
 lock: ## pin anew the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
-from throughput import best_times, machine, training_step
+from throughput import machine, training_step
+from yardstick import best_times
 
 from milcnn.network import model
 from milcnn.network.losses import two_headed_loss

@@ -39,6 +39,7 @@ from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.files import write_json
 from milcnn.network.model import MILCNN, ModelSettings, save_model
 from milcnn.prepare.fields import prepare
+from milcnn.prepare.illumination import Correction
 from milcnn.prepare.prepared import load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings, stored
 from milcnn.prepare.splits import SplitSettings
@@ -46,8 +47,8 @@ from milcnn.score import plan
 from milcnn.score.engines import EngineSettings, score_plates
 from milcnn.score.estimate import estimate
 from milcnn.score.plate import tools
-from milcnn.score.reading import OpenPlate, open_plate
-from milcnn.score.trained import batch_size, in_batches
+from milcnn.score.reading import open_plate
+from milcnn.score.trained import in_batches
 from milcnn.score.unseen import ensure_reference
 from milcnn.screens.screen import Screen
 
@@ -117,7 +118,9 @@ def rate(folder: Path, fields: int, turns: int) -> dict:
             print(name, precision, row, flush=True)
     white = white_values(study)
     for feature_set, n in (("fast", 6), ("full", 2)):
-        rows[f"segment first, {feature_set}"] = timed(partial(segment_first, opened, screen, feature_set, n, white), n)
+        rows[f"segment first, {feature_set}"] = timed(
+            partial(segment_first, opened.correction, screen, feature_set, n, white), n
+        )
     per_second = {name: row["fields_per_s"] for name, row in rows.items()}
     end = per_second["end to end, PyTorch"]
     ratios = {f"end to end / network, {p}": per_second[f"end to end, {p}"] / per_second[f"network alone, {p}"]
@@ -132,7 +135,7 @@ def both(settings: plan.ScoreSettings, some: np.ndarray, fields: int) -> dict[st
     kit = tools(settings.model_dump_json())
 
     def alone() -> None:
-        parts = in_batches(some, batch_size(some.shape)) * cpu_count()
+        parts = in_batches(some, kit.trained.batch_size(some.shape)) * cpu_count()
         with ThreadPoolExecutor(cpu_count()) as pool:
             list(pool.map(kit.trained.scores, parts))
 
@@ -147,11 +150,11 @@ def both(settings: plan.ScoreSettings, some: np.ndarray, fields: int) -> dict[st
     return {"network alone": {key: (first[key] + second[key]) / 2 for key in first}, "end to end": end}
 
 
-def segment_first(opened: OpenPlate, screen: Screen, feature_set: str, n: int, white: np.ndarray) -> None:
+def segment_first(correction: Correction, screen: Screen, feature_set: str, n: int, white: np.ndarray) -> None:
     """Read, correct, segment and measure ``n`` fields, with one thread a core."""
 
     def one(row: pd.Series) -> None:
-        pixels, _ = stored(screen.read(row), opened.correction, 1)
+        pixels, _ = stored(screen.read(row), correction, 1)
         measure_field(pixels, *segment(pixels, CHANNELS, SegmentSettings(), None), CHANNELS, feature_set, white)
 
     Parallel(cpu_count())(delayed(one)(row) for _, row in screen.fields.head(n).iterrows())
@@ -276,19 +279,28 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def dask(folder: Path, fields: int, turns: int) -> dict:
-    """CPU and wall seconds of four plates: in a loop, on one Dask worker and on two, with one thread each."""
+    """Wall seconds of four plates: in a loop, on one Dask worker and on two, each with one thread and opened before."""
+    from distributed import Client, LocalCluster
+
     plates = ["P1", "P2", "P3", "P4"]
     settings = settings_of(folder, plates, fields, (1024, 1280), threads=1)
     ensure_reference(settings)
-    took = {}
-    for name, engine in {
-        "loop": EngineSettings(), "one worker": EngineSettings(kind="dask", workers=1),
-        "two workers": EngineSettings(kind="dask", workers=2),
-    }.items():  # fmt: skip
+
+    def seconds(engine: EngineSettings) -> dict[str, float]:
         start = time.perf_counter()
-        logs = list(score_plates(settings, plates, engine))
-        took[name] = {"wall_s": time.perf_counter() - start, "plates_s": sum(log["wall_s"] for log in logs)}
-    loop, one, two = (row["wall_s"] for row in took.values())
+        inside = sum(log["wall_s"] for log in score_plates(settings, plates, engine))
+        return {"whole": time.perf_counter() - start, "inside of plates": inside}
+
+    tools(settings.model_dump_json())
+    took = {"loop": seconds(EngineSettings())}
+    for workers in (1, 2):
+        with LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=None
+        ) as cluster:
+            with Client(cluster) as client:
+                client.run(lambda: bool(tools(settings.model_dump_json())))
+            took[f"{workers} workers"] = seconds(EngineSettings(kind="dask", scheduler=cluster.scheduler_address))
+    loop, one, two = (row["whole"] for row in took.values())
     return {"fields a plate": fields, "seconds": took, "dask / loop": one / loop, "one / two workers": one / two}
 
 

@@ -15,7 +15,8 @@ from typing import get_args
 
 import pandas as pd
 import torch
-from throughput import SIZES, Plain, best_times, machine, network
+from throughput import SIZES, Plain, machine, network
+from yardstick import best_times
 
 from milcnn.network import model
 from milcnn.network.fast import Precision, openvino_scorer

@@ -3,10 +3,10 @@
     python benchmarks/throughput.py [--out benchmarks/results/throughput-<name>.json]
 
 The same network runs twice in one process. First it is plain PyTorch: NCHW, float32, layer by layer. Then it runs as in
-this study, with its own memory layout, and the process keeps its freed memory. A float32 matrix product runs in turns
-with both: its best rate is the peak of the machine. The table has the best times. ``--cpu-time`` counts the processor
-seconds of all threads; with one thread this is the time on a free machine. Each row has its own process. On CUDA the
-network of this study and the matrix product use bf16.
+this study, with its own memory layout, and the process keeps its freed memory. The kernels of ``yardstick`` run in
+turns with both: their best rate is the peak of the machine. The table has the best times. ``--cpu-time`` counts the
+processor seconds of all threads; with one thread this is the time on a free machine. Each row has its own process. On
+CUDA the network of this study and the kernels use bf16. A share of the peak above 1 ends the benchmark with an error.
 """
 
 import argparse
@@ -25,10 +25,20 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+from yardstick import (
+    YardstickError,
+    best_times,
+    cpu_facts,
+    flop_per_cycle,
+    kernels,
+    limits,
+    measured_limits,
+    refuse_above_one,
+)
 
 from milcnn.network.losses import two_headed_loss
 from milcnn.network.memory import keep_freed_memory
-from milcnn.network.model import MILCNN, ModelSettings, memory_layout
+from milcnn.network.model import MILCNN, ModelSettings, memory_layout, moved
 from milcnn.network.predict import inference_copy
 
 SIZES = {"900 × 900 × 3": (3, 900), "512 × 512 × 1": (1, 512)}
@@ -55,31 +65,11 @@ class Plain(nn.Module):
         return self.model.head(self.model.pooling(self.model.scores(features), None, features).sigmoid())
 
 
-def best_times(
-    work: dict[str, Callable[[], object]], repeats: int, device: torch.device, clock: Callable[[], float]
-) -> dict[str, float]:
-    """Best seconds of each function of ``work``. They run in turns, after one turn as a warm-up."""
-    times = {name: float("inf") for name in work}
-    for turn in range(repeats + 1):
-        for name, do in work.items():
-            start = clock()
-            do()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                times[name] = min(times[name], clock() - start)
-    return times
-
-
-def product(device: torch.device) -> tuple[Callable[[], object], float]:
-    """A function that computes a matrix product, and its GFLOP."""
-    side, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
-    a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
-    return lambda: a @ b, 2 * side**3 / 1e9
-
-
-def training_step(model: nn.Module, forward: Callable[[Tensor], Tensor], fields: Tensor, targets: Tensor):
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
+def training_step(
+    model: nn.Module, forward: Callable[..., Tensor], fields: Tensor, targets: Tensor, **optimiser_settings: bool
+) -> Callable[[], None]:
+    """A function that takes one step. ``optimiser_settings`` are those of AdamW."""
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-4, **optimiser_settings)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -97,30 +87,46 @@ def flops(do: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def programs(size: str, normalisation: str, phase: str, device: torch.device, batch: int) -> dict[str, Callable]:
-    """The two programs of a row, plain and ours, on ``batch`` random fields."""
-    channels, side = SIZES[size]
+def random_fields(channels: int, side: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``batch`` random fields, (batch, channels, side, side) uint16, and the class of each."""
     fields = torch.randint(0, 4000, (batch, channels, side, side), device=device).to(torch.uint16)
-    targets = torch.arange(batch, device=device) % len(CLASSES)
-    ours, bare = network(channels, normalisation).to(device), Plain(network(channels, normalisation).to(device))
+    return fields, torch.arange(batch, device=device) % len(CLASSES)
+
+
+def plain_program(phase: str, normalisation: str, fields: Tensor, targets: Tensor) -> Callable[[], object]:
+    """A function that scores ``fields`` or takes a training step with them, as in plain PyTorch."""
+    bare = Plain(network(fields.shape[1], normalisation).to(fields.device))
+    if phase == "scoring":
+        bare.eval()
+        return lambda: score_fields(bare, fields)
+    loss = nn.CrossEntropyLoss()
+    return training_step(bare.train(), lambda *batch: loss(bare(batch[0]), batch[1]), fields, targets)
+
+
+def our_program(
+    phase: str,
+    normalisation: str,
+    fields: Tensor,
+    targets: Tensor,
+    change: Callable[[MILCNN], object] = lambda model: None,
+    **optimiser_settings: bool,
+) -> Callable[[], object]:
+    """The same as in this study, in bf16 on CUDA. ``change`` is done to the network first."""
+    device = fields.device
+    ours = network(fields.shape[1], normalisation).to(device)
     if phase == "scoring":
         score = inference_copy(ours)
-        bare.eval()
-        return {"plain": lambda: score_fields(bare, fields), "ours": lambda: score_fields(score, fields)}
-    ours = ours.to(memory_format=memory_layout(device, training=True, width=ours.settings.width))
+        change(score)
+        return lambda: score_fields(score, fields)
+    ours = moved(ours, device, memory_layout(device, training=True, width=ours.settings.width)).train()
+    change(ours)
 
-    def our_loss(fields: Tensor, targets: Tensor) -> Tensor:
+    def loss(fields: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = ours(fields)
         return two_headed_loss(output, targets).mean()
 
-    def plain_loss(fields: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(bare(fields), targets)
-
-    return {
-        "plain": training_step(bare.train(), plain_loss, fields, targets),
-        "ours": training_step(ours.train(), our_loss, fields, targets),
-    }
+    return training_step(ours, loss, fields, targets, **optimiser_settings)
 
 
 @torch.inference_mode()
@@ -135,16 +141,21 @@ def measure(
     size: str, normalisation: str, phase: str, device: torch.device, batch: int, repeats: int, clock: str
 ) -> dict[str, object]:
     """One row of the table."""
-    multiply, multiply_gflop = product(device)
-    work = programs(size, normalisation, phase, device, batch)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    rulers, ruler_gflop = kernels(device, dtype)
+    given = phase, normalisation, *random_fields(*SIZES[size], batch, device)
+    work = {"plain": plain_program(*given), "ours": our_program(*given)}
     gflop = flops(work["plain"])
     turns = []
     for name, do in work.items():
         if name == "ours":
             keep_freed_memory()
-        turns.append(best_times({name: do, "product": multiply}, repeats, device, getattr(time, clock)))
+        turns.append(best_times({name: do, **rulers}, repeats, device, getattr(time, clock)))
     plain, ours = turns[0]["plain"], turns[1]["ours"]
-    peak = multiply_gflop / min(turn["product"] for turn in turns)
+    fastest = {name: min(turn[name] for turn in turns) for name in rulers}
+    limit = limits(ruler_gflop, fastest, dtype, clock)
+    share = gflop / ours / limit["peak GFLOP/s"]
+    refuse_above_one(f"{phase} of {size}, of {limit['by']}", share)
     return {
         "fields": size,
         "normalisation": normalisation,
@@ -153,9 +164,9 @@ def measure(
         "plain fields/s": batch / plain,
         "ratio": plain / ours,
         "GFLOP a field": gflop / batch,
-        "peak GFLOP/s": peak,
-        "share of peak": gflop / ours / peak,
+        "share of peak": share,
         "memory_GB": round(memory(device), 2),
+        **limit,
         "profile": where_time_goes(work["ours"], device),
     }
 
@@ -172,11 +183,8 @@ def where_time_goes(do: Callable[[], object], device: torch.device, most: int = 
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": cpu_facts().get("model name", platform.processor()),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -207,9 +215,15 @@ def main() -> None:
     rows = []
     for key in product_of(SIZES, arguments.normalisation, ["scoring", "training"]):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            rows.append(alone.submit(measure, *key, device, batch, arguments.repeats, clock).result())
-        print(pd.DataFrame(rows[-1:]).drop(columns="profile").round(3).to_string(index=False), flush=True)
+            task = alone.submit(measure, *key, device, batch, arguments.repeats, clock)
+            if isinstance(error := task.exception(), YardstickError):
+                raise SystemExit(f"throughput: {error} Nothing is written.")
+            rows.append(task.result())
+        shown = pd.DataFrame(rows[-1:]).drop(columns=["profile", "GFLOP/s"])
+        print(shown.round(3).to_string(index=False), flush=True)
     result = {"machine": machine(device), "clock": clock, "batch": batch, "rows": rows}
+    if device.type == "cpu" and flop_per_cycle(cpu_facts(), torch.bfloat16):
+        result["bfloat16"] = measured_limits(device, torch.bfloat16, arguments.repeats, clock)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 

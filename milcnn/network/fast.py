@@ -56,9 +56,9 @@ def openvino_scorer(
     def score(fields: Tensor) -> Output:
         if fields.shape not in compiled:
             graph = openvino.convert_model(torch.export.export(Features(model), (fields.float(),)))
-            graph.reshape(list(fields.shape))
             if calibration is not None:
                 graph = quantised(graph, calibration)
+            graph.reshape(list(fields.shape))
             compiled[fields.shape] = openvino.compile_model(graph, "CPU", options)
         features = torch.from_numpy(compiled[fields.shape](fields.float().numpy())[0])
         return model.pooled(features, model.scores(features))
@@ -79,8 +79,8 @@ def quantised(graph: "openvino.Model", calibration: Tensor) -> "openvino.Model":
         raise ImportError("scoring in int8 needs NNCF; run 'pip install nncf'.") from None
     nncf.set_log_level(logging.ERROR)
     nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    batch = graph.inputs[0].get_shape()[0]
-    fields = [part.float().numpy() for part in calibration.split(batch) if len(part) == batch]
+    fields = [field.float().numpy() for field in calibration.split(1)]
+    graph.reshape(list(fields[0].shape))  # they may be of another size than those to score
     ranges = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     advanced = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=ranges, overflow_fix=nncf.OverflowFix.ENABLE

@@ -176,6 +176,18 @@ class Average(nn.AvgPool2d):
         return super().forward(fields.float())
 
 
+class Dropout(nn.Dropout):
+    """Dropout at a rate that is a multiple of 1/256: on a CPU a random byte an element, in a third of torch's time."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not (self.training and self.p) or features.device.type != "cpu":
+            return super().forward(features)
+        least = round(256 * self.p)
+        draws = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)
+        layout = torch.empty_like(features, dtype=torch.uint8).stride()
+        return features * (draws.as_strided(features.shape, layout) >= least) * (256 / (256 - least))
+
+
 def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
     """The layers up to the last, 1000 wide at ``width`` 1, and its number of channels. The first learns nothing."""
 
@@ -192,13 +204,13 @@ def trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
 
     def pool() -> list[nn.Module]:
         # maximum and ReLU give the same in either order; after the maximum, the ReLU has a quarter of the pixels
-        return [nn.MaxPool2d(3, 2), nn.ReLU(inplace=True), nn.Dropout(settings.dropout)]
+        return [nn.MaxPool2d(3, 2), nn.ReLU(inplace=True), Dropout(settings.dropout)]
 
     c1, c2, c3, c4 = wide(32), wide(64), wide(128), wide(1000)
     layers = [Average(3, 2), *conv(len(settings.channels), c1, 3), nn.ReLU(inplace=True)]
     for inputs, outputs, kernel in ((c1, c2, 3), (c2, c2, 5), (c2, c3, 3), (c3, c3, 3)):
         layers += [*conv(inputs, outputs, kernel), *pool()]
-    layers += [*conv(c3, c4, 1), nn.ReLU(inplace=True), nn.Dropout(settings.dropout_dense)]
+    layers += [*conv(c3, c4, 1), nn.ReLU(inplace=True), Dropout(settings.dropout_dense)]
     return nn.Sequential(*layers), c4
 
 
@@ -218,7 +230,7 @@ def residual_trunk(settings: ModelSettings) -> tuple[nn.Sequential, int]:
         conv1_t_stride=2, feed_forward=False, bias_downsample=False, norm=norm,
     )  # fmt: skip
     layers = [layer for name, layer in whole.named_children() if name != "avgpool"]
-    return nn.Sequential(nn.Identity(), *layers, nn.Dropout(settings.dropout_dense)), widths[-1]
+    return nn.Sequential(nn.Identity(), *layers, Dropout(settings.dropout_dense)), widths[-1]
 
 
 def save_model(model: MILCNN, path: Path) -> None:

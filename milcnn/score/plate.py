@@ -34,7 +34,7 @@ from milcnn.roles import is_control
 from milcnn.score import plan
 from milcnn.score.cells import write_cells
 from milcnn.score.reading import OpenPlate, in_threads, nothing_to_read, open_plate
-from milcnn.score.trained import Scores, Trained, batch_size, in_batches, joined_scores, one_by_one, open_trained
+from milcnn.score.trained import Scores, Trained, in_batches, joined_scores, one_by_one, open_trained
 from milcnn.score.unseen import Reference, read_reference
 
 CALIBRATION = 32  # training fields, which give the ranges of int8
@@ -101,7 +101,7 @@ def score_plate(settings: str, plate: str) -> dict:
 def scores_of(kit: Tools, opened: OpenPlate, rows: pd.DataFrame, settings: plan.ScoreSettings) -> pd.DataFrame:
     """The table of the plate's file for ``rows``, see the head of this module."""
     masks = Path(settings.output) / "masks" / str(rows[PLATE].iloc[0])
-    work, parts = partial(part_of, kit, opened, masks), in_batches(rows, batch_size(opened.shape))
+    work, parts = partial(part_of, kit, opened, masks), in_batches(rows, kit.trained.batch_size(opened.shape))
     found = [part for part in in_threads(work, parts, opened.how.workers) if part is not None]
     if not found:
         raise nothing_to_read(rows, opened.reasons)
@@ -122,11 +122,11 @@ def part_of(kit: Tools, opened: OpenPlate, masks: Path, rows: pd.DataFrame) -> S
     if not looks:
         return None
     pixels, keys = np.stack([look.pixels for look in looks]), pd.DataFrame([look.row[FIELD_KEY] for look in looks])
-    with opened.clock("network"):
+    with opened.cores, opened.clock("network"):
         scores = kit.trained.scores(pixels)
     cells = None
     if kit.to_files:
-        with opened.clock("masks"):
+        with opened.cores, opened.clock("masks"):
             cells = kit.to_files(keys, pixels, scores.y.argmax(axis=1), masks)
     return Scored(scores, [look.quality | {"index": look.row["index"]} for look in looks], cells)
 

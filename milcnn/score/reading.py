@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Semaphore
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -58,6 +59,7 @@ class OpenPlate:
     full: np.ndarray  # (C,), grey value of a saturated camera
     shape: tuple[int, ...]  # of a prepared field
     clock: Clock
+    cores: Semaphore  # held by a thread that computes
 
     def look(self, row: pd.Series) -> ReadField | None:
         """The field of ``row``; None if it cannot be read."""
@@ -66,9 +68,9 @@ class OpenPlate:
                 raw = cropped(self.screen.read(row), self.how)
         except Unreadable:
             return None
-        with self.clock("correct"):
+        with self.cores, self.clock("correct"):
             pixels, clipped = stored(raw, self.correction, self.how.downscale)
-        with self.clock("quality"):
+        with self.cores, self.clock("quality"):
             measures = quality.measure_quality(raw, self.thresholds, self.screen.channels, self.full)
         return ReadField(row, pixels, measures | {"Quality_Clipped": clipped})
 
@@ -78,7 +80,7 @@ class OpenPlate:
 
 
 def in_threads(work: Callable[[pd.DataFrame], Done], parts: Iterable[pd.DataFrame], threads: int) -> Iterator[Done]:
-    """``work`` of each of ``parts``, in order. One thread more than ``threads`` works, since one may wait for a disk.
+    """``work`` of each of ``parts``, in order, by one thread more than ``threads``, since one may wait for a disk.
 
     At most so many parts wait to be taken, so memory does not grow with their number.
     """
@@ -118,7 +120,8 @@ def open_plate(screen: Screen, rows: pd.DataFrame, how: PrepareSettings, strict:
                 first = read(usable.iloc[0]) if first is None else first
                 correction, thresholds, full = plate_statistics(careful, usable, how, first)
                 example, _ = stored(cropped(first, how), correction, how.downscale)
-                return OpenPlate(careful, how, reasons, correction, thresholds, full, example.shape, clock)
+                cores = Semaphore(how.workers)
+                return OpenPlate(careful, how, reasons, correction, thresholds, full, example.shape, clock, cores)
             except Unreadable:
                 continue  # without this field
     raise nothing_to_read(rows, reasons)

@@ -27,7 +27,7 @@ from milcnn.evaluate.scores import calls_of, one_label
 from milcnn.files import written_whole
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.score.plan import ScoreSettings, weights_hash
-from milcnn.score.trained import Scores, Trained, batch_size, evenly_spaced, in_batches, joined_scores, open_trained
+from milcnn.score.trained import BATCH_FIELDS, Scores, Trained, evenly_spaced, in_batches, joined_scores, open_trained
 
 QUANTILE = 0.95  # of the unseen score of validation fields, above which a field is marked
 MISSED = 0.1  # share of fields whose set lacks their class
@@ -102,8 +102,7 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
 
 def scores_for(trained: Trained, prepared: Prepared, rows: pd.DataFrame) -> Scores:
     """The scores of the prepared fields of ``rows``."""
-    parts = in_batches(rows, batch_size(prepared.pixels(rows.iloc[:1]).shape))
-    return joined_scores(trained.scores(prepared.pixels(part)) for part in parts)
+    return joined_scores(trained.scores(prepared.pixels(part)) for part in in_batches(rows, BATCH_FIELDS))
 
 
 def conformal_level(validation: pd.DataFrame) -> float:

@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import IO
 
-import imagecodecs
 import numpy as np
 import pandas as pd
 import tifffile
@@ -208,6 +207,8 @@ def png_header(handle: IO[bytes]) -> Header:
 
 def png_planes(handle: IO[bytes]) -> list[np.ndarray]:
     """The planes of a PNG, each (H, W); alpha is none."""
+    import imagecodecs  # only here, as in ``tiff``
+
     handle.seek(0)
     image = np.atleast_3d(imagecodecs.png_decode(handle.read()))
     return list(np.moveaxis(image, 2, 0)[: 3 if image.shape[2] > 2 else 1])

@@ -4,7 +4,6 @@ import logging
 import math
 from typing import Literal, NamedTuple
 
-import imagecodecs
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
@@ -50,6 +49,8 @@ def page_pixels(page: TiffPage) -> np.ndarray:
     grey = page.samplesperpixel == 1 and page.bitspersample in (8, 16, 32)
     if page.compression != COMPRESSION.LZW or not grey or file.size > PAGES_IN_MEMORY * size:
         return page.asarray()
+    import imagecodecs  # only here: screens without image files do without it
+
     file.seek(0)
     pixels: np.ndarray = imagecodecs.tiff_decode(file.read(), index=page.index)
     return pixels

@@ -45,12 +45,15 @@ def test_bfloat16_gives_nearly_the_same_scores(model):
 
 
 @pytest.mark.parametrize("side", [160, 200])
-def test_int8_gives_nearly_but_not_exactly_the_same_scores(model, side):
+@pytest.mark.parametrize("calibrated_at", [200, 240])  # px, of fields of another size too
+def test_int8_gives_nearly_but_not_exactly_the_same_scores(model, side, calibrated_at):
     pytest.importorskip("nncf", reason="NNCF is optional")
     fields = torch.randint(0, 400, (2, 2, side, side)).to(torch.uint16)
     with torch.inference_mode():
         expected = model(fields)
-    ours = openvino_scorer(model, "int8", torch.randint(0, 400, (5, 2, side, side)).to(torch.uint16))(fields)
+    ours = openvino_scorer(model, "int8", torch.randint(0, 400, (5, 2, calibrated_at, calibrated_at)).to(torch.uint16))(
+        fields
+    )
     assert 1e-6 < largest_gap(ours, expected) < 0.05
 
 

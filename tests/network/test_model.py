@@ -238,3 +238,26 @@ def test_a_masked_instance_is_not_in_the_profile_either():
 def test_unknown_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rate", "share"), [(0.2, 51 / 256), (0.5, 0.5), (0.0, 0.0)])
+def test_dropout_takes_its_share_of_each_channel_and_keeps_the_mean(kind, rate, share):
+    """An odd number of values, channels last: each is dropped or scaled, alike in every channel; so is its gradient."""
+    drop = model.Dropout(rate)
+    ones = torch.ones(7, 3, 101, 103, dtype=kind).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.manual_seed(1)
+    first = drop(ones)
+    torch.manual_seed(1)
+    torch.testing.assert_close(drop(ones), first)
+    assert set(first.unique().tolist()) == {torch.tensor(1 / (1 - share), dtype=kind).item()} | (
+        {0.0} if rate else set()
+    )
+    n = ones[:, 0].numel()
+    gone = (first == 0).sum(dim=(0, 2, 3)) / n
+    assert ((gone - share).abs() <= 4 * (share * (1 - share) / n) ** 0.5).all()
+    together = ((first == 0)[:, 0] & (first == 0)[:, 1]).float().mean()  # neighbours in memory are independent
+    assert abs(together - share**2) <= 4 * (share**2 / n) ** 0.5
+    first.sum().backward()
+    torch.testing.assert_close(ones.grad, first.detach())
+    assert drop.eval()(ones) is ones

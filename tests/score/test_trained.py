@@ -9,7 +9,7 @@ import milcnn
 from milcnn.columns import LABEL
 from milcnn.files import read_table
 from milcnn.network.model import MILCNN, ModelSettings, save_model
-from milcnn.score.trained import Trained, batch_size, temperature_of
+from milcnn.score.trained import Trained, temperature_of
 
 CLASSES = ["x", "y"]
 
@@ -88,8 +88,9 @@ def test_validation_fields_have_the_y_that_others_get(tmp_path):
     np.testing.assert_allclose(found.validation["y_x"], 1 / (1 + np.exp(-odds / found.temperature)), atol=1e-6)
 
 
-def test_batches_fit_in_memory():
-    assert [batch_size((3, side, side)) for side in (96, 512, 1024, 4096)] == [16, 16, 4, 1]
+def test_batches_fit_in_the_cache(runs):
+    network = milcnn.load(runs[0], device="cpu")
+    assert [network.batch_size((3, side, side)) for side in (96, 256, 512, 1024, 4096)] == [16, 16, 4, 1, 1]
 
 
 def test_what_cannot_be_scored_is_told(runs, tmp_path):

@@ -16,7 +16,6 @@ from sklearn.datasets import load_digits
 from milcnn.columns import FRESH, LABEL, SETS, SITE, SOURCE, SPLIT
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.common import SET_NAMES, Fraction, Row, SetName, list_objects, plan_fields
-from milcnn.screens.sets.mnist import load_mnist
 from milcnn.settings import Settings
 
 GLYPH = 28  # px, side of a digit
@@ -67,6 +66,8 @@ def load_glyphs(source: str, seed: int) -> dict[str, dict[str, np.ndarray]]:
     training images the last 20,000 are for validation and for a fresh test set, its test images for testing.
     """
     if source == "mnist":
+        from milcnn.screens.sets.mnist import load_mnist  # only here: it needs what downloads
+
         images, digits = load_mnist()
         splits = np.repeat([*SETS[:2], FRESH, "test"], [40_000, 10_000, 10_000, 10_000])
     else:
