@@ -4,9 +4,8 @@
 
 A row is a trained network: accuracy on validation and on test fields; then T, and calibration error and log loss of the
 test fields, with y as the network gives it (``none``), at the temperature of the highest likelihood (``fitted``), and
-at that of ``score.trained.temperature_of`` (``Platt``), which ``milcnn score`` and ``milcnn export`` use. The last
-rows are means over the networks of a study whose labels are right. It reads models/<study>. Writes
-benchmarks/results/temperature.json.
+at that of ``calibration.temperature_of`` (``Platt``), which the study uses. The last rows are means over networks of
+a study whose labels are right. It reads models/<study>. Writes benchmarks/results/temperature.json.
 """
 
 import argparse
@@ -15,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milcnn.evaluate.calibration import LEAST, scaled, temperature
+from milcnn.evaluate.calibration import LEAST, scaled, temperature, temperature_of
 from milcnn.evaluate.runs import scored_in
 from milcnn.evaluate.scores import Calls, accuracy, calls_of, ece
 from milcnn.files import read_table, write_json
 from milcnn.paths import ROOT
-from milcnn.score.trained import temperature_of
 
 
 def log_loss(calls: Calls) -> float:

@@ -32,10 +32,26 @@ def temperature(calls: Calls) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
+def temperature_of(validation: pd.DataFrame) -> float:
+    """The temperature that fits the fields of ``validation``; 1 without fields.
+
+    It is fitted as if of two more fields one were right and one wrong (Platt 1999, section 2.2): a label has the
+    probability (n + 1) / (n + 2), and the other classes share the rest. Else n fields that are all right would make the
+    network as sure as can be (``benchmarks/temperature.py``).
+    """
+    if validation.empty:
+        return 1.0
+    calls = calls_of(validation)
+    n, classes = calls.truth.shape
+    missed, others = 1 / (n + 2), classes - 1 if one_label(calls.y) else 1
+    truth = (1 - missed) * calls.truth + missed / others * (1 - calls.truth)
+    return temperature(calls._replace(truth=truth))
+
+
 def temperatures(validation: pd.DataFrame) -> pd.DataFrame:
     """The temperature of each run, fitted on its ``validation`` fields: ``method``, ``seed``, ``temperature``."""
     runs = validation.groupby(["method", "seed"], sort=False)
-    rows = [(method, seed, temperature(calls_of(run))) for (method, seed), run in runs]
+    rows = [(method, seed, temperature_of(run)) for (method, seed), run in runs]
     return pd.DataFrame(rows, columns=["method", "seed", "temperature"])
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from milcnn.columns import FIELD_KEY, LABEL, SPLIT
-from milcnn.evaluate.calibration import scaled, temperature
-from milcnn.evaluate.scores import calls_of, one_label
+from milcnn.evaluate.calibration import scaled, temperature_of
 from milcnn.files import read_table
 from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
@@ -127,22 +126,6 @@ def open_trained(
     validation = validation_predictions(paths)
     known, least = temperature_of(validation), max(least_side(model.trunk) for model in models)
     return Trained(first, tuple(scorers), where, known, at_temperature(validation, known), least)
-
-
-def temperature_of(validation: pd.DataFrame) -> float:
-    """The temperature that fits ``validation``, see ``calibration.temperature``; 1 without fields.
-
-    It is fitted as if of two more fields one were right and one wrong (Platt 1999, section 2.2): a label has the
-    probability (n + 1) / (n + 2), and the other classes share the rest. Else n fields that are all right would make the
-    network as sure as can be (``benchmarks/temperature.py``).
-    """
-    if validation.empty:
-        return 1.0
-    calls = calls_of(validation)
-    n, classes = calls.truth.shape
-    missed, others = 1 / (n + 2), classes - 1 if one_label(calls.y) else 1
-    truth = (1 - missed) * calls.truth + missed / others * (1 - calls.truth)
-    return temperature(calls._replace(truth=truth))
 
 
 def at_temperature(predictions: pd.DataFrame, known: float) -> pd.DataFrame:

@@ -5,8 +5,17 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from milcnn.columns import LABEL
 from milcnn.evaluate import scores
-from milcnn.evaluate.calibration import calibration_rows, reliability, risk_coverage, scaled, temperature, temperatures
+from milcnn.evaluate.calibration import (
+    calibration_rows,
+    reliability,
+    risk_coverage,
+    scaled,
+    temperature,
+    temperature_of,
+    temperatures,
+)
 from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, best_of, differences, scores_by_method
 from milcnn.evaluate.intervals import clusters, jackknife_interval, without_each
 from milcnn.evaluate.levels import at_level, level_rows, together
@@ -316,9 +325,23 @@ def test_temperature_is_fitted_only_on_validation_fields():
     assert ece["ece"] == pytest.approx(0.99 - test["correct"].mean(), abs=1e-6)
     assert ece["ece_scaled"] < 0.06
     assert fitted.equals(temperatures(validation))
-    # two logits apart by log 99: the temperature that makes 0.99 the validation accuracy
-    accuracy = validation["correct"].mean()
-    assert fitted["temperature"].iloc[0] == pytest.approx(np.log(99) / np.log(accuracy / (1 - accuracy)), rel=1e-2)
+    # two logits apart by log 99: the temperature that makes 0.99 the validation accuracy, with one more right and wrong
+    share = (validation["correct"].sum() + 1) / 402
+    assert fitted["temperature"].iloc[0] == pytest.approx(np.log(99) / np.log(share / (1 - share)), rel=1e-2)
+
+
+@pytest.mark.parametrize(("n", "y"), [(8, 0.9), (80, 0.9), (8, 0.6)])
+def test_fields_that_are_all_right_do_not_make_a_network_certain(n, y):
+    """By hand: (n + 1) / (n + 2) = σ(logit(y) / T), so T = logit(y) / log(n + 1); 1 for 8 fields of y = 0.9."""
+    fields = pd.DataFrame({LABEL: ["a"] * n, "predicted": "a", "y_a": y, "y_b": 1 - y})
+    assert temperature_of(fields) == pytest.approx(np.log(y / (1 - y)) / np.log(n + 1), rel=1e-3)
+
+
+def test_with_several_labels_each_class_counts_as_a_field():
+    """Both classes are at σ(±log 9), and both right: the same T as with one label."""
+    fields = pd.DataFrame({LABEL: ["a"] * 8 + ["a|b"] * 8, "predicted": ["a"] * 8 + ["a|b"] * 8, "y_a": 0.9})
+    fields = fields.assign(y_b=[0.1] * 8 + [0.9] * 8)
+    assert temperature_of(fields) == pytest.approx(np.log(9) / np.log(17), rel=1e-3)
 
 
 def test_fields_without_a_group_score_as_if_they_were_not_there(calls):

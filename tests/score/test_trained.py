@@ -6,10 +6,9 @@ import pytest
 import torch
 
 import milcnn
-from milcnn.columns import LABEL
 from milcnn.files import read_table
 from milcnn.network.model import MILCNN, ModelSettings, save_model
-from milcnn.score.trained import Trained, temperature_of
+from milcnn.score.trained import Trained
 
 CLASSES = ["x", "y"]
 
@@ -65,20 +64,6 @@ def test_scores_are_those_of_the_model_one_field_at_a_time(runs):
 
 def test_a_network_twice_too_sure_gets_a_temperature_of_two(tmp_path):
     assert milcnn.load(run_folder(tmp_path, 0, temperature=2.0)).temperature == pytest.approx(2, rel=0.1)
-
-
-@pytest.mark.parametrize(("n", "y"), [(8, 0.9), (80, 0.9), (8, 0.6)])
-def test_fields_that_are_all_right_do_not_make_a_network_certain(n, y):
-    """By hand: (n + 1) / (n + 2) = σ(logit(y) / T), so T = logit(y) / log(n + 1); 1 for 8 fields of y = 0.9."""
-    fields = pd.DataFrame({LABEL: ["a"] * n, "predicted": "a", "y_a": y, "y_b": 1 - y})
-    assert temperature_of(fields) == pytest.approx(np.log(y / (1 - y)) / np.log(n + 1), rel=1e-3)
-
-
-def test_with_several_labels_each_class_counts_as_a_field():
-    """Both classes are at σ(±log 9), and both right: the same T as with one label."""
-    fields = pd.DataFrame({LABEL: ["a"] * 8 + ["a|b"] * 8, "predicted": ["a"] * 8 + ["a|b"] * 8, "y_a": 0.9})
-    fields = fields.assign(y_b=[0.1] * 8 + [0.9] * 8)
-    assert temperature_of(fields) == pytest.approx(np.log(9) / np.log(17), rel=1e-3)
 
 
 def test_validation_fields_have_the_y_that_others_get(tmp_path):
