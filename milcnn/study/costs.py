@@ -14,7 +14,7 @@ from milcnn.paths import ROOT
 
 STAGES = ROOT / "build" / "stages"
 PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts bytes there, KiB elsewhere
-COLUMNS = ["study", "stage", "began", "seconds", "cpu_seconds", "peak_mib"]
+COST_COLUMNS = ["study", "stage", "began", "seconds", "cpu_seconds", "peak_mib"]
 
 
 def note_cost(study: str) -> None:
@@ -39,9 +39,9 @@ def note_cost(study: str) -> None:
 
 
 def noted_costs() -> pd.DataFrame:
-    """A row of ``COLUMNS`` a stage, of its last run, in the order in which they began."""
+    """A row of ``COST_COLUMNS`` a stage, of its last run, in the order in which they began."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in STAGES.glob("*.json")]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["began", "stage"], ignore_index=True)
+    return pd.DataFrame(rows, columns=COST_COLUMNS).sort_values(["began", "stage"], ignore_index=True)
 
 
 def costs_by_kind(costs: pd.DataFrame) -> pd.DataFrame:

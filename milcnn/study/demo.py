@@ -27,9 +27,9 @@ RUNS = "--poolings noisy_and mean --seeds 0"
 # by stage, the words of `milcnn run` without the study, and the stages that it needs
 GRAPH: dict[str, tuple[str, set[str]]] = {
     "prepare@demo": ("prepare", set()),
+    "baselines@demo": (f"baselines --baselines {BASELINE}", {"prepare@demo"}),
     "train@demo-noisy_and": ("train --pooling noisy_and", {"prepare@demo"}),
     "train@demo-mean": ("train --pooling mean", {"prepare@demo"}),
-    "baselines@demo": (f"baselines --baselines {BASELINE}", {"prepare@demo"}),
     "localise@demo": (f"localise {RUNS}", {"train@demo-noisy_and", "train@demo-mean"}),
     "compare@demo": (
         f"compare {RUNS} --baselines {BASELINE}",

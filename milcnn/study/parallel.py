@@ -92,7 +92,7 @@ def run_graph(needs: Needs, command: Callable[[str], list[str]], jobs: int) -> N
             while ready and len(processes) < jobs and not failed:
                 stage = ready.pop(0)
                 processes[stage] = begin(stage, command(stage), state)
-            look(state)
+            watch(state)
             for stage in [stage for stage, process in processes.items() if process.poll() is not None]:
                 if code := processes.pop(stage).returncode:
                     failed.append(failure(stage, code))
@@ -125,7 +125,7 @@ def begin(stage: str, words: list[str], state: State) -> subprocess.Popen:
     return process
 
 
-def look(state: State) -> None:
+def watch(state: State) -> None:
     """Wait a little, and see how far the running stages are."""
     time.sleep(LOOK_EVERY)
     state.now = time.monotonic()

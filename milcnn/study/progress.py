@@ -68,11 +68,12 @@ def epoch_file(path: Path, epochs: int) -> Iterator[Tell]:
 
 
 def follow(path: Path, tell: Tell, done: Event) -> None:
-    """Call ``tell`` with the rows of ``path``, again and again. A file that was there before does not count."""
-    start, last = time.time(), False
+    """Call ``tell`` with the rows of ``path`` when it is new. A file that was there before does not count."""
+    seen, last = time.time(), False
     while not last:
         last = done.wait(EVERY)
-        if path.exists() and path.stat().st_mtime >= start and (history := epochs_so_far(path)) is not None:
+        if path.exists() and (written := path.stat().st_mtime) > seen and (history := epochs_so_far(path)) is not None:
+            seen = written
             tell(history)
 
 

@@ -71,7 +71,7 @@ def test_each_stage_runs_after_those_that_it_needs_and_two_at_once(folder, capsy
     assert sorted(order[2:4]) == ["b@1 began 1", "b@2 began 1"]
     assert order[6:] == ["c began 1", "c ended"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "a began | 0 of 4 stages | a | 0:00 | about 4 min left"  # 4 × 70 s, one by one at first
+    assert lines[0] == "a began | 0 of 4 stages | a | 0:00 | about 2 min left"  # 4 × 70 s, two at once
     assert len(lines) == 8
     assert lines[-1].startswith("c ended after 0 s | 4 of 4 stages | 0:0")
 
