@@ -70,8 +70,8 @@ CERTAINTY: dict[Metric, str] = {
     "{verdict}.",
 }
 NOTES = {
-    "demo": "A first look: few small fields, one seed, one baseline, whose segmentation is not tuned. `make study` has the "
-    "numbers to quote.",
+    "demo": "A first look: few small fields, one seed, and one baseline, whose segmentation is not tuned. "
+    "Do not quote these numbers.",
     "digits": "The test fields are drawn from five groups of glyphs that share none, about nine of each digit a group. "
     "So intervals are over groups, for other glyphs of the same collection.",
     "yeast-sample": "The test fields are cut from eight images, four of each of two proteins, in four pairs. "
