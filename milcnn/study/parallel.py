@@ -43,13 +43,13 @@ class State:
 
     def expected(self, stage: str) -> float:
         """What ``stage`` took before; of a new one, the mean of its kind, or of all."""
-        kind = stage.partition("@")[0]
-        of_kind = [seconds for name, seconds in self.known.items() if name.partition("@")[0] == kind]
+        of_kind = [seconds for name, seconds in self.known.items() if kind_of(name) == kind_of(stage)]
         return self.known.get(stage, statistics.fmean(of_kind or self.known.values()))
 
     def left(self) -> float | None:
-        """The time left if all jobs are busy to the end; None where no stage has ended yet."""
-        if not self.known:
+        """The time left if all jobs are busy to the end; None while most stages to come are of a kind not seen yet."""
+        kinds, to_come = set(map(kind_of, self.known)), [*self.waiting, *self.running]
+        if sum(kind_of(stage) in kinds for stage in to_come) < len(to_come) / 2:
             return None
         rest = [max(0, self.expected(name) - (self.now - began)) for name, began in self.running.items()]
         return max(*rest, 0, (sum(rest) + sum(map(self.expected, self.waiting))) / self.jobs)
@@ -63,6 +63,11 @@ class State:
         told = "" if left is None else f"about {max(1, round(left / 60))} min left"
         parts = [f"{self.done} of {total} stages", ", ".join(names), f"{passed // 60}:{passed % 60:02d}", told]
         return " | ".join(filter(None, parts))
+
+
+def kind_of(stage: str) -> str:
+    """``train`` of ``train@digits-mean-0``."""
+    return stage.partition("@")[0]
 
 
 def tell(state: State, event: str = "") -> None:

@@ -16,8 +16,8 @@ NEEDS = {"c": {"b@1", "b@2"}, "b@2": {"a"}, "b@1": {"a"}, "a": set()}
 @pytest.mark.parametrize(
     ("state", "line"),
     [
-        # nothing is known of b, nor of another stage
-        (State(2, {"a"}, {}, {"b": 100}, began=90, now=165), "0 of 2 stages | b | 1:15"),
+        # nothing is known of most stages to come, b@1, b@2 and c
+        (State(2, {"a", "b@2", "c"}, {"a": 60}, {"b@1": 100}, began=90, now=165), "0 of 4 stages | b@1 | 1:15"),
         # 100 of 600 s of b have passed, and 700 s wait: 1200 s for two jobs
         (
             State(2, {"c", "d"}, {"b": 600, "c": 300, "d": 400}, {"b": 0}, done=7, now=100),
@@ -47,10 +47,10 @@ def test_the_line_says_what_is_done_what_runs_and_how_long_it_takes(state, line)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where logs and ``order`` are; of the last run a is known."""
+    """Where logs and ``order`` are; of the last run a is known, and another b."""
     monkeypatch.setattr(parallel, "STAGES", tmp_path)
     monkeypatch.setattr(parallel, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(parallel, "noted_costs", lambda: pd.DataFrame({"stage": ["a"], "seconds": [70.0]}))
+    monkeypatch.setattr(parallel, "noted_costs", lambda: pd.DataFrame({"stage": ["a", "b@3"], "seconds": [70, 30.0]}))
     return tmp_path
 
 
@@ -71,7 +71,7 @@ def test_each_stage_runs_after_those_that_it_needs_and_two_at_once(folder, capsy
     assert sorted(order[2:4]) == ["b@1 began 1", "b@2 began 1"]
     assert order[6:] == ["c began 1", "c ended"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "a began | 0 of 4 stages | a | 0:00 | about 2 min left"  # 4 × 70 s, two at once
+    assert lines[0] == "a began | 0 of 4 stages | a | 0:00 | about 2 min left"  # 70 + 2 · 30 + 50 s, two at once
     assert len(lines) == 8
     assert lines[-1].startswith("c ended after 0 s | 4 of 4 stages | 0:0")
 
