@@ -55,13 +55,13 @@ class State:
         return max(*rest, 0, (sum(rest) + sum(map(self.expected, self.waiting))) / self.jobs)
 
     def line(self) -> str:
-        """``12 of 52 stages | train@digits-mean-0 epoch 3/4, localise@digits | 3:20 | about 9 min left``."""
+        """``12 of 52 stages | 3:20 | about 9 min left | train@digits-mean-0 epoch 3/4, localise@digits``."""
         total = self.done + len(self.waiting) + len(self.running)
         names = [f"{name} {self.epochs.get(name, '')}".rstrip() for name in self.running]
         passed = int(self.now - self.began)
         left = self.left() if self.running else None
         told = "" if left is None else f"about {max(1, round(left / 60))} min left"
-        parts = [f"{self.done} of {total} stages", ", ".join(names), f"{passed // 60}:{passed % 60:02d}", told]
+        parts = [f"{self.done} of {total} stages", f"{passed // 60}:{passed % 60:02d}", told, ", ".join(names)]
         return " | ".join(filter(None, parts))
 
 
@@ -151,8 +151,8 @@ def end(stage: str, code: int, state: State) -> None:
 
 def failure(stage: str, code: int) -> str:
     log = STAGES / f"{stage}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-    return "\n  ".join([f"stage {stage} ended with exit code {code}; {log} ends with:", *lines])
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return "\n  ".join([f"stage {stage} ended with exit code {code}; {log} ends with:", *lines[-LAST_LINES:]])
 
 
 def dvc(*words: str) -> str:

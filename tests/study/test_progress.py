@@ -85,10 +85,15 @@ def test_a_stage_of_dvc_writes_its_epoch_to_a_file_while_it_trains(tmp_path, mon
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setenv("DVC_STAGE", "train@digits-max-3")
     file = tmp_path / "stages" / "train@digits-max-3.epoch"
+    history = tmp_path / "max-3" / "history.csv"
+    history.parent.mkdir()
+    write(history, 4)
+    os.utime(history, (1, 1))  # of an earlier run
     with progress.training_progress("train", VALUES | {"models": str(tmp_path)}):
+        time.sleep(0.1)
         assert not file.exists()
         for epochs in (1, 3):
-            write(tmp_path / "max-3" / "history.csv", epochs)
+            write(history, epochs)
             time.sleep(0.2)
             assert file.read_text() == f"epoch {epochs}/4"
     assert not file.exists()
