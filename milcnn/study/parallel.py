@@ -43,13 +43,13 @@ class State:
 
     def expected(self, stage: str) -> float:
         """What ``stage`` took before; of a new one, the mean of its kind, or of all."""
-        of_kind = [seconds for name, seconds in self.known.items() if kind_of(name) == kind_of(stage)]
+        of_kind = [seconds for name, seconds in self.known.items() if stage_kind(name) == stage_kind(stage)]
         return self.known.get(stage, statistics.fmean(of_kind or self.known.values()))
 
     def left(self) -> float | None:
         """The time left if all jobs are busy to the end; None while most stages to come are of a kind not seen yet."""
-        kinds, to_come = set(map(kind_of, self.known)), [*self.waiting, *self.running]
-        if sum(kind_of(stage) in kinds for stage in to_come) < len(to_come) / 2:
+        kinds, to_come = set(map(stage_kind, self.known)), [*self.waiting, *self.running]
+        if sum(stage_kind(stage) in kinds for stage in to_come) < len(to_come) / 2:
             return None
         rest = [max(0, self.expected(name) - (self.now - began)) for name, began in self.running.items()]
         return max(*rest, 0, (sum(rest) + sum(map(self.expected, self.waiting))) / self.jobs)
@@ -65,7 +65,7 @@ class State:
         return " | ".join(filter(None, parts))
 
 
-def kind_of(stage: str) -> str:
+def stage_kind(stage: str) -> str:
     """``train`` of ``train@digits-mean-0``."""
     return stage.partition("@")[0]
 
