@@ -186,6 +186,8 @@ def to_run(needs: Needs, changed: Iterable[str]) -> Needs:
 
 def run_study(jobs: int) -> None:
     """Bring all stages of dvc.yaml up to date, ``jobs`` at once. A look at the inputs of the studies comes first."""
+    if jobs < 1:
+        raise StageError(f"--jobs {jobs}: no stage can run; give 1 or more.")
     dvc("repro", "inventory")
     changed = [stage for stage in json.loads(dvc("status", "--json")) if not stage.startswith("inventory@")]
     needs = to_run(needs_of(dvc("dag", "--dot")), changed)
