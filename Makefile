@@ -7,33 +7,22 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help study stages test lab lint notebooks sample readme screenshot gpu-check lock
+.PHONY: help demo study test lab lint notebooks sample readme screenshot gpu-check lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
+demo: $(READY) ## set up, run one small study in a few minutes, print three numbers and what to open
+	milcnn demo
+
 # DVC runs one stage at a time. Here JOBS stages that need nothing of each other run at once, with one thread each: that
-# takes a third less CPU time than one after the other on all cores. A stage that starts processes has cores / JOBS of
-# them. dvc waits only 3 s by itself for another dvc to write what it has done; on a slow disk that is too short.
+# takes a third less CPU time than one after the other on all cores.
 JOBS ?= 2
-WORKERS = $$(( ($$(getconf _NPROCESSORS_ONLN) + $(JOBS) - 1) / $(JOBS) ))
-at_once = dvc stage list --name-only | grep -E '^($(1))@' \
-	| OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=$(WORKERS) xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
 study: $(READY) ## set up, run the studies of params.yaml, print where the report is
-	dvc repro inventory > /dev/null
-	dvc status -q $$(dvc stage list --name-only | grep -v '^inventory@') || $(MAKE) stages
+	milcnn study --jobs $(JOBS)
 	@echo "The report: file://$(CURDIR)/reports/html/index.html"
-
-stages:
-	dvc repro clean
-	$(call at_once,prepare)
-	$(call at_once,train|shuffled)
-	$(call at_once,baselines)
-	$(call at_once,label_noise)
-	$(call at_once,compare|localise|explore)
-	dvc repro
 
 test: $(READY) lint ## set up, lint, unit tests, the committed outputs of the notebooks
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 pytest -q

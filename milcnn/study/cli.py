@@ -14,6 +14,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="milcnn", description="From a label on a whole field to what its cells do.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    commands.add_parser("demo", help="run one small study from end to end, in a few minutes, in build/demo")
+    whole = commands.add_parser("study", help="bring every stage of dvc.yaml up to date, several at once")
+    whole.add_argument("--jobs", type=int, default=2, help="stages at once")
     new = commands.add_parser("new", help="set up a study of your own screen, from a table or a microscope's folder")
     new.add_argument("study", metavar="NAME", help="letters, digits, - and _")
     new.add_argument("--table", help="CSV, Excel or Parquet, one row a field; without it, plates in --images are found")
@@ -96,6 +99,14 @@ def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
             from milcnn.study.conditions import run_condition
 
             run_condition(arguments.study, arguments.condition)
+        case "demo":
+            from milcnn.study.demo import demo
+
+            demo()
+        case "study":
+            from milcnn.study.parallel import run_study
+
+            run_study(arguments.jobs)
         case "new":
             from milcnn.study.new import new_study
 
@@ -179,6 +190,10 @@ def main() -> None:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         run_command(arguments, rest)
+        if os.environ.get("DVC_STAGE"):
+            from milcnn.study.costs import note_cost
+
+            note_cost(getattr(arguments, "study", ""))
     except KeyboardInterrupt:
         print("error: stopped by Ctrl-C; what was not finished was not written.", file=sys.stderr)
         sys.exit(130)

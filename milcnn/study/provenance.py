@@ -1,7 +1,6 @@
-"""How the run was made: code, machine, seconds, data, parameters. Unlike the report, it differs between two runs."""
+"""How the run was made: code, machine, time, memory, data, parameters. It differs between two runs, the report not."""
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -12,22 +11,26 @@ import pandas as pd
 import psutil
 import torch
 
+from milcnn.files import write_table
 from milcnn.paths import ROOT
+from milcnn.study.costs import costs_by_kind, noted_costs
 from milcnn.study.pages import write_page
 from milcnn.study.parameters import read_yaml
 
 LIBRARIES = ("milcnn", "torch", "numpy", "scikit-learn", "scikit-image", "pandas", "dvc")
+UNITS = {"cpu_minutes": "CPU minutes", "cpu_seconds": "CPU seconds", "peak_mib": "peak MiB", "began": "began (UTC)"}
 
 
 def write_provenance(studies: list[str], reports: Path) -> None:
-    """Write ``reports/html/run.html``. What is not there, such as git or dvc.lock, is left out."""
-    seconds = stage_seconds(studies, reports)
-    by_stage = seconds.groupby(["study", "stage"], sort=False)["seconds"].agg(["sum", "size"]).reset_index()
+    """Write ``run.html`` and ``stages.csv`` in ``reports/html``. What is not there, as git or dvc.lock, is left out."""
+    costs = noted_costs()
+    costs = costs[costs["study"].isin([*studies, ""])]  # "" is of a stage of all studies
+    write_table(costs, reports / "html" / "stages.csv")
     tables = {
         "Code": pd.DataFrame(code_facts().items(), columns=["what", "which"]),
         "Machine": pd.DataFrame(machine_facts().items(), columns=["what", "which"]),
-        "Seconds of each stage": by_stage.rename(columns={"sum": "seconds", "size": "notebooks"}),
-        "Seconds of each notebook": seconds,
+        "Minutes and memory": costs_by_kind(costs).rename(columns=UNITS),
+        "Seconds and memory of each stage": costs.rename(columns=UNITS),
         "Data, models and results": pd.DataFrame(locked(studies), columns=["stage", "file or folder", "MD5", "bytes"]),
     }
     files = [ROOT / "params.yaml", *(ROOT / "params" / f"{study}.yaml" for study in studies)]
@@ -36,7 +39,7 @@ def write_provenance(studies: list[str], reports: Path) -> None:
         "run.html.j2",
         tables={title: table.round(1).to_html(index=False, border=0) for title, table in tables.items() if len(table)},
         parameters={path.name: path.read_text(encoding="utf-8") for path in files if path.exists()},
-        total=seconds["seconds"].sum(),
+        cpu_minutes=costs["cpu_seconds"].sum() / 60,
     )
 
 
@@ -67,18 +70,6 @@ def machine_facts() -> dict[str, str]:
     gpu = {"GPU": torch.cuda.get_device_name()} if torch.cuda.is_available() else {"GPU": "none"}
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
     return {"processor": cpu, "cores": str(os.cpu_count()), "memory": memory, **gpu, "system": platform.system()}
-
-
-def stage_seconds(studies: list[str], reports: Path) -> pd.DataFrame:
-    """When each executed notebook began (UTC) and the wall-clock seconds it took, as papermill noted them."""
-    rows = []
-    for study in studies:
-        for path in sorted((reports / "executed" / study).glob("*.ipynb")):
-            noted = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
-            if noted.get("duration"):
-                stage = path.stem.partition("-")[0]
-                rows.append((study, stage, path.stem, noted["start_time"][:19].replace("T", " "), noted["duration"]))
-    return pd.DataFrame(rows, columns=["study", "stage", "notebook", "began", "seconds"])
 
 
 def locked(studies: list[str]) -> list[tuple[str, str, str, int]]:

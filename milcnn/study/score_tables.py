@@ -46,8 +46,11 @@ TABLES: dict[str, dict[Metric, str]] = {
 }
 # the question of a study, where it is not that of all
 ASKED = {
-    "digits": "A field shows handwritten digits, most of them zeros. Can the label of the field, its most frequent "
-    "other digit, teach a network to name it, and to find the digits that carry it?",
+    **dict.fromkeys(
+        ("digits", "demo"),
+        "A field shows handwritten digits, most of them zeros. Can the label of the field, its most frequent "
+        "other digit, teach a network to name it, and to find the digits that carry it?",
+    ),
     "simulated": "Drawn plates, whose truth is known: can labels of wells teach a network which phenotype a field "
     "shows, which of its cells respond, and how many at each dose?",
 }
@@ -67,6 +70,8 @@ CERTAINTY: dict[Metric, str] = {
     "{verdict}.",
 }
 NOTES = {
+    "demo": "A first look: few small fields, one seed, and one baseline, whose segmentation is not tuned. "
+    "Do not quote these numbers.",
     "digits": "The test fields are drawn from five groups of glyphs that share none, about nine of each digit a group. "
     "So intervals are over groups, for other glyphs of the same collection.",
     "yeast-sample": "The test fields are cut from eight images, four of each of two proteins, in four pairs. "

@@ -29,21 +29,23 @@ from milcnn.paths import ROOT
 from milcnn.settings import Settings, SettingsError
 from milcnn.study.notebook_page import write_notebook
 from milcnn.study.parameters import StageError, read_study
-from milcnn.study.progress import training_bar
+from milcnn.study.progress import training_progress
 
 # what the name of a study decides, for each notebook that has a parameter of that name
 STUDY_VALUES = {
     "study": "{study}",
-    "prepared": "data/prepared/{study}",
-    "measured": "data/cells/{study}",
-    "models": "models/{study}",
-    "tables": "reports/tables/{study}",
-    "metrics": "reports/metrics/{study}.json",
-    "gallery": "reports/galleries/{study}",
-    "figure_folder": "reports/figures/{study}",
+    "prepared": "{home}data/prepared/{study}",
+    "measured": "{home}data/cells/{study}",
+    "models": "{home}models/{study}",
+    "weights": "{home}models/{study}/noisy_and-0/model.safetensors",
+    "tables": "{home}reports/tables/{study}",
+    "metrics": "{home}reports/metrics/{study}.json",
+    "gallery": "{home}reports/galleries/{study}",
+    "figure_folder": "{home}reports/figures/{study}",
     "device": "auto",
     "workers": 0,
 }
+HOMES = {"demo": "build/demo/"}  # a study that keeps away from the others: a folder for all its files
 # errors whose message is a sentence of ours: the name of their class adds nothing
 SENTENCES = {"ScreenError", "SplitError", "SettingsError", "ImageError", "ValueError"}
 SENTENCES |= {"FileNotFoundError", "PermissionError", "OSError"}
@@ -71,8 +73,9 @@ def checked(notebook: Path, study: str, overrides: dict[str, list[str]]) -> dict
     """
     stage = notebook.stem.split("_", 1)[1]
     settings = parameters_of(notebook)
+    home = HOMES.get(study, "")
     by_name = {
-        key: value.format(study=study) if isinstance(value, str) else value
+        key: value.format(study=study, home=home) if isinstance(value, str) else value
         for key, value in STUDY_VALUES.items()
         if key in settings.model_fields
     }
@@ -107,13 +110,14 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
     notebook = notebook_of(stage)
     values = checked(notebook, study, overrides)
     label = "-".join([notebook.stem, *(str(values[key]) for key in overrides if not isinstance(values[key], list))])
-    executed = ROOT / "reports" / "executed" / study / f"{label}.ipynb"
+    reports = ROOT / HOMES.get(study, "") / "reports"
+    executed = reports / "executed" / study / f"{label}.ipynb"
     failed = ROOT / "build" / "failed" / study / f"{label}.ipynb"
     own = ROOT / "build" / "ipython"  # not the user's start-up files and history, whose folder may be read-only
     own.mkdir(parents=True, exist_ok=True)
     with written_whole(executed) as temporary:
         try:
-            with training_bar(stage, values):
+            with training_progress(stage, values):
                 papermill.execute_notebook(
                     notebook, temporary, values, cwd=ROOT / "notebooks", kernel_name="python3", progress_bar=False,
                     kernel_manager_class=OwnKernel, store_widget_state=False,
@@ -123,7 +127,7 @@ def run_stage(stage: str, study: str, overrides: dict[str, list[str]]) -> None:
             failed.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(failed)
             raise StageError(f"params/{study}.yaml: {label}: {reason_of(error)}\n(see {failed})") from None
-        write_notebook(temporary, ROOT / "reports" / "html" / study / f"{label}.html")
+        write_notebook(temporary, reports / "html" / study / f"{label}.html")
 
 
 def reason_of(error: PapermillExecutionError | RuntimeError) -> str:

@@ -1,4 +1,4 @@
-"""The bar of a training in a terminal: it counts the epochs of this run, and is silent where nobody looks."""
+"""The progress of a training counts the epochs of this run: a bar in a terminal, a file for DVC, silence elsewhere."""
 
 import io
 import os
@@ -28,6 +28,11 @@ def write(path, epochs):
     write_table(pd.DataFrame({"epoch": range(epochs), "validation_loss": [0.5] * epochs}), path)
 
 
+def follow_in_bar(path, done):
+    with progress.epoch_bar("max-3", 4) as tell:
+        progress.follow(path, tell, done)
+
+
 def test_it_counts_the_epochs_of_this_run_and_says_how_long_it_takes(tmp_path, monkeypatch):
     terminal = terminal_of(monkeypatch)
     monkeypatch.setattr(progress, "EVERY", 0.02)
@@ -36,7 +41,7 @@ def test_it_counts_the_epochs_of_this_run_and_says_how_long_it_takes(tmp_path, m
     write(path, 4)
     os.utime(path, (1, 1))  # of an earlier run
     done = Event()
-    thread = Thread(target=progress.follow, args=(path, 4, done))
+    thread = Thread(target=follow_in_bar, args=(path, done))
     thread.start()
     time.sleep(0.3)
     assert "0/4" in terminal.getvalue()
@@ -55,10 +60,11 @@ def test_it_counts_the_epochs_of_this_run_and_says_how_long_it_takes(tmp_path, m
 
 @pytest.mark.parametrize(("stage", "stdin"), [("train", False), ("localise", True)])
 def test_it_is_silent_for_other_stages_and_without_a_terminal(monkeypatch, stage, stdin):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
     terminal = terminal_of(monkeypatch)
     if not stdin:
         monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with progress.training_bar(stage, VALUES):
+    with progress.training_progress(stage, VALUES):
         time.sleep(0.05)
     assert terminal.getvalue() == ""
 
@@ -67,8 +73,27 @@ def test_it_follows_the_run_of_the_parameters(monkeypatch):
     terminal_of(monkeypatch)
     followed = []
     monkeypatch.setattr(progress, "follow", lambda *given: followed.append(given))
-    with progress.training_bar("train", VALUES | {"condition": "noise20"}):
+    with progress.training_progress("train", VALUES | {"condition": "noise20"}):
         pass
-    path, epochs, _ = followed[0]
+    path, _, _ = followed[0]
     assert path.parts[-5:] == ("models", "digits", "noise20", "max-3", "history.csv")
-    assert epochs == 4
+
+
+def test_a_stage_of_dvc_writes_its_epoch_to_a_file_while_it_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "STAGES", tmp_path / "stages")
+    monkeypatch.setattr(progress, "EVERY", 0.02)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setenv("DVC_STAGE", "train@digits-max-3")
+    file = tmp_path / "stages" / "train@digits-max-3.epoch"
+    history = tmp_path / "max-3" / "history.csv"
+    history.parent.mkdir()
+    write(history, 4)
+    os.utime(history, (1, 1))  # of an earlier run
+    with progress.training_progress("train", VALUES | {"models": str(tmp_path)}):
+        time.sleep(0.1)
+        assert not file.exists()
+        for epochs in (1, 3):
+            write(history, epochs)
+            time.sleep(0.2)
+            assert file.read_text() == f"epoch {epochs}/4"
+    assert not file.exists()

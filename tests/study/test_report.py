@@ -18,7 +18,7 @@ from PIL import Image
 from milcnn.evaluate.runs import SUMMARY
 from milcnn.files import read_table
 from milcnn.paths import ROOT
-from milcnn.study import notebook_page, provenance, readme, report, score_tables
+from milcnn.study import costs, notebook_page, provenance, readme, report, score_tables
 from milcnn.study.pages import markdown_html
 
 
@@ -260,18 +260,23 @@ def test_how_the_run_was_made_has_seconds_hashes_and_parameters(tmp_path, monkey
     other = out | {"path": "data/prepared/digits-more"}
     stages = {"prepare@digits": {"outs": [out]}, "train@digits-max-0": {}, "prepare@digits-more": {"outs": [other]}}
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
-    for name, seconds in {"01_prepare": 3.25, "02_train-max-0": 60, "02_train-max-1": 30.5}.items():
-        noted = {"papermill": {"duration": seconds, "start_time": "2026-01-02T03:04:05.6+00:00"}}
-        path = tmp_path / "reports" / "executed" / "digits" / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"metadata": noted}))
+    monkeypatch.setattr(costs, "STAGES", tmp_path)
+    for stage, study in {"train@digits-max-0": "digits", "train@mnist-max-0": "mnist", "clean": ""}.items():
+        noted = {"began": "2026-01-02 03:04:05", "seconds": 90.0, "cpu_seconds": 60.0, "peak_mib": 512}
+        (tmp_path / f"{stage}.json").write_text(json.dumps(noted | {"stage": stage, "study": study}))
     provenance.write_provenance(["digits"], tmp_path / "reports")
     html = (tmp_path / "reports" / "html" / "run.html").read_text()
     page = BeautifulSoup(html, "html.parser")
     heads = {head.get_text(): head.find_next("table") for head in page.find_all("h2")}
     rows = {name: [[td.get_text() for td in tr.find_all("td")] for tr in table.find_all("tr")[1:]]
             for name, table in heads.items() if table}  # fmt: skip
-    assert rows["Seconds of each stage"] == [["digits", "01_prepare", "3.2", "1"], ["digits", "02_train", "90.5", "2"]]
+    of_all, of_digits = rows["Minutes and memory"]
+    assert of_all == ["", "clean", "1", "1.5", "1.0", "512"]
+    assert of_digits == ["digits", "train", "1", "1.5", "1.0", "512"]
+    each = pd.read_csv(tmp_path / "reports" / "html" / "stages.csv")
+    assert each["stage"].tolist() == ["clean", "train@digits-max-0"]
+    assert [row[1] for row in rows["Seconds and memory of each stage"]] == each["stage"].tolist()
+    assert "took 2 CPU-minutes" in html
     assert rows["Data, models and results"] == [["prepare@digits", "data/prepared/digits", "abc.dir", "12"]]
     assert "2026-01-02 03:04:05" in html
     assert "epochs: 77 # &lt;b&gt;" in html

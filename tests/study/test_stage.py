@@ -67,6 +67,14 @@ def test_a_run_is_named_by_its_single_values_and_not_by_its_lists(root):
     assert (root / "reports/html/small/09_try-5.html").exists()
 
 
+def test_a_study_with_a_folder_of_its_own_writes_there(root, monkeypatch):
+    monkeypatch.setattr(stage, "HOMES", {"small": "build/apart/"})
+    stage.run_stage("try", "small", {})
+    assert not written(root)
+    assert (root / "build/apart/reports/executed/small/09_try.ipynb").exists()
+    assert (root / "build/apart/reports/html/small/09_try.html").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
