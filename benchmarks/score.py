@@ -184,11 +184,13 @@ def memory(folder: Path, fields: int, turns: int) -> dict:
     list(score_plates(settings, ["P"], EngineSettings()))
     done.set()
     watch.join()
-    table = pd.DataFrame(seen, columns=["field", "MB"])
-    early, late = (
-        float(table[table["field"].between(a, b)]["MB"].max()) for a, b in ((150, 250), (fields - 100, fields))
-    )
-    return {"fields": fields, "MB at field 200": early, f"MB at field {fields}": late, "ratio": late / early}
+    table = pd.DataFrame(seen, columns=["field", "MB"]).query("field >= 150")
+    peaks = table.groupby(100 * (table["field"] / 100).round().astype(int))["MB"].max().round()
+    return {
+        "fields": fields,
+        "MB by field": {str(n): mb for n, mb in peaks.items()},
+        "last / first": peaks.iloc[-1] / peaks.iloc[0],
+    }
 
 
 SCRIPT = """
