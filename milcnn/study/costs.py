@@ -46,7 +46,7 @@ def noted_costs() -> pd.DataFrame:
 
 def costs_by_kind(costs: pd.DataFrame) -> pd.DataFrame:
     """Minutes of each kind of stage, such as all of ``train`` of a study, the most CPU-minutes first."""
-    kinds = costs.assign(stage=costs["stage"].str.partition("@")[0]).groupby(["study", "stage"], sort=False)
+    kinds = costs.assign(stage=costs["stage"].str.split("@").str[0]).groupby(["study", "stage"], sort=False)
     table = kinds.agg(
         runs=("seconds", "size"),
         minutes=("seconds", lambda seconds: seconds.sum() / 60),
