@@ -42,9 +42,9 @@ class State:
     now: float = 0
 
     def expected(self, stage: str) -> float:
-        """What ``stage`` took before; of a new one, the mean of its kind, or of all."""
+        """What ``stage`` took before; of a new one, the mean of its kind, or of all, or 0."""
         of_kind = [seconds for name, seconds in self.known.items() if stage_kind(name) == stage_kind(stage)]
-        return self.known.get(stage, statistics.fmean(of_kind or self.known.values()))
+        return self.known.get(stage, statistics.fmean(of_kind or self.known.values() or [0]))
 
     def left(self) -> float | None:
         """The time left if all jobs are busy to the end; None while most stages to come are of a kind not seen yet."""
@@ -95,7 +95,8 @@ def run_graph(needs: Needs, command: Callable[[str], list[str]], jobs: int) -> N
         while graph.is_active() and (processes or not failed):
             ready += graph.get_ready()
             while ready and len(processes) < jobs and not failed:
-                stage = ready.pop(0)
+                stage = max(ready, key=state.expected)  # else a long one may run alone at the end
+                ready.remove(stage)
                 processes[stage] = begin(stage, command(stage), state)
             watch(state)
             for stage in [stage for stage, process in processes.items() if process.poll() is not None]:

@@ -82,6 +82,14 @@ def test_one_job_is_one_stage_at_a_time(folder):
     assert order[::2] == order[1::2]
 
 
+def test_of_stages_that_can_begin_the_longest_does(folder, monkeypatch):
+    noted = pd.DataFrame({"stage": ["a", "b", "c"], "seconds": [5.0, 60.0, 30.0]})
+    monkeypatch.setattr(parallel, "noted_costs", lambda: noted)
+    run_graph({"a": set(), "b": set(), "c": set()}, command_in(folder), jobs=1)
+    order = [line.split()[0] for line in (folder / "order").read_text().splitlines()]
+    assert order[::2] == ["b", "c", "a"]
+
+
 def test_a_failure_ends_the_run_with_the_last_lines_of_the_stage(folder, capsys):
     with pytest.raises(StageError) as error:
         run_graph(NEEDS, command_in(folder, fails="b@1"), jobs=2)
@@ -104,7 +112,7 @@ def test_a_terminal_has_one_line_that_is_as_wide_as_it_is(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", held)
     monkeypatch.setenv("COLUMNS", "60")
     (folder / "b.epoch").write_text("epoch 3/8")
-    run_graph({"b": set(), "long" * 20: set()}, command_in(folder), jobs=1)
+    run_graph({"b": set(), "long" * 20: {"b"}}, command_in(folder), jobs=1)
     text = held.getvalue()
     assert text.count("\n") == 1
     assert text.endswith("\n")
