@@ -194,7 +194,7 @@ def test_the_whole_script_on_a_cpu_with_no_other_package(tmp_path):
     assert [row["name"] for row in result["speed"]] == [
         f"{phase}, {size}" for size in ("160 × 160 × 3", "144 × 144 × 1") for phase in ("scoring", "training")
     ]  # fmt: skip
-    assert all(0 < row["share of floor"] for row in result["speed"])
+    assert all(row["share of floor"] > 0 for row in result["speed"])
     differences = [row["relative difference of y"] for row in result["options"] if row["phase"] == "scoring"]
     assert len(differences) == 2
     assert max(differences) < 1e-5
