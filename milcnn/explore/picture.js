@@ -33,6 +33,7 @@ function render({ model, el }) {
     URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(new Blob([model.get("data")], { type: "image/jpeg" }));
     image.alt = model.get("alt");
+    image.style.display = image.alt ? "" : "none"; // none is drawn yet
     image.style.transform = "";
     waiting = false;
   }
