@@ -20,6 +20,12 @@ def scaled(y: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.log(y) / temperature, axis=1) if one_label(y) else expit(logit(y) / temperature)
 
 
+def at_temperature(predictions: pd.DataFrame, known: float) -> pd.DataFrame:
+    """``predictions`` with their ``y_<class>`` at the temperature ``known``."""
+    y = predictions.filter(regex="^y_")
+    return predictions.assign(**dict(zip(y, scaled(y.to_numpy(float), known).T, strict=True)))
+
+
 def temperature(calls: Calls) -> float:
     """The temperature, 0.05 to 20, at which the log-likelihood of the true classes is highest."""
     truth, single, clipped = calls.truth, one_label(calls.y), calls.y.clip(LEAST, 1 - LEAST)
@@ -60,10 +66,8 @@ def calibration_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the summary: ``ece``, and ``ece_scaled`` at the ``temperatures`` of ``validation``; and these."""
     fitted = temperatures(validation)
-    by_run, runs = fitted.set_index(["method", "seed"])["temperature"], []
-    for key, run in predictions.groupby(["method", "seed"], sort=False):
-        y = run.filter(regex="^y_")
-        runs.append(run.assign(**dict(zip(y, scaled(y.to_numpy(float), by_run[key]).T, strict=True))))
+    by_run = fitted.set_index(["method", "seed"])["temperature"]
+    runs = [at_temperature(run, by_run[key]) for key, run in predictions.groupby(["method", "seed"], sort=False)]
     plain, after = (score_rows(table, ["ece"], study, protocol, "field") for table in (predictions, pd.concat(runs)))
     return pd.concat([plain, after.assign(metric="ece_scaled")], ignore_index=True), fitted
 

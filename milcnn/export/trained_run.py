@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from milcnn.columns import SPLIT
-from milcnn.evaluate.calibration import temperature_of
+from milcnn.evaluate.calibration import at_temperature, temperature_of
 from milcnn.files import read_table
 from milcnn.network.model import MILCNN, load_model
 from milcnn.prepare.prepared import Prepared, load_prepared
-from milcnn.score.trained import at_temperature, validation_predictions
+from milcnn.score.trained import validation_predictions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from milcnn.columns import FIELD_KEY, LABEL, SPLIT
-from milcnn.evaluate.calibration import scaled, temperature_of
+from milcnn.evaluate.calibration import at_temperature, scaled, temperature_of
 from milcnn.files import read_table
 from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
@@ -126,12 +126,6 @@ def open_trained(
     validation = validation_predictions(paths)
     known, least = temperature_of(validation), max(least_side(model.trunk) for model in models)
     return Trained(first, tuple(scorers), where, known, at_temperature(validation, known), least)
-
-
-def at_temperature(predictions: pd.DataFrame, known: float) -> pd.DataFrame:
-    """``predictions`` with their ``y_<class>`` at the temperature ``known``."""
-    y = predictions.filter(regex="^y_")
-    return predictions.assign(**dict(zip(y, scaled(y.to_numpy(float), known).T, strict=True)))
 
 
 def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:

@@ -44,9 +44,14 @@ def noted_costs() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COST_COLUMNS).sort_values(["began", "stage"], ignore_index=True)
 
 
+def stage_kind(stage: str) -> str:
+    """``train`` of ``train@digits-mean-0``."""
+    return stage.partition("@")[0]
+
+
 def costs_by_kind(costs: pd.DataFrame) -> pd.DataFrame:
     """Minutes of each kind of stage, such as all of ``train`` of a study, the most CPU-minutes first."""
-    kinds = costs.assign(stage=costs["stage"].str.split("@").str[0]).groupby(["study", "stage"], sort=False)
+    kinds = costs.assign(stage=costs["stage"].map(stage_kind)).groupby(["study", "stage"], sort=False)
     table = kinds.agg(
         runs=("seconds", "size"),
         minutes=("seconds", lambda seconds: seconds.sum() / 60),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from milcnn.paths import ROOT
-from milcnn.study.costs import STAGES, noted_costs
+from milcnn.study.costs import STAGES, noted_costs, stage_kind
 from milcnn.study.parameters import StageError
 
 LOOK_EVERY = 0.5  # s between two looks at the running stages
@@ -63,11 +63,6 @@ class State:
         told = "" if left is None else f"about {max(1, round(left / 60))} min left"
         parts = [f"{self.done} of {total} stages", f"{passed // 60}:{passed % 60:02d}", told, ", ".join(names)]
         return " | ".join(filter(None, parts))
-
-
-def stage_kind(stage: str) -> str:
-    """``train`` of ``train@digits-mean-0``."""
-    return stage.partition("@")[0]
 
 
 def tell(state: State, event: str = "") -> None:
