@@ -40,19 +40,6 @@ def shared_groups(fields: pd.DataFrame, protocol: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "kept_apart", "groups", "shared", "shared_with_validation"])
 
 
-def inflation(history: pd.DataFrame) -> pd.DataFrame:
-    """How much higher the accuracy of each run would be if the test fields chose the epoch.
-
-    ``chosen`` is the test accuracy of the epoch with the lowest validation loss, ``best`` the highest of all epochs.
-    """
-    rows = []
-    for (method, seed), epochs in history.groupby(["method", "seed"], sort=False):
-        chosen = epochs.loc[epochs["validation_loss"].idxmin(), "test_accuracy"]
-        rows.append((method, seed, chosen, epochs["test_accuracy"].max()))
-    table = pd.DataFrame(rows, columns=["method", "seed", "chosen", "best"])
-    return table.assign(inflation=table["best"] - table["chosen"])
-
-
 def standardised_by_plate(controls: pd.DataFrame, part: np.ndarray) -> pd.DataFrame:
     """``controls`` with each feature minus the mean, over the sd, of the reference wells of its plate and side."""
     names = feature_columns(controls)

@@ -241,18 +241,18 @@ def train(
     """Train a MIL-CNN on split ``train`` and keep the weights of the epoch with the lowest validation loss.
 
     Writes ``model.safetensors`` and ``history.csv`` to ``folder`` and returns the history, one row an epoch: ``epoch``,
-    ``loss`` (training), ``validation_loss``, ``validation_accuracy``, ``test_accuracy``. The last one selects nothing:
-    it shows what selection on test fields would have gained. ``resume`` is the checkpoint file, written after every
-    epoch and removed at the end. If it exists and has the same settings and fields, the run continues after it, on a
-    CPU to bit-identical results. Raises FloatingPointError, which names step and fields, when the loss is not finite.
+    ``loss`` (training), ``validation_loss``, ``validation_accuracy``. ``resume`` is the checkpoint file, written after
+    every epoch and removed at the end. If it exists and has the same settings and fields, the run continues after it,
+    on a CPU to bit-identical results. Raises FloatingPointError, which names step and fields, when the loss is not
+    finite.
     """
     set_determinism(settings.seed)
     keep_freed_memory()
     accelerator = open_accelerator(settings)
     network = MILCNN(model_settings, prepared.mean, prepared.std)
-    training, validation, test = (
+    training, validation = (
         open_batches(prepared, split, model_settings.multilabel, accelerator.device, settings.data, network.averaged)
-        for split in ("train", "validation", "test")
+        for split in ("train", "validation")
     )
     training = replace(training, jitter=jitter_of(prepared, settings.jitter, settings.channel_dropout))
     check_crop(settings.crop, *prepared.pixels(prepared.fields.iloc[:1]).shape[-2:])
@@ -264,7 +264,6 @@ def train(
     history = progress["history"]
     epochs = fit(run, training, validation, settings, accelerator, progress)
     for improved in tqdm(epochs, desc="train", unit="epoch", total=settings.epochs - len(history)):
-        _, history[-1]["test_accuracy"] = validate(run.kept, test, settings.batch_size, accelerator)
         if accelerator.is_main_process:
             if improved:
                 models.save_model(run.kept, folder / "model.safetensors")

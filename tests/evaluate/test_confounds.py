@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milcnn.evaluate.confounds import inflation, probe_rows, shared_groups
+from milcnn.evaluate.confounds import probe_rows, shared_groups
 
 
 def control_fields(shift=0.0, plates=2, wells=10, features=4, of_well=0.0, seed=0):
@@ -89,16 +89,6 @@ def test_seeds_of_a_probe_are_averaged():
     both = probe_rows(runs, "s", "plate").set_index("metric")
     each = [probed(fields, "plate_probe")["value"] for fields in runs.values()]
     assert both.loc["plate_probe", ["value", "seeds"]].tolist() == pytest.approx([np.mean(each), 2])
-
-
-def test_inflation_is_the_gain_of_choosing_the_epoch_on_the_test_fields():
-    history = pd.DataFrame({"method": "max", "seed": [0, 0, 0, 1, 1, 1], "validation_loss": [3, 1, 2, 3, 2, 1]}).assign(
-        test_accuracy=[0.5, 0.7, 0.9, 0.5, 0.6, 0.8]
-    )
-    table = inflation(history)
-    assert table[["chosen", "best", "inflation"]].to_numpy() == pytest.approx(
-        np.array([[0.7, 0.9, 0.2], [0.8, 0.8, 0.0]])
-    )
 
 
 def split_fields():
