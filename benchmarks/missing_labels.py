@@ -23,7 +23,7 @@ import yaml
 from leaves_chance import parameters
 from throughput import machine
 
-from milcnn.columns import FIELD_KEY, LABEL, SPLIT, UNKNOWN, labels_of
+from milcnn.columns import FIELD_KEY, LABEL, UNKNOWN, labels_of
 from milcnn.evaluate.comparisons import differences
 from milcnn.evaluate.runs import SUMMARY, of_split
 from milcnn.evaluate.scores import class_rows, score_rows
@@ -63,10 +63,8 @@ def predicted(ready: Prepared, given: dict[str, object], seed: int, n_fields: in
     network = ModelSettings(**of_model | of_data)
     settings = TrainSettings(**of_training | {"passes": passes, "seed": seed, "device": "cpu"})
     test = ready.of("test")
-    # the history has the accuracy on test fields after each epoch: here one field is enough
-    fewer = ready.fields[(ready.fields[SPLIT] != "test") | ~ready.fields.duplicated(SPLIT)].reset_index(drop=True)
     with TemporaryDirectory() as folder:
-        train(ready.with_fields(fewer), network, settings, Path(folder))
+        train(ready, network, settings, Path(folder))
         model = load_model(Path(folder) / "model.safetensors", ready.study, CPU)
     return predict_fields(model, ready, test)[0].filter(regex="^y_").join(test[FIELD_KEY])
 
