@@ -4,20 +4,46 @@ import argparse
 import os
 import sys
 import traceback
+from importlib import import_module
 from typing import Any
 
 from milcnn.paths import ROOT
 from milcnn.study.parameters import StageError
 
+OF_NOTEBOOKS = ("run", "rotation")  # commands that take parameters of a notebook, --KEY VALUE
+
+
+class Commands:
+    """The commands that ``parser`` knows."""
+
+    def __init__(self, top: argparse.ArgumentParser) -> None:
+        self.parsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(self, name: str, calls: str, about: str, **more: Any) -> argparse.ArgumentParser:
+        """A command that calls ``calls``, ``module:function`` of milcnn, with its arguments by their names.
+
+        The module is imported when it is called: the libraries of all of them take seconds.
+        """
+        command = self.parsers.add_parser(name, help=about, **more)
+        command.set_defaults(calls=calls)
+        return command
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="milcnn", description="From a label on a whole field to what its cells do.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = Commands(top)
+    add_commands_of_a_user(commands)
+    add_score(commands)
+    add_commands_of_a_study(commands)
+    return top
 
-    commands.add_parser("demo", help="run one small study from end to end, in a few minutes, in build/demo")
-    whole = commands.add_parser("study", help="bring every stage of dvc.yaml up to date, several at once")
+
+def add_commands_of_a_user(commands: Commands) -> None:
+    commands.add("demo", "study.demo:demo", "run one small study from end to end, in a few minutes, in build/demo")
+    whole = commands.add("study", "study.parallel:run_study", "bring every stage of dvc.yaml up to date")
     whole.add_argument("--jobs", type=int, default=2, help="stages at once")
-    new = commands.add_parser("new", help="set up a study of your own screen, from a table or a microscope's folder")
+    about = "set up a study of your own screen, from a table or a microscope's folder"
+    new = commands.add("new", "study.new:new_study", about)
     new.add_argument("study", metavar="NAME", help="letters, digits, - and _")
     new.add_argument("--table", help="CSV, Excel or Parquet, one row a field; without it, plates in --images are found")
     new.add_argument("--images", help="folder in which the table's paths start, or that a microscope has left")
@@ -25,46 +51,22 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--pattern", help="without a table: a regular expression of the files' names, see COVERAGE.md")
     new.add_argument("--z", type=number_or_word, help="of several z planes: max, middle, sharpest or a number")
     new.add_argument("--time", type=int, help="of several time points: the number of one")
-
-    built = commands.add_parser(
-        "composite", help="set up fields built from a study's cells, a known share of them treated"
-    )
+    about = "set up fields built from a study's cells, a known share of them treated"
+    built = commands.add("composite", "study.composites:composite_study", about)
     built.add_argument("study", help="prepared, with controls; the new one is called STUDY-composite")
     built.add_argument("--positive", metavar="LABEL", help="the treated class; without it, that on the most plates")
-
-    commands.add_parser("example", help="download the plate of docs/own-screen.md to data/raw/bbbc016")
-    run = commands.add_parser("run", help="run one stage of a study", usage="milcnn run STAGE STUDY [--KEY VALUE ...]")
-    run.add_argument("stage", help="prepare, train, baselines, compare, localise, figures, explore, dose or degrade")
-    run.add_argument("study", help="a file of params/, without .yaml")
-
-    condition = commands.add_parser("condition", help="train network and baselines on worse labels or fewer fields")
-    condition.add_argument("study")
-    condition.add_argument("condition", help="such as noise20 or share25")
-    inventory = commands.add_parser("inventory", help="note what the inputs of a study are, for DVC")
-    inventory.add_argument("study")
-    commands.add_parser("clean", help="copy the notebooks without outputs to build/notebooks")
-    commands.add_parser("unit-tests", help="what each pooling function can learn: reports/tables/mil_unit_tests.csv")
-    turns = commands.add_parser(
-        "rotation",
-        help="run a study in turns, so that every field tests once",
-        usage="%(prog)s STUDY [--KEY VALUE ...]",
-    )
-    turns.add_argument("study", help="with a section rotation in its file of params/")
-    exported = commands.add_parser("export", help="write a trained network for other tools: ONNX, profiles, model card")
+    commands.add("example", "study.cli:example", "download the plate of docs/own-screen.md to data/raw/bbbc016")
+    about = "write a trained network for other tools: ONNX, profiles, model card"
+    exported = commands.add("export", "study.exports:export_study", about)
     exported.add_argument("study")
     exported.add_argument("--run", default="noisy_and-0", help="a folder of models/STUDY; default noisy_and-0")
     exported.add_argument("--output", help="folder to write; default build/export/STUDY/RUN")
     exported.add_argument("--labels", action="store_true", help="also cells and maps of test fields, in their OME-Zarr")
-    add_score(commands)
-    commands.add_parser("architecture", help="draw the network from the model itself: docs/architecture.png")
-    commands.add_parser("report", help="write reports/html/index.html and reports/tables/summary.csv")
-    commands.add_parser("readme", help="bring the numbers of README.md and docs/results.md up to the last run")
-    commands.add_parser("sample", help="cut data/sample from the last run")
-    return top
 
 
-def add_score(commands: Any) -> None:
-    scored = commands.add_parser("score", help="score any screen, labelled or not, by the trained networks of a study")
+def add_score(commands: Commands) -> None:
+    about = "score any screen, labelled or not, by the trained networks of a study"
+    scored = commands.add("score", "study.score:score_as_told", about)
     scored.add_argument("study", help="prepared and trained")
     scored.add_argument("--run", default="noisy_and", help="noisy_and-0, or noisy_and for all its seeds together")
     scored.add_argument("--table", help="of the fields to score; without it and --images the study's own screen")
@@ -83,88 +85,51 @@ def add_score(commands: Any) -> None:
     scored.add_argument("--scheduler", default="", help="address of a running Dask scheduler")
 
 
+def add_commands_of_a_study(commands: Commands) -> None:
+    """What DVC and make call, and a user who wants one stage alone."""
+    usage = "milcnn run STAGE STUDY [--KEY VALUE ...]"
+    run = commands.add("run", "study.conditions:run_any_stage", "run one stage of a study", usage=usage)
+    run.add_argument("stage", help="prepare, train, baselines, compare, localise, figures, explore, dose or degrade")
+    run.add_argument("study", help="a file of params/, without .yaml")
+    about, usage = "run a study in turns, so that every field tests once", "%(prog)s STUDY [--KEY VALUE ...]"
+    turns = commands.add("rotation", "study.rotation:rotation", about, usage=usage)
+    turns.add_argument("study", help="with a section rotation in its file of params/")
+    about = "train network and baselines on worse labels or fewer fields"
+    condition = commands.add("condition", "study.conditions:run_condition", about)
+    condition.add_argument("study")
+    condition.add_argument("condition", help="such as noise20 or share25")
+    inventory = commands.add("inventory", "study.inventory:write_inventory", "note what the inputs of a study are")
+    inventory.add_argument("study")
+    commands.add("clean", "study.clean:clean_notebooks", "copy the notebooks without outputs to build/notebooks")
+    about = "what each pooling function can learn: reports/tables/mil_unit_tests.csv"
+    commands.add("unit-tests", "network.mil_unit_tests:write_unit_tests", about)
+    about = "draw the network from the model itself: docs/architecture.png"
+    commands.add("architecture", "study.architecture:architecture", about)
+    commands.add("report", "study.report:report", "write reports/html/index.html and reports/tables/summary.csv")
+    about = "bring the numbers of README.md and docs/results.md up to the last run"
+    commands.add("readme", "study.readme:readme", about)
+    commands.add("sample", "study.sample:write_sample", "cut data/sample from the last run")
+
+
 def number_or_word(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
+def example() -> None:
+    from milcnn.screens.sets.bbbc016 import fetch_plate
+
+    print(f"The images are in {fetch_plate()}.")
+
+
 def run_command(arguments: argparse.Namespace, rest: list[str]) -> None:
-    """Call what the command line asks for. Each command imports what it needs: the others' libraries take seconds."""
-    match arguments.command:
-        case "run":
-            from milcnn.study import conditions, stage
+    """Call what the command line asks for; ``rest`` are parameters of a notebook."""
+    given = {key: value for key, value in vars(arguments).items() if key not in ("command", "calls")}
+    if arguments.command in OF_NOTEBOOKS:
+        from milcnn.study.stage import parse_overrides
 
-            run = conditions.run_dose_stage if arguments.stage in conditions.KNOWN_DOSES else stage.run_stage
-            run(arguments.stage, arguments.study, stage.parse_overrides(rest))
-        case "condition":
-            from milcnn.study.conditions import run_condition
-
-            run_condition(arguments.study, arguments.condition)
-        case "demo":
-            from milcnn.study.demo import demo
-
-            demo()
-        case "study":
-            from milcnn.study.parallel import run_study
-
-            run_study(arguments.jobs)
-        case "new":
-            from milcnn.study.new import new_study
-
-            given = {key: value for key, value in vars(arguments).items() if key not in ("command", "study")}
-            new_study(arguments.study, **given)
-        case "composite":
-            from milcnn.study.composites import composite_study
-
-            composite_study(arguments.study, arguments.positive)
-        case "example":
-            from milcnn.screens.sets.bbbc016 import fetch_plate
-
-            print(f"The images are in {fetch_plate()}.")
-        case "inventory":
-            from milcnn.study.inventory import write_inventory
-
-            write_inventory(arguments.study)
-        case "clean":
-            from milcnn.study.clean import clean_notebooks
-
-            clean_notebooks()
-        case "unit-tests":
-            from milcnn.network.mil_unit_tests import write_unit_tests
-
-            write_unit_tests()
-        case "rotation":
-            from milcnn.study.rotation import rotation
-            from milcnn.study.stage import parse_overrides
-
-            rotation(arguments.study, parse_overrides(rest))
-        case "export":
-            from milcnn.study.exports import export_study
-
-            export_study(arguments.study, arguments.run, arguments.output, arguments.labels)
-        case "score":
-            from milcnn.score.engines import EngineSettings
-            from milcnn.study.score import score
-
-            given = {key: value for key, value in vars(arguments).items() if key not in ("command", "study", "run")}
-            engine = {key: given.pop(key) for key in ("workers", "scheduler")} | {"kind": given.pop("engine")}
-            where = EngineSettings.model_validate(engine)
-            score(arguments.study, arguments.run, where, given.pop("estimate"), **given)
-        case "architecture":
-            from milcnn.study.architecture import architecture
-
-            architecture()
-        case "report":
-            from milcnn.study.report import report
-
-            report()
-        case "readme":
-            from milcnn.study.readme import readme
-
-            readme()
-        case "sample":
-            from milcnn.study.sample import write_sample
-
-            write_sample()
+        given["overrides"] = parse_overrides(rest)
+    module, function = arguments.calls.split(":")
+    getattr(import_module(f"milcnn.{module}"), function)(**given)
 
 
 def sentence(error: Exception) -> str:
@@ -186,7 +151,7 @@ def main() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # µ on a terminal without it is "?"
     top = parser()
     arguments, rest = top.parse_known_args()
-    if rest and arguments.command not in ("run", "rotation"):
+    if rest and arguments.command not in OF_NOTEBOOKS:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         run_command(arguments, rest)

@@ -11,17 +11,17 @@ from milcnn.study.parameters import StageError, parameter_file, read_study
 NAME_IN_IMAGES = "milcnn"  # the name of labels and maps in an OME-Zarr image
 
 
-def export_study(study: str, name: str, output: str | None = None, labels: bool = False) -> None:
-    """Export the run ``name``, such as noisy_and-0, to ``output``, by default build/export/<study>/<name>.
+def export_study(study: str, run: str, output: str | None = None, labels: bool = False) -> None:
+    """Export the run ``run``, such as noisy_and-0, to ``output``, by default build/export/<study>/<run>.
 
     With ``labels`` the test fields get cells and class maps in the OME-Zarr images that they came from. Raises
     StageError for a bad name, and what ``export_run`` and ``label_plates`` raise.
     """
     sections = read_study(study)
-    if Path(name).name != name:
-        raise StageError(f"run '{name}': name a folder of {ROOT / 'models' / study}, such as noisy_and-0.")
-    folder = Path(output) if output else ROOT / "build" / "export" / study / name
-    run = export_run(ROOT / "models" / study / name, ROOT / "data" / "prepared" / study, folder)
+    if Path(run).name != run:
+        raise StageError(f"run '{run}': name a folder of {ROOT / 'models' / study}, such as noisy_and-0.")
+    folder = Path(output) if output else ROOT / "build" / "export" / study / run
+    exported = export_run(ROOT / "models" / study / run, ROOT / "data" / "prepared" / study, folder)
     print(f"The export is in {folder}; start with its README.md.")
     if labels:
         segmentation = SegmentSettings(**sections.get("baselines", {}).get("segmentation", {}))
@@ -29,5 +29,5 @@ def export_study(study: str, name: str, output: str | None = None, labels: bool 
         if "table" not in settings:
             raise StageError(f"{parameter_file(study)}: its images are drawn, not files; there is no plate to label.")
         images = in_root(settings.get("images") or Path(settings["table"]).parent)
-        told = label_plates(run, run.prepared.of("test"), segmentation, images, NAME_IN_IMAGES)
+        told = label_plates(exported, exported.prepared.of("test"), segmentation, images, NAME_IN_IMAGES)
         print(f"{len(told)} images have labels/{NAME_IN_IMAGES} and maps/{NAME_IN_IMAGES}, such as {told[0]}.")

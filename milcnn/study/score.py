@@ -31,6 +31,14 @@ SCREEN_KEYS = ("table", "images", "platemap", "pattern")  # of the screen to sco
 OF_OTHER = (*SCREEN_KEYS, "left_out", "strip")  # settings of the study's own screen that do not fit another
 
 
+def score_as_told(
+    study: str, run: str, engine: str, workers: int, scheduler: str, estimate: bool, **given: Any
+) -> None:
+    """``score`` as the command line tells it."""
+    where = EngineSettings.model_validate({"kind": engine, "workers": workers, "scheduler": scheduler})
+    score(study, run, where, estimate, **given)
+
+
 def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = False, **given: Any) -> None:
     """Score what ``given`` names, keys of ``ScoreSettings`` and ``SCREEN_KEYS``; print a line a plate and the summary.
 

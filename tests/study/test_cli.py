@@ -1,10 +1,13 @@
 """The command says what is wrong in a sentence, on any terminal."""
 
+import inspect
 import io
 import sys
+from importlib import import_module
 
 import pytest
 
+from milcnn.paths import ROOT
 from milcnn.study import cli
 
 
@@ -57,3 +60,21 @@ def test_a_fault_of_ours_is_a_sentence_with_the_place_of_its_traceback(monkeypat
 def test_ctrl_c_is_a_sentence(monkeypatch):
     text, code = said(monkeypatch, fails_with(KeyboardInterrupt()))
     assert (text.count("\n"), code) == (1, 130)
+
+
+def test_every_command_calls_a_function_that_takes_its_arguments():
+    commands = cli.parser()._subparsers._group_actions[0].choices
+    for name, command in commands.items():
+        words = ["any"] * sum(not action.option_strings for action in command._actions)
+        given = vars(command.parse_args(words))
+        module, function = given.pop("calls").split(":")
+        given |= {"overrides": {}} if name in cli.OF_NOTEBOOKS else {}
+        inspect.signature(getattr(import_module(f"milcnn.{module}"), function)).bind(**given)
+
+
+@pytest.mark.parametrize("words", [["condition", "nobody", "noise20"], ["run", "dose", "nobody"]])
+def test_an_unknown_study_leaves_no_folder(monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["milcnn", *words])
+    with pytest.raises(SystemExit, match="no such study"):
+        cli.main()
+    assert not [path for path in (ROOT / "models" / "nobody", ROOT / "reports" / "tables" / "nobody") if path.exists()]
