@@ -42,19 +42,15 @@ METHOD_COLOURS = {
     "unet": "#8C6D31",
 }
 OTHERS_GREY = "0.6"  # all other methods; a marker tells those of one figure apart
-OTHER_POOLINGS = [
-    "max", "noisy_or", "isr", "generalized_mean", "top_k", "quantile", "softmax", "power", "autopool", "attention",
-    "gated_attention",
-]  # fmt: skip
-OTHER_BASELINES = [
-    "svm_vote", "cell_mean", "ljosa", "mean_profile", "cell_count", "total_intensity", "embedding",
-    "embedding_attention", "noisy_and_shuffled",
-]  # fmt: skip
-METHOD_MARKERS = {
-    **dict(zip(METHOD_COLOURS, "os^DvPX", strict=True)),
-    **dict(zip(OTHER_POOLINGS, "<>phdx+*X|_", strict=True)),
-    **dict(zip(OTHER_BASELINES, "<>phd*x+X", strict=True)),
-}
+OTHER_POOLINGS = {
+    "max": "<", "noisy_or": ">", "isr": "p", "generalized_mean": "h", "top_k": "d", "quantile": "x", "softmax": "+",
+    "power": "*", "autopool": "X", "attention": "|", "gated_attention": "_",
+}  # fmt: skip
+OTHER_BASELINES = {
+    "svm_vote": "<", "cell_mean": ">", "ljosa": "p", "mean_profile": "h", "cell_count": "d", "total_intensity": "*",
+    "embedding": "x", "embedding_attention": "+", "noisy_and_shuffled": "X",
+}  # fmt: skip
+METHOD_MARKERS = dict(zip(METHOD_COLOURS, "os^DvPX", strict=True)) | OTHER_POOLINGS | OTHER_BASELINES
 
 
 def parts_of_name(method: str) -> tuple[str, dict[str, float], str]:

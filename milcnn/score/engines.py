@@ -15,7 +15,7 @@ from milcnn.score.plan import ScoreSettings
 from milcnn.score.plate import score_plate
 from milcnn.settings import Settings
 
-RETRIES = 3  # of a plate whose worker died
+DEATHS = 20  # of workers that a plate outlives: one that ends its worker each time has an end too
 
 
 class EngineSettings(Settings):
@@ -55,14 +55,15 @@ def on_dask(settings: ScoreSettings, plates: list[str], engine: EngineSettings) 
     """On a running scheduler, or on ``workers`` processes of this machine, a plate each.
 
     A worker's memory has no limit: the C library keeps what torch frees, and the nanny would take this for a leak and
-    restart it. A plate is tried again if its worker dies, also when a cluster takes workers away.
+    restart it. A plate whose worker dies is tried again: on processes of this machine up to ``DEATHS`` times, on a
+    running scheduler as often as it is set to (``distributed.scheduler.allowed-failures``).
     """
     try:
         import dask
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
         raise ImportError("the engine dask needs distributed; run 'pip install distributed'.") from None
-    dask.config.set({"distributed.scheduler.allowed-failures": 20})
+    dask.config.set({"distributed.scheduler.allowed-failures": DEATHS})
     text = settings.model_dump_json()
     local = {"n_workers": engine.workers, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
     try:
@@ -70,7 +71,7 @@ def on_dask(settings: ScoreSettings, plates: list[str], engine: EngineSettings) 
     except OSError as error:
         raise ConnectionError(f"scheduler: {engine.scheduler} does not answer ({error}); start it first.") from None
     with client:
-        tasks = [client.submit(attempt, text, plate, pure=False, retries=RETRIES) for plate in plates]
+        tasks = [client.submit(attempt, text, plate, pure=False) for plate in plates]
         names = {task.key: plate for task, plate in zip(tasks, plates, strict=True)}
         for task in as_completed(tasks):
             if task.status == "finished":

@@ -69,6 +69,15 @@ def test_a_stage_names_all_code_that_it_runs(stage):
     assert not missing
 
 
+@pytest.mark.parametrize(
+    ("stage", "module"), [("report", "study/report.py"), ("unit_tests", "network/mil_unit_tests.py")]
+)
+def test_a_stage_without_a_notebook_names_all_code_that_it_runs(stage, module):
+    files = closure((ROOT / "milcnn" / module).read_text()) | {Path("milcnn") / module}
+    files = {path for path in files if path.as_posix() not in EVERYWHERE and path.name != "__init__.py"}
+    assert not [path for path in files if not covered(path, STAGES[stage]["deps"])]
+
+
 @pytest.mark.parametrize("stage", BY_NOTEBOOK)
 def test_a_stage_names_no_code_that_it_does_not_run(stage):
     files = set().union(*(closure(code_of(notebook)) for notebook in BY_NOTEBOOK[stage]))
