@@ -75,7 +75,7 @@ def add_score(commands: Commands) -> None:
     scored.add_argument("--pattern", help="as of `milcnn new`")
     scored.add_argument("--where", help="which fields, a query of pandas: \"Metadata_Plate == 'P1'\"")
     scored.add_argument("--output", help="folder; without it data/scores/STUDY")
-    scored.add_argument("--cells-per-field", type=float, help="mean number, for the responding fraction")
+    scored.add_argument("--cells-per-field", type=float, help="mean number; without it what 03_baselines found")
     scored.add_argument("--precision", choices=["float32", "bfloat16", "int8"], help="by OpenVINO; else PyTorch")
     scored.add_argument("--masks", action="store_true", default=None, help="write cells and class maps as OME-TIFF")
     scored.add_argument("--strict", action="store_true", default=None, help="stop at an image that cannot be read")

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow.parquet import ParquetFile
 
 from milcnn.columns import PLATE
 from milcnn.files import write_table
 from milcnn.paths import ROOT, in_root
-from milcnn.prepare.prepared import load_prepared
+from milcnn.prepare.prepared import Prepared, load_prepared
+from milcnn.roles import fields_in_use
 from milcnn.score import plan
 from milcnn.score.engines import EngineSettings, score_plates
 from milcnn.score.estimate import estimate
@@ -83,10 +85,17 @@ def settings_of(study: str, run: str, given: dict[str, Any]) -> plan.ScoreSettin
         kind, own = "manifest", kept | {"channels": prepared.channels} | named
     output = given.pop("output", None) or f"data/scores/{study}"
     segmentation = read_study(study).get("baselines", {}).get("segmentation", {})
+    given.setdefault("cells_per_field", cells_per_field(prepared))
     return plan.ScoreSettings(
         prepared=str(prepared.folder), runs=run_folders(study, run), output=str(in_root(output)), kind=kind, screen=own,
         own=not files, segmentation=segmentation, **given,
     )  # fmt: skip
+
+
+def cells_per_field(prepared: Prepared) -> float:
+    """The mean number of cells that 03_baselines found in the fields of a study; 0 where it has not run."""
+    cells = ROOT / "data" / "cells" / prepared.study / "cells.parquet"
+    return ParquetFile(cells).metadata.num_rows / len(fields_in_use(prepared.fields)) if cells.exists() else 0
 
 
 def run_folders(study: str, run: str) -> list[str]:

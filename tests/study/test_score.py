@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from milcnn.explore import explore
+from milcnn.prepare.prepared import load_prepared
 from milcnn.score import plan, plate
 from milcnn.score.engines import EngineSettings
 from milcnn.study import score
@@ -59,7 +60,16 @@ def test_seeds_together_and_the_settings_of_the_study(root, plates):  # noqa: F8
     assert [folder[-11:] for folder in settings.runs] == ["noisy_and-0", "noisy_and-1"]
     assert settings.screen == {"channels": ["digit"], "table": str(plates / "fields.csv")}
     assert (settings.kind, settings.own) == ("manifest", False)
+    assert settings.cells_per_field == 0
+    cells = root / "data/cells/digits"
+    cells.mkdir(parents=True)
+    fields = load_prepared(PREPARED, "digits").fields
+    pd.concat([fields.assign(object=number) for number in range(3)]).to_parquet(
+        root / "data/cells/digits/cells.parquet"
+    )
+    assert score.settings_of("digits", "noisy_and-1", {"cells_per_field": 5.0}).cells_per_field == 5
     own = score.settings_of("digits", "noisy_and-1", {})
+    assert own.cells_per_field == 3
     assert [folder[-11:] for folder in own.runs] == ["noisy_and-1"]
     assert (own.kind, own.own) == ("digits", True)
 
