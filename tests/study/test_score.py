@@ -64,9 +64,7 @@ def test_seeds_together_and_the_settings_of_the_study(root, plates):  # noqa: F8
     cells = root / "data/cells/digits"
     cells.mkdir(parents=True)
     fields = load_prepared(PREPARED, "digits").fields
-    pd.concat([fields.assign(object=number) for number in range(3)]).to_parquet(
-        root / "data/cells/digits/cells.parquet"
-    )
+    pd.concat([fields.assign(object=number) for number in range(3)]).to_parquet(cells / "cells.parquet")
     assert score.settings_of("digits", "noisy_and-1", {"cells_per_field": 5.0}).cells_per_field == 5
     own = score.settings_of("digits", "noisy_and-1", {})
     assert own.cells_per_field == 3
