@@ -23,9 +23,9 @@ from milcnn.baselines.run import BASELINES, OF_TILES
 from milcnn.evaluate.runs import MAIN_METHOD, of_split, read_runs
 from milcnn.files import write_json
 from milcnn.network import model, predict
+from milcnn.parameters import read_study
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import Prepared, load_prepared
-from milcnn.study.parameters import read_study
 
 FIELDS = 8  # of the test set, scored at once
 SEEDS, SPLITS = [0, 1, 2], ["validation", "test"]

@@ -1,17 +1,16 @@
 """Opening the explorer on a study, on prepared fields, or on scored plates."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from milcnn.baselines.segment import SegmentSettings
 from milcnn.explore.explorer import Explorer
 from milcnn.explore.shown import shown_study, shown_tables
 from milcnn.files import read_table
 from milcnn.network.model import MILCNN, load_model
-from milcnn.paths import ROOT, in_root
+from milcnn.parameters import section_of
+from milcnn.paths import in_root
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.score.plan import scored_screen
 from milcnn.screens.screen import Screen
@@ -59,13 +58,6 @@ def opened_run(study: str) -> tuple[MILCNN, pd.DataFrame, pd.DataFrame | None]:
     profiles = run / "features.parquet"
     network = load_model(run / "model.safetensors", study)
     return network, read_table(run / "predictions.csv"), read_table(profiles) if profiles.exists() else None
-
-
-def section_of(study: str, name: str) -> dict[str, Any]:
-    """A section of ``params/<study>.yaml``; empty where there is none."""
-    path = ROOT / "params" / f"{study}.yaml"
-    content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) if path.exists() else None
-    return (content or {}).get(name) or {}
 
 
 def segmentation_of(study: str) -> SegmentSettings:

@@ -7,8 +7,8 @@ import traceback
 from importlib import import_module
 from typing import Any
 
+from milcnn.parameters import StageError
 from milcnn.paths import ROOT
-from milcnn.study.parameters import StageError
 
 OF_NOTEBOOKS = ("run", "rotation")  # commands that take parameters of a notebook, --KEY VALUE
 

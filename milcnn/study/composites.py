@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.columns import FIELD_KEY, FRESH, LABEL, PLATE, SETS, SPLIT
 from milcnn.files import write_table, written_whole
+from milcnn.parameters import StageError, listed_studies, parameter_file, read_study
 from milcnn.paths import ROOT
 from milcnn.prepare.folds import SplitError, leaks
 from milcnn.prepare.prepared import Prepared, load_prepared, read_record
@@ -33,7 +34,6 @@ from milcnn.screens.screen import Screen
 from milcnn.screens.sets.composite import CompositeSettings, Pairs, paired_cells
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.study.new import Line, add_to_studies, as_yaml, first_split, train_lines
-from milcnn.study.parameters import StageError, listed_studies, parameter_file, read_study
 
 WAYS = [{"kind": "plate"}, {"kind": "plate", "validate_by": "well"}, {"kind": "well"}, {"kind": "field"}]
 SLOTS = 7  # cells that fit side by side in a field

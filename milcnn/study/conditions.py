@@ -1,7 +1,7 @@
 """Stages for studies whose doses and cells are known: ``label_noise.studies`` of params.yaml says which."""
 
+from milcnn.parameters import read_study, read_yaml
 from milcnn.paths import ROOT
-from milcnn.study.parameters import read_study, read_yaml
 from milcnn.study.stage import run_stage
 
 KNOWN_DOSES = ("dose", "degrade")  # stages for these studies alone

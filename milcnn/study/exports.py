@@ -5,8 +5,8 @@ from pathlib import Path
 from milcnn.baselines.segment import SegmentSettings
 from milcnn.export.labels import label_plates
 from milcnn.export.run_folder import export_run
+from milcnn.parameters import StageError, parameter_file, read_study
 from milcnn.paths import ROOT, in_root
-from milcnn.study.parameters import StageError, parameter_file, read_study
 
 NAME_IN_IMAGES = "milcnn"  # the name of labels and maps in an OME-Zarr image
 

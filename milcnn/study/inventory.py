@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from milcnn.files import write_json
+from milcnn.parameters import read_study
 from milcnn.paths import ROOT, in_root
 from milcnn.screens.manifest import ManifestSettings
 from milcnn.screens.sets.composite import CompositeSettings
 from milcnn.screens.sets.kinds import parse_settings
-from milcnn.study.parameters import read_study
 
 BY_CONTENT = 50_000_000  # bytes: a file up to this size is known by its content
 

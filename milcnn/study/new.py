@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from milcnn.columns import PLATE
 from milcnn.files import write_table, written_whole
+from milcnn.parameters import StageError, check_name, listed_studies, parameter_file
 from milcnn.paths import ROOT, in_root
 from milcnn.prepare.folds import SplitError
 from milcnn.prepare.preprocessing import FEWEST
@@ -22,7 +23,6 @@ from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.missing import missing_images
 from milcnn.screens.overview import overview
 from milcnn.screens.screen import Screen, ScreenError
-from milcnn.study.parameters import StageError, check_name, listed_studies, parameter_file
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 ON_DISK = ("table", "images", "platemap")  # settings that name a file or folder

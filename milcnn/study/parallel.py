@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
+from milcnn.parameters import StageError
 from milcnn.paths import ROOT
 from milcnn.study.costs import STAGES, noted_costs, stage_kind
-from milcnn.study.parameters import StageError
 
 LOOK_EVERY = 0.5  # s between two looks at the running stages
 LAST_LINES = 12  # of a stage that failed

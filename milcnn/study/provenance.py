@@ -12,10 +12,10 @@ import psutil
 import torch
 
 from milcnn.files import write_table
+from milcnn.parameters import read_yaml
 from milcnn.paths import ROOT
 from milcnn.study.costs import costs_by_kind, noted_costs
 from milcnn.study.pages import write_page
-from milcnn.study.parameters import read_yaml
 
 LIBRARIES = ("milcnn", "torch", "numpy", "scikit-learn", "scikit-image", "pandas", "dvc")
 UNITS = {"cpu_minutes": "CPU minutes", "cpu_seconds": "CPU seconds", "peak_mib": "peak MiB", "began": "began (UTC)"}

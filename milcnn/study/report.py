@@ -14,9 +14,9 @@ from milcnn.evaluate.runs import MAIN_METHOD, SUMMARY, merged_summary
 from milcnn.export.card import card_text
 from milcnn.export.trained_run import open_trained_run
 from milcnn.files import read_table, write_table
+from milcnn.parameters import StageError, listed_studies
 from milcnn.paths import ROOT
 from milcnn.study.pages import markdown_html, write_page
-from milcnn.study.parameters import StageError, listed_studies
 from milcnn.study.provenance import write_provenance
 from milcnn.study.score_tables import (
     ANSWERS,

@@ -14,8 +14,8 @@ from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, diff
 from milcnn.evaluate.runs import MAIN_METHOD, with_errors
 from milcnn.evaluate.scores import score_rows
 from milcnn.files import read_table, write_table
+from milcnn.parameters import StageError, parameter_file, read_yaml, turns_of
 from milcnn.paths import ROOT
-from milcnn.study.parameters import StageError, parameter_file, read_yaml, turns_of
 from milcnn.study.report import REPORTS, into_summary
 from milcnn.study.stage import run_stage
 

@@ -17,6 +17,7 @@ from pyarrow.parquet import ParquetFile
 
 from milcnn.columns import PLATE
 from milcnn.files import write_table
+from milcnn.parameters import StageError, read_study
 from milcnn.paths import ROOT, in_root
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.roles import fields_in_use
@@ -27,7 +28,6 @@ from milcnn.score.unseen import ensure_reference
 from milcnn.screens.problems import by_kind
 from milcnn.screens.screen import Screen
 from milcnn.study.new import from_root
-from milcnn.study.parameters import StageError, read_study
 
 SCREEN_KEYS = ("table", "images", "platemap", "pattern")  # of the screen to score
 OF_OTHER = (*SCREEN_KEYS, "left_out", "strip")  # settings of the study's own screen that do not fit another

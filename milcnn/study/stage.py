@@ -25,10 +25,10 @@ from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
 
 from milcnn.files import written_whole
+from milcnn.parameters import StageError, read_study
 from milcnn.paths import ROOT
 from milcnn.settings import Settings, SettingsError
 from milcnn.study.notebook_page import write_notebook
-from milcnn.study.parameters import StageError, read_study
 from milcnn.study.progress import training_progress
 
 # what the name of a study decides, for each notebook that has a parameter of that name

@@ -187,3 +187,5 @@ def test_marks_lie_beside_the_table_and_cells_are_segmented_as_the_study_says():
     assert start.marks_file("bbbc016") == ROOT / "data" / "bbbc016" / "marks.csv"
     assert start.marks_file("digits") == ROOT / "data" / "digits" / "marks.csv"
     assert start.segmentation_of("digits") == SETTINGS
+    turn = start.segmentation_of("micronuclei-rotation2")  # a turn has no file of its own
+    assert turn == start.segmentation_of("micronuclei") != start.segmentation_of("fields of nobody")

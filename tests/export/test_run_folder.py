@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from milcnn.export.run_folder import export_run, folder_written_whole
+from milcnn.parameters import StageError
 from milcnn.study import cli
 from milcnn.study.exports import export_study
-from milcnn.study.parameters import StageError
 from tests.export.conftest import PREPARED, RUN
 
 

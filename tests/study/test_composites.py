@@ -14,9 +14,11 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
+from milcnn import parameters
 from milcnn.baselines.segment import SegmentSettings
 from milcnn.columns import FIELD_KEY, SETS
 from milcnn.files import read_table
+from milcnn.parameters import StageError
 from milcnn.paths import ROOT
 from milcnn.prepare.fields import prepare
 from milcnn.prepare.preprocessing import PrepareSettings
@@ -24,8 +26,7 @@ from milcnn.prepare.splits import SplitSettings
 from milcnn.screens.opening import ImageError
 from milcnn.screens.sets import cut
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study import cli, composites, inventory, new, parameters
-from milcnn.study.parameters import StageError
+from milcnn.study import cli, composites, inventory, new
 
 SIDE, STEP, BORDER = 240, 30, 6  # px of a raw field, between cells, that preparing cuts off on each side
 DOWN = 2

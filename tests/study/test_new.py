@@ -9,11 +9,12 @@ import pytest
 import tifffile
 import yaml
 
+from milcnn import parameters
+from milcnn.parameters import StageError
 from milcnn.prepare.splits import SplitSettings, split_screen
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study import cli, inventory, new, parameters
-from milcnn.study.parameters import StageError
+from milcnn.study import cli, inventory, new
 
 SIDE = 40
 

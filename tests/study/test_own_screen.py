@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from milcnn import paths
+from milcnn import parameters, paths
 from milcnn.paths import ROOT
-from milcnn.study import new, parameters, provenance, report, stage
+from milcnn.study import new, provenance, report, stage
 from tests.study import own_screens
 
 BASELINES = ["mean_profile", "cell_mean"]

@@ -6,9 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
+from milcnn.parameters import StageError
 from milcnn.study import parallel
 from milcnn.study.parallel import State, needs_of, run_graph, to_run
-from milcnn.study.parameters import StageError
 
 NEEDS = {"c": {"b@1", "b@2"}, "b@2": {"a"}, "b@1": {"a"}, "a": set()}
 

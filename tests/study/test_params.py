@@ -6,10 +6,10 @@ import yaml
 
 from milcnn.columns import parse_method
 from milcnn.network import pooling
+from milcnn.parameters import SECTIONS, read_study
 from milcnn.paths import ROOT
 from milcnn.screens.sets.kinds import parse_settings
 from milcnn.study.clean import clean
-from milcnn.study.parameters import SECTIONS, read_study
 from milcnn.study.stage import checked
 
 STUDIES = sorted(path.stem for path in (ROOT / "params").iterdir())

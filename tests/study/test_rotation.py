@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from milcnn import parameters
 from milcnn.files import read_table
-from milcnn.study import parameters, report, rotation
-from milcnn.study.parameters import StageError
+from milcnn.parameters import StageError
+from milcnn.study import report, rotation
 
 RIGHT = {"a": 6, "b": 9, "c": 10}  # of ten test fields, with Noisy-AND
 

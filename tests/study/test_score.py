@@ -8,11 +8,11 @@ import pytest
 import tifffile
 
 from milcnn.explore import explore
+from milcnn.parameters import StageError
 from milcnn.prepare.prepared import load_prepared
 from milcnn.score import plan, plate
 from milcnn.score.engines import EngineSettings
 from milcnn.study import score
-from milcnn.study.parameters import StageError
 from tests.score.conftest import PREPARED, RUN, plates  # noqa: F401, a fixture
 
 LOOP = EngineSettings()

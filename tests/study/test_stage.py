@@ -8,8 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from milcnn.study import parameters, stage
-from milcnn.study.parameters import StageError
+from milcnn import parameters
+from milcnn.parameters import StageError
+from milcnn.study import stage
 from milcnn.study.stage import checked, parse_overrides
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

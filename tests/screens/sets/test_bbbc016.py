@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import tifffile
 
+from milcnn import parameters
 from milcnn.paths import ROOT
 from milcnn.screens import download
 from milcnn.screens.sets import bbbc016
-from milcnn.study import new, parameters
+from milcnn.study import new
 
 FIELDS = pd.read_csv(bbbc016.TABLE, keep_default_na=False)
 

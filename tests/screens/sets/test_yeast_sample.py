@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from milcnn.parameters import read_study
 from milcnn.paths import ROOT
 from milcnn.screens.screen import ScreenError
 from milcnn.screens.sets.composite import CompositeSettings, composite_screen
 from milcnn.screens.sets.kinds import open_screen
 from milcnn.screens.sets.yeast_sample import DARK_COUNTS, grey_values_a_count, read_counts
-from milcnn.study.parameters import read_study
 
 MIRROR = Path(os.environ.get("MILCNN_MIRROR") or ROOT.parent / "shared" / "data" / "mirror")
 SIDE = 32

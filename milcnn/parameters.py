@@ -52,6 +52,12 @@ def read_study(study: str) -> dict[str, dict[str, Any]]:
     return {name: section for name, section in content.items() if name != ROTATION}
 
 
+def section_of(study: str, name: str) -> dict[str, Any]:
+    """A section of ``read_study``; empty for prepared fields that have no parameter file."""
+    base = study.rpartition(f"-{ROTATION}")[0] or study
+    return read_study(study).get(name, {}) if parameter_file(base).exists() else {}
+
+
 def turns_of(study: str) -> dict[str, dict[str, dict[str, Any]]]:
     """The turns of ``study``, by name, ``<study>-rotation1`` …: its sections, each with another value in ``prepare``.
 
