@@ -81,6 +81,8 @@ def figure(table: pd.DataFrame) -> plt.Figure:
             if pooling in means:
                 ax.plot(x, means[pooling], "o-" if number < 4 else "o--", label=label(pooling), markersize=3)
         ax.set(xlabel=TITLES[axis], xscale="linear" if axis == "wrong" else "log")
+        ax.set_xticks(x, [f"{value:.1g}" if axis == "fraction" else f"{value:.0f}" for value in x])
+        ax.minorticks_off()
     axes[0].set_ylabel("test accuracy")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", title="chance level: 0.11")
     return fig
