@@ -247,7 +247,7 @@ def test_the_inventory_has_the_table_of_cells_and_the_images_it_is_cut_from(root
 
 def test_the_command_names_study_and_class(monkeypatch):
     called = []
-    monkeypatch.setattr(composites, "composite_study", lambda *given: called.append(given))
+    monkeypatch.setattr(composites, "composite_study", lambda study, positive: called.append((study, positive)))
     cli.run_command(*cli.parser().parse_known_args(["composite", "mine", "--positive", "drug"]))
     cli.run_command(*cli.parser().parse_known_args(["composite", "mine"]))
     assert called == [("mine", "drug"), ("mine", None)]
