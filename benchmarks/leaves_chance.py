@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import papermill
 import torch
+import yaml
 from scipy.stats import binom
 from throughput import machine
 
@@ -27,9 +28,9 @@ from milcnn.network import pooling
 from milcnn.network.model import ModelSettings, load_model
 from milcnn.network.predict import predict_fields
 from milcnn.network.train import TrainSettings, train
+from milcnn.parameters import read_study
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import Prepared, load_prepared
-from milcnn.study.stage import read_study
 
 
 def parameters(study: str) -> dict[str, Any]:
@@ -37,6 +38,14 @@ def parameters(study: str) -> dict[str, Any]:
     declared = papermill.inspect_notebook(str(ROOT / "notebooks" / "02_train.ipynb"))
     defaults = {name: ast.literal_eval(entry["default"]) for name, entry in declared.items()}
     return defaults | read_study(study).get("train", {})
+
+
+def changed(usual: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """``usual`` parameters with KEY=VALUE ``words``; a key that is no setting of the network is one of the training."""
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)}
+    of_network = {key: value for key, value in changes.items() if key in ModelSettings.model_fields}
+    others = {key: value for key, value in changes.items() if key not in of_network}
+    return usual | of_network | {"more": usual["more"] | others}
 
 
 def settings_of(ready: Prepared, given: dict[str, Any]) -> tuple[ModelSettings, TrainSettings]:

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from leaves_chance import parameters, settings_of, trained_and_tested
+from leaves_chance import changed, parameters, settings_of, trained_and_tested
 from sklearn.metrics import log_loss
 from throughput import machine
 
 from milcnn.columns import BATCH, PLATE, SPLIT
 from milcnn.files import write_json
-from milcnn.network.model import ModelSettings
 from milcnn.paths import ROOT
 from milcnn.prepare.prepared import Prepared, load_prepared
 
@@ -34,13 +32,6 @@ def without(ready: Prepared, unit: str, name: str) -> Prepared:
     fields = ready.fields[ready.fields[SPLIT] != "test"].reset_index(drop=True)
     left_out = (fields[SPLIT] == "train") & (fields[unit] == name)
     return ready.with_fields(fields.assign(**{SPLIT: np.where(left_out, "test", fields[SPLIT])}))
-
-
-def changed(usual: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``parameters`` with ``changes``; a name that is no setting of the network must be one of the training."""
-    of_network = {key: value for key, value in changes.items() if key in ModelSettings.model_fields}
-    others = {key: value for key, value in changes.items() if key not in of_network}
-    return usual | of_network | {"more": usual["more"] | others}
 
 
 def run(ready: Prepared, given: dict[str, Any], seed: int) -> dict[str, object]:
@@ -70,10 +61,9 @@ def main() -> None:
     path = Path(__file__).parent / "results" / f"left_out_batches-{arguments.study}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     for tried in arguments.tries or [[]]:
-        changes = {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in tried)}
         for name in sorted(training[unit].unique()):
             for seed in arguments.seeds:
-                result = run(without(ready, unit, name), changed(usual, changes), seed)
+                result = run(without(ready, unit, name), changed(usual, tried), seed)
                 rows.append({"changes": " ".join(tried), "left out": name, "seed": seed} | result)
                 print(*rows[-1].values(), sep="\t", flush=True)
                 write_json({"machine": machine(torch.device("cpu")), "rows": rows}, path)

@@ -5,23 +5,20 @@
 ``condition`` hides labels of training and validation fields, see ``label_noise``. ``shared`` is one network that learns
 all classes from what is known of them; ``single`` is a network for each class, which learns from the fields whose label
 for it is known, in as many steps as the shared one; ``shared_long`` is ``shared`` in as many steps as all single ones
-together. ``--change`` changes settings of the study, for both alike. Test
-labels are all known. Predictions lie in build/missing_labels and are not made again. Writes
-benchmarks/results/missing_labels-<study>.json: test mAP and average precision a class, and those shared less single,
-with intervals. Prepare the study first.
+together. ``--change`` changes settings of the study, for all alike. Test labels are all known. Predictions lie in
+build/missing_labels and are not made again. Writes benchmarks/results/missing_labels-<study>.json: test mAP and average
+precision a class, and those shared less single, with intervals. Prepare the study first.
 """
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from leaves_chance import parameters
+from leaves_chance import changed, parameters, settings_of, trained_and_tested
 from throughput import machine
 
 from milcnn.columns import FIELD_KEY, LABEL, UNKNOWN, labels_of
@@ -29,10 +26,7 @@ from milcnn.evaluate.comparisons import differences
 from milcnn.evaluate.runs import SUMMARY, of_split
 from milcnn.evaluate.scores import class_rows, score_rows
 from milcnn.files import read_table, write_json, write_table
-from milcnn.network.model import ModelSettings, load_model
-from milcnn.network.predict import predict_fields
 from milcnn.network.predictions import prediction_table
-from milcnn.network.train import TrainSettings, train
 from milcnn.paths import ROOT
 from milcnn.prepare.label_noise import with_condition
 from milcnn.prepare.prepared import Prepared, load_prepared
@@ -55,19 +49,11 @@ def alone(ready: Prepared, name: str) -> Prepared:
 
 def predicted(ready: Prepared, given: dict[str, object], seed: int, n_fields: int) -> pd.DataFrame:
     """y of the test fields, by a network that takes as many steps as with ``n_fields`` training fields."""
-    of_data = {"study": ready.study, "channels": ready.channels, "classes": ready.classes, "multilabel": True}
-    of_model, of_training = (
-        {key: given[key] for key in settings.model_fields.keys() & given.keys()}
-        for settings in (ModelSettings, TrainSettings)
-    )
-    passes = round(given["passes"] * n_fields / len(ready.of("train")))
-    network = ModelSettings(**of_model | of_data)
-    settings = TrainSettings(**of_training | {"passes": passes, "seed": seed, "device": "cpu"})
-    test = ready.of("test")
-    with TemporaryDirectory() as folder:
-        train(ready, network, settings, Path(folder))
-        model = load_model(Path(folder) / "model.safetensors", ready.study, CPU)
-    return predict_fields(model, ready, test)[0].filter(regex="^y_").join(test[FIELD_KEY])
+    network, usual = settings_of(ready, given)
+    passes = round(usual.passes * n_fields / len(ready.of("train")))
+    settings = usual.model_copy(update={"passes": passes, "seed": seed, "device": "cpu"})
+    _, predictions = trained_and_tested(ready, network, settings)
+    return predictions[[*predictions.filter(regex="^y_"), *FIELD_KEY]]
 
 
 def runs(ready: Prepared, given: dict[str, object], seed: int, folder: Path) -> Iterator[pd.DataFrame]:
@@ -97,8 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     whole = load_prepared(ROOT / "data" / "prepared" / arguments.study, arguments.study)
-    given = parameters(arguments.study)
-    given |= given.pop("more") | {key: yaml.safe_load(value) for key, value in (x.split("=") for x in arguments.change)}
+    given = changed(parameters(arguments.study), arguments.change)
     name = "-".join([arguments.study, arguments.condition, *arguments.change])
     folder, made = ROOT / "build" / "missing_labels" / name, []
     for seed in arguments.seeds:

@@ -16,9 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from leaves_chance import parameters, settings_of
-from left_out_batches import changed
+from leaves_chance import changed, parameters, settings_of
 from sklearn.metrics import roc_auc_score
 from throughput import machine
 
@@ -79,8 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     ready = load_prepared(ROOT / "data" / "prepared" / arguments.study, arguments.study)
-    changes = {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in arguments.change)}
-    given, rows = changed(parameters(arguments.study), changes), []
+    given, rows = changed(parameters(arguments.study), arguments.change), []
     controls = set(ready.fields.loc[is_control(ready.fields), LABEL])
     for phenotype in arguments.phenotypes or [name for name in ready.classes if name not in controls]:
         rows.append(run(ready, phenotype, given, arguments.seed))
