@@ -15,6 +15,7 @@ from milcnn.score.plan import ScoreSettings
 from milcnn.score.plate import score_plate
 from milcnn.settings import Settings
 
+RETRIES = 3  # of a plate that fails by what ``attempt`` does not catch, such as a lack of memory
 DEATHS = 20  # of workers that a plate outlives: one that ends its worker each time has an end too
 
 
@@ -71,7 +72,7 @@ def on_dask(settings: ScoreSettings, plates: list[str], engine: EngineSettings) 
     except OSError as error:
         raise ConnectionError(f"scheduler: {engine.scheduler} does not answer ({error}); start it first.") from None
     with client:
-        tasks = [client.submit(attempt, text, plate, pure=False) for plate in plates]
+        tasks = [client.submit(attempt, text, plate, pure=False, retries=RETRIES) for plate in plates]
         names = {task.key: plate for task, plate in zip(tasks, plates, strict=True)}
         for task in as_completed(tasks):
             if task.status == "finished":
