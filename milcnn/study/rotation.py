@@ -10,7 +10,8 @@ on the command line is as in params.yaml.
 import pandas as pd
 
 from milcnn.columns import FIELD_KEY, SPLIT
-from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, differences
+from milcnn.evaluate.comparisons import best_baseline_rows, best_baselines, differences, rows_against
+from milcnn.evaluate.levels import together
 from milcnn.evaluate.runs import MAIN_METHOD, with_errors
 from milcnn.evaluate.scores import score_rows
 from milcnn.files import read_table, write_table
@@ -19,7 +20,7 @@ from milcnn.paths import ROOT
 from milcnn.study.report import REPORTS, into_summary
 from milcnn.study.stage import run_stage
 
-METRICS = ["accuracy", "balanced_accuracy", "macro_f1"]  # not those that would rank fields of different networks
+METRICS = ["accuracy", "balanced_accuracy", "macro_f1", "roc_auc"]
 
 
 def rotation(study: str, overrides: dict[str, list[str]]) -> None:
@@ -50,7 +51,8 @@ def score_together(name: str, studies: list[str]) -> None:
 
     A method that not every study has is left out. Two studies share training fields, so their networks are not
     independent, and the interval is somewhat too narrow. The best baseline is that with the highest mean
-    accuracy on the validation fields of the studies.
+    accuracy on the validation fields of the studies. The AUC ranks the fields of all studies as one, each by the
+    probability that its own network gives. Rows ``together_…`` are of the mean probability over seeds.
     """
     tables = REPORTS / "tables"
     parts = [tested(read_table(tables / study / "predictions.parquet", f"compare {study} first")) for study in studies]
@@ -68,7 +70,9 @@ def score_together(name: str, studies: list[str]) -> None:
     best = best_baselines(baselines.groupby("method")["accuracy"].mean(), names)
     protocol = read_table(tables / studies[0] / "scores.csv")["protocol"].iloc[0]
     own = score_rows(predictions, METRICS, name, protocol, "field")
-    scores = pd.concat([own, best_baseline_rows(compared, best, name, protocol)], ignore_index=True)
+    ahead = best_baseline_rows(compared, best, name, protocol)
+    as_one = rows_against(together(predictions), ["roc_auc", "accuracy"], best, name, protocol, "together")
+    scores = pd.concat([own, ahead, as_one], ignore_index=True)
     write_table(scores, tables / name / "scores.csv")
     write_table(compared, tables / name / "differences.csv")
     write_table(predictions, tables / name / "predictions.parquet")

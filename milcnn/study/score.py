@@ -75,7 +75,8 @@ def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = Fa
 
 def settings_of(study: str, run: str, given: dict[str, Any]) -> plan.ScoreSettings:
     """What is scored by what. Raises StageError for a run that is not there."""
-    prepare = read_study(study).get("prepare", {})
+    sections = read_study(study)
+    prepare = sections.get("prepare", {})
     kind, own = prepare.get("screen", "digits"), prepare.get("screen_settings", {})
     prepared = load_prepared(ROOT / "data" / "prepared" / study, study)
     files = {key: given.pop(key) for key in SCREEN_KEYS if key in given}
@@ -84,7 +85,7 @@ def settings_of(study: str, run: str, given: dict[str, Any]) -> plan.ScoreSettin
         named = {key: value if key == "pattern" else from_root(value) for key, value in files.items()}
         kind, own = "manifest", kept | {"channels": prepared.channels} | named
     output = given.pop("output", None) or f"data/scores/{study}"
-    segmentation = read_study(study).get("baselines", {}).get("segmentation", {})
+    segmentation = sections.get("baselines", {}).get("segmentation", {})
     given.setdefault("cells_per_field", cells_per_field(prepared))
     return plan.ScoreSettings(
         prepared=str(prepared.folder), runs=run_folders(study, run), output=str(in_root(output)), kind=kind, screen=own,

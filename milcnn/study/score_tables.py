@@ -18,6 +18,7 @@ TABLES: dict[str, dict[Metric, str]] = {
         ("accuracy", "treatment"): "Treatment accuracy",
         ("mean_average_precision", "field"): "Field mAP",
         ("roc_auc", "field"): "Field AUC",
+        ("together_roc_auc", "field"): "… seeds as one",
     },
     "Is it better than the baseline that was best on validation?": {
         ("accuracy_difference", "field"): "Accuracy difference",

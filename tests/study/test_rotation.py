@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from milcnn import parameters
 from milcnn.files import read_table
@@ -52,6 +53,24 @@ def test_plates_are_the_groups_and_the_best_baseline_is_that_of_all_validation_f
     assert best["value"] == pytest.approx(25 / 30 - 0.5, rel=1e-5)
     assert "noisy_and_shuffled" not in set(scores["method"])
     assert set(read_table(report.SUMMARY_TABLE)["study"]) == {"all"}
+
+
+def test_seeds_as_one_are_ranked_by_their_mean_probability(studies, tmp_path):
+    """Three of ten fields of the second seed are wrong, with little confidence: the mean is that of the first seed."""
+    for number, study in enumerate(studies):
+        path = tmp_path / "tables" / study / "predictions.parquet"
+        unsure = fields(f"P{number}", 3, "noisy_and").assign(seed=1)
+        unsure[["y_x", "y_y"]] = 0.5 + (unsure[["y_x", "y_y"]] - 0.5) / 4
+        pd.concat([pd.read_parquet(path), unsure]).to_parquet(path)
+    rotation.score_together("all", studies)
+    rows = read_table(tmp_path / "tables" / "all" / "scores.csv").query("method == 'noisy_and'").set_index("metric")
+    assert rows.loc["accuracy", "value"] == pytest.approx((25 / 30 + 21 / 30) / 2, rel=1e-5)
+    assert rows.loc["together_accuracy", "value"] == pytest.approx(25 / 30, rel=1e-5)
+    runs = read_table(tmp_path / "tables" / "all" / "predictions.parquet").query("method == 'noisy_and'")
+    mean = runs.groupby(["Metadata_Plate", "Metadata_Site", "Metadata_Label"])["y_x"].mean().reset_index()
+    expected = roc_auc_score(mean["Metadata_Label"] == "x", mean["y_x"])
+    assert expected != pytest.approx(rows.loc["roc_auc", "value"])
+    assert rows.loc["together_roc_auc", "value"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_field_that_is_tested_twice_is_refused(studies):
