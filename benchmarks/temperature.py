@@ -16,7 +16,7 @@ import pandas as pd
 
 from milcnn.evaluate.calibration import LEAST, scaled, temperature, temperature_of
 from milcnn.evaluate.runs import scored_in
-from milcnn.evaluate.scores import Calls, accuracy, calls_of, ece
+from milcnn.evaluate.scores import Calls, accuracy, calls_of, ece, one_label
 from milcnn.files import read_table, write_json
 from milcnn.paths import ROOT
 
@@ -36,7 +36,7 @@ def row_of(run: Path, study: str) -> dict[str, object]:
     for split, calls in (("validation", calls_of(held)), ("test", test)):
         row |= {f"{split} accuracy": float(accuracy(calls, np.ones((1, len(calls.y))))[0])}
     for rule, t in {"none": 1.0, "fitted": temperature(calls_of(held)), "Platt": temperature_of(held)}.items():
-        calls = test._replace(y=scaled(test.y, t))
+        calls = test._replace(y=scaled(test.y, t, not one_label(test.y)))
         error = float(ece(calls, np.ones((1, len(test.y))))[0])
         row |= {f"T, {rule}": t, f"ECE, {rule}": error, f"log loss, {rule}": log_loss(calls)}
     return row

@@ -57,7 +57,7 @@ def run(ready: Prepared, phenotype: str, given: dict, seed: int) -> dict[str, ob
         told = {
             "unseen": judged["unseen"],
             "distance": reference.distance(scores.features),
-            "1 - max y": doubt(scores.y),
+            "1 - max y": doubt(scores.y, several=False),
         }
         row |= {f"{split}: {name}": round(float(roc_auc_score(other, value)), 3) for name, value in told.items()}
         right = [own in labels_of(names, True) for own, names in zip(rows[LABEL], judged["set_90"], strict=True)]

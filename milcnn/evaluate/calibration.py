@@ -11,25 +11,29 @@ from milcnn.evaluate.scores import Calls, bin_of, calls_of, confidences, kept_an
 LEAST = 1e-7  # the logarithm of 0 is not finite; a vote can give a probability of 0
 
 
-def scaled(y: np.ndarray, temperature: float) -> np.ndarray:
-    """``y`` (n, C) at ``temperature`` T: softmax(log(y) / T), or σ(logit(y) / T) of several labels.
+def scaled(y: np.ndarray, temperature: float, several: bool) -> np.ndarray:
+    """``y`` (n, C) at ``temperature`` T: softmax(log(y) / T), or σ(logit(y) / T) of ``several`` labels.
 
     Guo 2017, section 4.2 (arXiv 1706.04599): T > 1 lowers the confidence; the largest class stays the largest.
     """
     y = y.clip(LEAST, 1 - LEAST)
-    return softmax(np.log(y) / temperature, axis=1) if one_label(y) else expit(logit(y) / temperature)
+    return expit(logit(y) / temperature) if several else softmax(np.log(y) / temperature, axis=1)
 
 
 def at_temperature(predictions: pd.DataFrame, known: float) -> pd.DataFrame:
     """``predictions`` with their ``y_<class>`` at the temperature ``known``."""
     y = predictions.filter(regex="^y_")
-    return predictions.assign(**dict(zip(y, scaled(y.to_numpy(float), known).T, strict=True)))
+    values = y.to_numpy(float)
+    return predictions.assign(**dict(zip(y, scaled(values, known, not one_label(values)).T, strict=True)))
 
 
 def temperature(calls: Calls) -> float:
-    """The temperature, 0.05 to 20, at which the log-likelihood of the true classes is highest."""
+    """The temperature, 0.05 to 20, at which the log-likelihood of the true classes is highest; NaN in y is left out."""
     truth, single, clipped = calls.truth, one_label(calls.y), calls.y.clip(LEAST, 1 - LEAST)
     logits = np.log(clipped) if single else logit(clipped)
+    if not single:
+        known = ~np.isnan(logits)
+        truth, logits = truth[known], logits[known]
 
     def loss(log_t: float) -> float:
         z = logits / np.exp(log_t)
@@ -41,15 +45,15 @@ def temperature(calls: Calls) -> float:
 def temperature_of(validation: pd.DataFrame) -> float:
     """The temperature that fits the fields of ``validation``; 1 without fields.
 
-    It is fitted as if of two more fields one were right and one wrong (Platt 1999, section 2.2): a label has the
-    probability (n + 1) / (n + 2), and the other classes share the rest. Else n fields that are all right would make the
-    network as sure as can be (``benchmarks/temperature.py``).
+    It is fitted as if of two more fields one were right and one wrong (Platt 1999, section 2.2): a label that is known
+    of n fields has the probability (n + 1) / (n + 2), and the other classes share the rest. Else n fields that are all
+    right would make the network as sure as can be (``benchmarks/temperature.py``).
     """
     if validation.empty:
         return 1.0
     calls = calls_of(validation)
-    n, classes = calls.truth.shape
-    missed, others = 1 / (n + 2), classes - 1 if one_label(calls.y) else 1
+    missed = 1 / ((~np.isnan(calls.y)).sum(axis=0) + 2)
+    others = len(missed) - 1 if one_label(calls.y) else 1
     truth = (1 - missed) * calls.truth + missed / others * (1 - calls.truth)
     return temperature(calls._replace(truth=truth))
 
@@ -77,6 +81,8 @@ def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for method, runs in predictions.groupby("method", sort=False):
         confidence, right = (values.ravel() for values in confidences(calls_of(runs)))
+        known = ~np.isnan(confidence)  # of classes that are known
+        confidence, right = confidence[known], right[known]
         table = pd.DataFrame({"bin": bin_of(confidence), "confidence": confidence, "right": right})
         bins = table.groupby("bin").agg(confidence=("confidence", "mean"), right=("right", "mean"), n=("right", "size"))
         tables.append(bins.reset_index().assign(method=method))

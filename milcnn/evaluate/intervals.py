@@ -43,20 +43,24 @@ class Clusters(NamedTuple):
     unit: str  # what a group is
 
 
-def clusters(table: pd.DataFrame) -> Clusters:
-    """The groups of ``table``, a row a field, by the coarsest unit that occurs at least twice.
+def clusters(table: pd.DataFrame, level: str = "field") -> Clusters:
+    """The groups of ``table``, a row a field or well, by the coarsest unit that occurs at least twice.
 
     Units are ``Metadata_Source`` (decides where it is given, even with one value), compound, plate, well, field. A
     negative control is no sample of compounds: each of its wells is a group. What is coarser than the unit, or crosses
-    it, is no part of the interval: wells of one plate tell nothing of other plates, nor do compounds.
+    it, is no part of the interval: wells of one plate tell nothing of other plates, nor do compounds. At the ``level``
+    treatment a row may be of several plates and wells, so the units are compound and treatment alone.
     """
     control = is_control(table)
     units = {"source": [SOURCE], "compound": [COMPOUND], "plate": [PLATE], WELL_UNIT: [PLATE, WELL]}
+    finest = FIELD_UNIT
+    if level == "treatment":
+        units, finest = {"compound": [COMPOUND]}, level
     rows = dict.fromkeys(units, table) | {"compound": table[~control]}
     known = [
         unit for unit, columns in units.items() if set(columns) <= set(table) and table[columns].notna().any(axis=None)
     ]
-    unit = next((u for u in known if u == "source" or len(rows[u].drop_duplicates(units[u])) > 1), FIELD_UNIT)
+    unit = next((u for u in known if u == "source" or len(rows[u].drop_duplicates(units[u])) > 1), finest)
     names = [table[column] for column in units.get(unit, FIELD_KEY)]
     if unit == "compound":
         names += [table[column].where(control) for column in (PLATE, WELL)]

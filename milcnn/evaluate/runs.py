@@ -124,8 +124,9 @@ def label_matrix(labels: pd.Series, classes: Names) -> np.ndarray:
 
 
 def classes_in(labels: pd.Series, known: Names = ()) -> list[str]:
-    """The classes that occur in ``labels``, sorted; see ``parts_of``."""
-    return sorted({part for label in labels.unique() for part in parts_of(label, known)})
+    """The classes that occur in ``labels``, sorted; see ``parts_of``. A field without one has an empty label or NaN."""
+    named = labels[labels.fillna("") != ""].unique()
+    return sorted({part for label in named for part in parts_of(label, known)})
 
 
 def without_unknown(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -147,7 +147,7 @@ def score_rows(predictions: pd.DataFrame, metrics: list[str], study: str, protoc
     """Rows of the summary: each of ``metrics`` (see ``METRICS``) for each method of ``predictions``."""
     rows: list[dict] = []
     for method, runs in predictions.groupby("method", sort=False):
-        groups = clusters(fields_of(runs))
+        groups = clusters(fields_of(runs), level)
         counts = without_each(groups.of_field)
         for metric in metrics:
             scores = seed_scores(runs, metric, counts)

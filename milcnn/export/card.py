@@ -130,7 +130,7 @@ def untested(run: TrainedRun) -> list[str]:
 
 def sets_of_classes(run: TrainedRun) -> dict[str, float]:
     """Of ``set_90``, see ``score.unseen``: the least y, and on test fields the share right and the mean size."""
-    held = run.predictions[(run.predictions[SPLIT] == "validation") & run.predictions[LABEL].notna()]
+    held = run.predictions[run.predictions[SPLIT] == "validation"]
     least, calls = conformal_level(held), calls_of(of_split(run.predictions, "test"))
     named = calls.y >= least
     return {"least": least, "right": named[calls.truth > 0].mean(), "size": named.sum(axis=1).mean()}

@@ -76,7 +76,8 @@ def check_controls(fields: pd.DataFrame) -> None:
         names = fields[COMPOUND if COMPOUND in fields else LABEL].replace("", np.nan).value_counts().index
         likely = [name for name in names if re.search("dmso|control|vehicle|untreated|mock|neg", name, re.IGNORECASE)]
         there = first_few(list(dict.fromkeys([*likely, *names])))
-        raise ValueError(f"scaling: control needs negative controls, but no field is one; set 'controls' to {there}.")
+        advice = f"name the negative control in 'controls'; the table has {there}"
+        raise ValueError(f"scaling: control needs negative controls, but no field is one; {advice}.")
 
 
 def tell_plates_without_controls(fields: pd.DataFrame) -> None:

@@ -70,7 +70,7 @@ def screen_of(settings: str) -> Screen:
     fields["index"] = fields.groupby(PLATE).cumcount()
     if screen.channels != study.channels:
         channels = f"{screen.channels} are not those of the networks, {study.channels}"
-        raise ScreenError([f"channels: {channels}; name them in 'channels', or rename them by 'columns'."])
+        raise ScreenError([f"channels: {channels}; give the columns or files of the new screen these names."])
     return replace(screen, fields=fields)
 
 

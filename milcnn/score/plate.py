@@ -75,7 +75,7 @@ def tools(settings: str) -> Tools:
     torch.set_num_threads(own.threads or cpu_count())  # of OpenVINO
     trained = open_trained(*own.runs, device=own.device, precision=own.precision, calibration=calibration)
     torch.set_num_threads(1)
-    return Tools(study, trained, read_reference(Path(own.output), study.classes), to_files)
+    return Tools(study, trained, read_reference(Path(own.output), study.classes, study.multilabel), to_files)
 
 
 def score_plate(settings: str, plate: str) -> dict:

@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from milcnn.columns import FIELD_KEY, LABEL, SPLIT
+from milcnn.columns import FIELD_KEY, SPLIT
 from milcnn.evaluate.calibration import at_temperature, scaled, temperature_of
+from milcnn.evaluate.runs import without_unknown
 from milcnn.files import read_table
 from milcnn.localise.geometry import least_side
 from milcnn.network.device import choose_device
@@ -85,7 +86,8 @@ class Trained:
         means = [torch.stack(part).mean(dim=0) for part in ([o.bags for o in outputs], y)]
         p = torch.stack([o.instances.mean(dim=(2, 3)) for o in outputs]).mean(dim=0)
         P, mean_y, mean_p, features = (part.float().cpu().numpy() for part in (*means, p, outputs[0].profiles))
-        return Scores(P, scaled(mean_y, self.temperature).astype(np.float32), mean_p, features)
+        y_at = scaled(mean_y, self.temperature, self.settings.multilabel).astype(np.float32)
+        return Scores(P, y_at, mean_p, features)
 
 
 def in_batches(whole: Sliced, step: int) -> list[Sliced]:
@@ -140,8 +142,8 @@ def one_by_one(function: Callable[..., Made]) -> Callable[..., Made]:
 
 
 def validation_predictions(folders: list[Path]) -> pd.DataFrame:
-    """The labelled validation fields of runs with the mean of their y, as ``02_train`` wrote them."""
+    """The validation fields of runs with the mean of their y, as ``02_train`` wrote them; see ``without_unknown``."""
     tables = [read_table(folder / "predictions.csv", "train the network first") for folder in folders]
-    tables = [table[(table[SPLIT] == "validation") & table[LABEL].notna()].set_index(FIELD_KEY) for table in tables]
+    tables = [table[table[SPLIT] == "validation"].set_index(FIELD_KEY) for table in tables]
     y = sum(table.filter(regex="^y_") for table in tables) / len(tables)
-    return tables[0].assign(**y).reset_index()
+    return without_unknown(tables[0].assign(**y).reset_index())

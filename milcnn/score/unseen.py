@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from milcnn.columns import LABEL_MARK, PLATE
-from milcnn.evaluate.scores import calls_of, one_label
+from milcnn.evaluate.scores import calls_of
 from milcnn.files import written_whole
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.score.plan import ScoreSettings, weights_hash
@@ -41,6 +41,7 @@ class Reference:
     """What is known of the training classes, and of the validation fields."""
 
     classes: list[str]
+    several: bool  # labels a field
     projection: np.ndarray  # (D, K)
     means: np.ndarray  # (classes, K), of the projected features
     distances: np.ndarray  # (n,) of the validation fields, sorted
@@ -50,7 +51,7 @@ class Reference:
 
     def unseen(self, scores: Scores) -> np.ndarray:
         """The unseen score of each field, (N,)."""
-        pairs = ((self.distance(scores.features), self.distances), (doubt(scores.y), self.doubts))
+        pairs = ((self.distance(scores.features), self.distances), (doubt(scores.y, self.several), self.doubts))
         return np.sum([np.log(1 / share_above(values, known)) for values, known in pairs], axis=0)
 
     def distance(self, features: np.ndarray) -> np.ndarray:
@@ -72,9 +73,9 @@ def unit_length(features: np.ndarray) -> np.ndarray:
     return f / np.where(length > 0, length, 1)
 
 
-def doubt(y: np.ndarray) -> np.ndarray:
-    """1 − max y of each field; of several labels, the mean over the classes of 1 − max(y, 1 − y), (N,)."""
-    return 1 - y.max(axis=1) if one_label(y) else (1 - np.maximum(y, 1 - y)).mean(axis=1)
+def doubt(y: np.ndarray, several: bool) -> np.ndarray:
+    """1 − max y of each field; of ``several`` labels, the mean over the classes of 1 − max(y, 1 − y), (N,)."""
+    return (1 - np.maximum(y, 1 - y)).mean(axis=1) if several else 1 - y.max(axis=1)
 
 
 def share_above(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -92,10 +93,10 @@ def fitted(trained: Trained, prepared: Prepared) -> Reference:
         fit = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(features, targets)
         projection = fit.scalings_[:, : len(kinds) - 1]
     means = np.stack([(features[targets == kind] @ projection).mean(axis=0) for kind in kinds])
-    none = np.empty(0)
-    reference = Reference(prepared.classes, projection, means, none, none, np.inf, conformal_level(trained.validation))
+    none, several, least = np.empty(0), prepared.multilabel, conformal_level(trained.validation)
+    reference = Reference(prepared.classes, several, projection, means, none, none, np.inf, least)
     held = scores_for(trained, prepared, prepared.of("validation"))
-    distances, doubts = np.sort(reference.distance(held.features)), np.sort(doubt(held.y))
+    distances, doubts = np.sort(reference.distance(held.features)), np.sort(doubt(held.y, several))
     reference = replace(reference, distances=distances, doubts=doubts)
     return replace(reference, limit=float(np.quantile(reference.unseen(held), QUANTILE)))
 
@@ -141,8 +142,8 @@ def ensure_reference(settings: ScoreSettings) -> None:
         save_file(arrays, temporary, metadata={"made_of": made_of})
 
 
-def read_reference(folder: Path, classes: list[str]) -> Reference:
+def read_reference(folder: Path, classes: list[str], several: bool) -> Reference:
     """The reference that ``ensure_reference`` left in ``folder``, for the ``classes`` of its networks."""
     arrays = load_file(folder / FILE)
     limit, least = (float(arrays.pop(name)[0]) for name in ("limit", "least"))
-    return Reference(classes=classes, limit=limit, least=least, **arrays)
+    return Reference(classes=classes, several=several, limit=limit, least=least, **arrays)

@@ -52,11 +52,13 @@ from milcnn.screens.folders import folder_table
 from milcnn.screens.images import read_field
 from milcnn.screens.names import refuse_spellings, tidy_names
 from milcnn.screens.platemap import read_platemap, with_platemap
-from milcnn.screens.problems import Problem, ScreenError
+from milcnn.screens.problems import Problem, ScreenError, first_few
 from milcnn.screens.screen import Screen
 from milcnn.screens.stacks import Rule, at_time, by_rule, reader
 from milcnn.screens.table import AMOUNTS, as_numbers, text_table
 from milcnn.settings import Settings
+
+LIKE_MISSING = {"na", "n/a", "nan", "null"}  # how tools write a missing value; a class may have the name as well
 
 
 class ManifestSettings(Settings):
@@ -95,6 +97,7 @@ def manifest_screen(settings: ManifestSettings, labelled: bool = True) -> Screen
     table = tidy_names(to_our_columns(table, settings.columns, name, platemap), name)
     if platemap is not None:
         table = with_platemap(table, platemap, settings.columns, settings.platemap)
+        name = f"{name} with {settings.platemap}"
     if not labelled and LABEL not in table and not settings.label_columns:
         table[LABEL] = ""
     table = with_assays(table, settings.label_columns, name) if settings.label_columns else table
@@ -153,12 +156,12 @@ def refuse_unknown(table: pd.DataFrame, name: str) -> None:
     for column in [column for column in METADATA if column not in table]:
         near = get_close_matches(column.casefold(), others, 1, cutoff=0.9)
         if near:
-            advice = f"if it is {column}, rename it or set 'columns'"
+            advice = f"if it is {column}, rename it there or by 'columns' of the parameter file"
             problems.append(f"{name}: unknown column '{others[near[0]]}'; {advice}.")
         elif column in FIELD_KEY or (column == LABEL and COMPOUND not in table):
             missing.append(column)
     if missing:
-        advice = "add it or set 'columns'"
+        advice = "add it, or rename yours there or by 'columns' of the parameter file"
         problems.append(f"{name}: has no column {', '.join(missing)}, only {', '.join(table)}; {advice}.")
     if not image_columns(table):
         problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel>; add it to name the images.")
@@ -226,6 +229,11 @@ def typed(table: pd.DataFrame, multilabel: bool, controls: list[str], name: str)
         for column in {COMPOUND, LABEL} & set(table):
             table[CONTROL] |= table[column].str.casefold().isin(names)
     # platemaps often give controls no label: use the name of the compound, unless no label means none of the classes
-    if COMPOUND in table and UNKNOWN not in table:
-        table[LABEL] = table[LABEL].where((table[LABEL] != "") | ~table[CONTROL], table[COMPOUND])
+    bare = (table[LABEL] == "") & table[CONTROL]
+    if COMPOUND in table and UNKNOWN not in table and bare.any():
+        given = first_few(sorted(set(table.loc[bare, COMPOUND])))
+        print(f"{name}: {bare.sum()} controls without a label get that of their compound, {given}.")
+        table[LABEL] = table[LABEL].mask(bare, table[COMPOUND])
+    if missing := sorted({label for label in table[LABEL] if label.casefold() in LIKE_MISSING}):
+        print(f"{name}: '{missing[0]}' is taken as a class; leave the cell empty where no label is known.")
     return table

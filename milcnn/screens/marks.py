@@ -17,8 +17,13 @@ FIELD_MARKS = ["wrong label", "bad quality"]
 MARK_COLUMNS = [*FIELD_KEY, "mark", LABEL]
 
 
-def read_marks(path: Path) -> pd.DataFrame:
-    """The marks in ``path``; none where there is no file. Raises ValueError for another table or an unknown mark."""
+def read_marks(path: Path, required: bool = False) -> pd.DataFrame:
+    """The marks in ``path``; none where there is no file, unless it is ``required``: then FileNotFoundError is raised.
+
+    Raises ValueError for another table or an unknown mark.
+    """
+    if not path.exists() and required:
+        raise FileNotFoundError(f"{path}: no such table of marks; correct 'marks'.")
     if not path.exists():
         return pd.DataFrame(columns=MARK_COLUMNS, dtype=str)
     marks = read_table(path)

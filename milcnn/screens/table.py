@@ -38,7 +38,7 @@ def text_rows(path: Path) -> list[list[str]]:
     """
     if not path.is_file():
         what = "is a folder, not a table" if path.is_dir() else "no such table"
-        advice = "correct 'table' or 'platemap'; a relative path starts in the repository's folder"
+        advice = "correct 'table' or 'platemap'; in a parameter file a relative path starts in the repository's folder"
         raise FileNotFoundError(f"{path}: {what}; {advice}.")
     content = path.read_bytes()
     try:

@@ -33,7 +33,7 @@ from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.composite import CompositeSettings, Pairs, paired_cells
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study.new import Line, add_to_studies, as_yaml, first_split, train_lines
+from milcnn.study.new import Line, add_to_studies, as_yaml, first_split, next_step, train_lines
 
 WAYS = [{"kind": "plate"}, {"kind": "plate", "validate_by": "well"}, {"kind": "well"}, {"kind": "field"}]
 SLOTS = 7  # cells that fit side by side in a field
@@ -78,7 +78,7 @@ def composite_study(study: str, positive: str | None = None) -> None:
     with written_whole(path) as temporary:
         temporary.write_text(as_yaml(composite_sections(settings, sections)), encoding="utf-8")
     add_to_studies(name)
-    print(f"\nWrote params/{name}.yaml, and added {name} to `studies` in params.yaml.\nNext: dvc repro")
+    print(f"\nWrote params/{name}.yaml, and added {name} to `studies` in params.yaml.\n{next_step(name)}")
 
 
 def source_fields(ready: Prepared, positive: str | None) -> tuple[pd.DataFrame, list[str]]:

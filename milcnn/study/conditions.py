@@ -15,7 +15,8 @@ def doses_known(study: str) -> bool:
     read_study(study)
     known = study in (read_yaml(ROOT / "params.yaml").get("label_noise") or {}).get("studies", [])
     if not known:
-        print(f"{study}: not in label_noise.studies of params.yaml; there is nothing to do.")
+        why = "the doses and cells of a drawn screen alone are known (label_noise.studies of params.yaml)"
+        print(f"{study}: nothing to do: {why}. milcnn score tells the responding fraction of any screen with controls.")
     return known
 
 

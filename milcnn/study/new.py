@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from milcnn.columns import PLATE
+from milcnn.columns import LABEL, PLATE, labels_of
 from milcnn.files import write_table, written_whole
 from milcnn.parameters import StageError, check_name, listed_studies, parameter_file
 from milcnn.paths import ROOT, in_root
@@ -22,11 +22,13 @@ from milcnn.screens.folders import folder_table
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.missing import missing_images
 from milcnn.screens.overview import overview
+from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen, ScreenError
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 ON_DISK = ("table", "images", "platemap")  # settings that name a file or folder
-STEPS = 1500  # of training, about; the shipped studies take 900 to 2,600
+STEPS = 1500  # of training, sought; the shipped studies take 900 to 2,600
+TRAINED = 0.64  # share of the fields that is trained on, about
 Line = tuple[str, str, str]  # key, value as YAML, reason
 
 
@@ -43,6 +45,8 @@ def new_study(study: str, **files: Any) -> None:
         raise StageError(f"{path}: exists; choose another name, or delete the file.")
     listed_studies()  # params.yaml must be able to take one more
     files = {key: from_root(value) if key in ON_DISK else value for key, value in files.items() if value is not None}
+    if not {"table", "images"} & set(files):
+        raise StageError("milcnn new: give --table FILE, or --images FOLDER with the plates of a microscope.")
     if "table" not in files:
         files = write_fields(study, ManifestSettings.model_validate(files)) | files
         files.pop("pattern", None)  # it is in the table
@@ -60,7 +64,14 @@ def new_study(study: str, **files: Any) -> None:
     with written_whole(path) as temporary:
         temporary.write_text(as_yaml(sections), encoding="utf-8")
     add_to_studies(study)
-    print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\nNext: dvc repro")
+    print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\n{next_step(study)}")
+
+
+def next_step(study: str) -> str:
+    """What to do once ``study`` is in params.yaml."""
+    others = [name for name in listed_studies() if name != study]
+    alone = f"leave only {study} in `studies`, else {first_few(others)} will run as well; then " if others else ""
+    return f"Next: {alone}dvc repro"
 
 
 def write_fields(study: str, settings: ManifestSettings) -> dict[str, str]:
@@ -99,7 +110,13 @@ def fitting_split(screen: Screen) -> tuple[Line, Line]:
     """By plate, by well or by field, the first in which every class has its part; and its turns, for a rotation."""
     reasons = {"plate": "no plate is trained and tested on", "well": "fewer than three plates that can be split"}
     reasons["field"] = "too few wells a class: fields of one well are trained and tested on"
-    found, _ = first_split(screen, [{"kind": kind} for kind in reasons])
+    try:
+        found, _ = first_split(screen, [{"kind": kind} for kind in reasons])
+    except SplitError as error:
+        labels = [name for label in screen.fields[LABEL] for name in labels_of(label, screen.multilabel)]
+        counts = ", ".join(f"{name} ({labels.count(name)})" for name in screen.classes)
+        needed = "each class needs three or more, better of different wells, to train, validate and test on"
+        raise SplitError(f"no split by plate, well or field works; labelled fields: {counts}; {needed}.") from error
     value = f"{{kind: {found.kind}, folds: {found.folds}}}"
     split = ("split", value, f"{reasons[found.kind]}; one of {found.folds} parts tests")
     turns = str(list(range(found.folds)))
@@ -151,10 +168,11 @@ def study_sections(screen: Screen, files: dict[str, Any], side: int) -> dict[str
 
 def train_lines(fields: int, side: int) -> list[Line]:
     """The section ``train`` for so many ``fields``, whose shorter side has ``side`` px."""
-    epochs = max(10, min(60, round(STEPS * 8 / (0.64 * fields))))
+    epochs = max(10, min(60, round(STEPS * 8 / (TRAINED * fields))))
+    steps = 10 * round(epochs * TRAINED * fields / 80)
     train = [
         ("width", "0.25" if fields < 2000 else "0.5", f"share of the paper's channels, for {fields} fields"),
-        ("epochs", str(epochs), f"about {STEPS} steps of 8 fields, at least 10 epochs and at most 60"),
+        ("epochs", str(epochs), f"about {steps} steps of 8 fields; {STEPS} are sought, in 10 to 60 epochs"),
         ("batch_size", "8", "small batches: more steps from few fields"),
         ("augment", "dihedral", "cells have no up and no left: turned and reflected fields are as good"),
     ]

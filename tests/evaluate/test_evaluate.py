@@ -315,4 +315,4 @@ def test_a_field_with_several_labels_is_right_if_all_are():
 def test_a_class_may_have_a_bar_in_its_name():
     labels, known = pd.Series(["a|b", "a", None, "c|a"]), ["a", "a|b", "c"]
     assert label_matrix(labels, known).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1]]
-    assert classes_in(labels.dropna(), known) == ["a", "a|b", "c"]
+    assert classes_in(labels, known) == ["a", "a|b", "c"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize_scalar
 from sklearn import metrics as sk
 
 from milcnn.columns import LABEL
@@ -299,7 +300,7 @@ def test_temperature_undoes_overconfidence(several):
     sure = 1 / (1 + np.exp(-2.5 * z)) if several else np.exp(2.5 * z) / np.exp(2.5 * z).sum(axis=1, keepdims=True)
     truth = truth.astype(float)
     assert temperature(Calls(truth, truth, sure)) == pytest.approx(2.5, rel=0.05)
-    assert scaled(sure, 2.5) == pytest.approx(p, abs=2e-3)  # y is clipped at 1e-7
+    assert scaled(sure, 2.5, several) == pytest.approx(p, abs=2e-3)  # y is clipped at 1e-7
 
 
 def test_temperature_changes_no_class_and_is_finite_for_certain_errors():
@@ -307,8 +308,8 @@ def test_temperature_changes_no_class_and_is_finite_for_certain_errors():
     truth = np.eye(2)[[0, 1, 1]]
     t = temperature(Calls(truth, truth, y))
     assert 1 < t <= 20
-    assert (scaled(y, t).argmax(axis=1) == y.argmax(axis=1)).all()
-    assert np.isfinite(scaled(y, t)).all()
+    assert (scaled(y, t, several=False).argmax(axis=1) == y.argmax(axis=1)).all()
+    assert np.isfinite(scaled(y, t, several=False)).all()
 
 
 def test_temperature_is_fitted_only_on_validation_fields():
@@ -344,6 +345,36 @@ def test_with_several_labels_each_class_counts_as_a_field():
     assert temperature_of(fields) == pytest.approx(np.log(9) / np.log(17), rel=1e-3)
 
 
+def test_a_class_that_is_not_known_of_a_field_counts_for_nothing():
+    """b is known of 8 fields, a of 48: as many terms, and as many for Platt's targets."""
+    rng = np.random.default_rng(0)
+    y = rng.random((48, 2))
+    truth = (rng.random((48, 2)) < y).astype(float)
+    y[8:, 1] = np.nan
+    (a, b), own = truth.T, y[:8, 1]
+    labels = ["|".join(name for name, has in zip("ab", row, strict=True) if has) for row in truth]
+    table = pd.DataFrame({LABEL: labels, "predicted": "", "y_a": y[:, 0], "y_b": y[:, 1]})
+
+    def loss(log_t):
+        total = 0
+        for label, values, n in ((a, y[:, 0], 48), (b[:8], own, 8)):
+            p = 1 / (1 + ((1 - values) / values) ** np.exp(-log_t))
+            share = np.where(label > 0, n + 1, 1) / (n + 2)
+            total -= (share * np.log(p) + (1 - share) * np.log(1 - p)).sum()
+        return total
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
+    assert temperature_of(table) == pytest.approx(expected, rel=1e-3)
+    bins = reliability(table.assign(method="m", predicted="a", seed=0))
+    assert bins["n"].sum() == 56
+    assert bins["bin"].between(0, 9).all()
+
+
+def test_two_labels_whose_probabilities_sum_to_one_are_scaled_as_two_labels():
+    y = np.array([[0.6, 0.4], [0.9, 0.8]])
+    assert scaled(y[:1], 2, several=True) == pytest.approx(scaled(y, 2, several=True)[:1])
+
+
 def test_fields_without_a_group_score_as_if_they_were_not_there(calls):
     groups = np.arange(60) % 7
     for name, metric in METRICS.items():
@@ -370,3 +401,14 @@ def test_wells_of_controls_stay_apart_at_every_level():
     table["Metadata_Control"] = table["Metadata_Compound"] == "DMSO"
     assert clusters(at_level(table, "well")).number == 6
     assert level_rows(table, "s", "plate").set_index("level").loc["well", "groups"].tolist() == [6, 6]
+
+
+def test_treatments_on_several_plates_are_no_sample_of_plates():
+    """One compound at four doses on two plates: four treatments, in any order of the fields."""
+    table = table_of(made_calls(8), list("abcd")).assign(Metadata_Plate=list("PQ") * 4, Metadata_Compound="S")
+    table = table.assign(
+        Metadata_Label="a", Metadata_Well=list("ABCDEFGH"), Metadata_Concentration=[1, 1, 2, 2, 3, 3, 4, 4]
+    )
+    for fields in (table, table.iloc[::-1]):
+        row = level_rows(fields, "s", "plate").query("level == 'treatment'").iloc[0]
+        assert row[["n", "groups", "unit"]].tolist() == [4, 4, "treatment"]

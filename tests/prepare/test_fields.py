@@ -606,7 +606,7 @@ def test_fields_without_a_label_are_prepared_and_change_no_mean(tmp_path, plain)
 def test_scaling_to_controls_needs_a_control_and_names_what_looks_like_one(tmp_path, capsys):
     names = [f"drug {number}" for number in range(10)] * 2 + ["DMSO 0.1%"] * 4
     table = field_table().assign(Metadata_Control=False, Metadata_Compound=names)
-    with pytest.raises(ValueError, match=r"set 'controls' to DMSO 0\.1%, drug 0, drug 1 and 8 more"):
+    with pytest.raises(ValueError, match=r"in 'controls'; the table has DMSO 0\.1%, drug 0, drug 1 and 8 more"):
         prepare(screen_of(table), "mine", tmp_path / "mine", PrepareSettings(scaling="control"))
     assert not (tmp_path / "mine").exists()
     table = field_table()

@@ -73,6 +73,17 @@ def test_validation_fields_have_the_y_that_others_get(tmp_path):
     np.testing.assert_allclose(found.validation["y_x"], 1 / (1 + np.exp(-odds / found.temperature)), atol=1e-6)
 
 
+def test_labels_that_nobody_knows_teach_no_temperature(tmp_path):
+    """x is known of every field, y of none: T is that of x alone; fields with neither label count as well."""
+    run_folder(tmp_path, 0, temperature=2.0, multilabel=True)
+    table = read_table(tmp_path / "predictions.csv")
+    table = table.assign(Metadata_Label=table["Metadata_Label"].replace("y", ""), Metadata_Unknown="y", y_y=0.99)
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    found = milcnn.load(tmp_path)
+    assert found.temperature == pytest.approx(2, rel=0.1)
+    assert len(found.validation) == 4000
+
+
 def test_batches_fit_in_the_cache(runs):
     network = milcnn.load(runs[0], device="cpu")
     assert [network.batch_size((3, side, side)) for side in (96, 256, 512, 1024, 4096)] == [16, 16, 4, 1, 1]

@@ -23,7 +23,14 @@ RANDOM = np.random.default_rng(0)
 
 
 def reference(**facts) -> Reference:
-    usual = {"classes": ["a", "b"], "projection": np.eye(2), "means": np.eye(2), "limit": 1.0, "least": 0.3}
+    usual = {
+        "classes": ["a", "b"],
+        "several": False,
+        "projection": np.eye(2),
+        "means": np.eye(2),
+        "limit": 1.0,
+        "least": 0.3,
+    }
     known = {"distances": np.array([0.0, 0.1, 0.2, 0.4]), "doubts": np.array([0.0, 0.05, 0.1, 0.3])}
     return Reference(**(usual | known | facts))
 
@@ -50,8 +57,9 @@ def test_a_brighter_field_is_no_other_phenotype():
 
 
 def test_doubt_of_one_and_of_several_labels():
-    assert doubt(np.array([[0.7, 0.3], [0.5, 0.5]])) == pytest.approx([0.3, 0.5])
-    assert doubt(np.array([[0.9, 0.8, 0.5]])) == pytest.approx([(0.1 + 0.2 + 0.5) / 3])
+    assert doubt(np.array([[0.7, 0.3], [0.5, 0.5]]), several=False) == pytest.approx([0.3, 0.5])
+    assert doubt(np.array([[0.9, 0.8, 0.5]]), several=True) == pytest.approx([(0.1 + 0.2 + 0.5) / 3])
+    assert doubt(np.array([[0.7, 0.3]]), several=True) == pytest.approx([0.3])  # also where they sum to 1
 
 
 def test_p_values_against_brute_force():
@@ -109,7 +117,7 @@ def test_the_reference_is_fitted_once_for_its_networks(plates, tmp_path):
     first = path.stat().st_mtime_ns
     ensure_reference(settings)
     assert path.stat().st_mtime_ns == first
-    found = read_reference(tmp_path / "out", list("123456789"))
+    found = read_reference(tmp_path / "out", list("123456789"), several=False)
     assert len(found.means) == 9
     assert found.distances.tolist() == sorted(found.distances) != []
     other = tmp_path / "run"
@@ -137,6 +145,7 @@ class Study:
     """Fields of two classes, at ±1 of the first of three channels."""
 
     classes: ClassVar = ["a", "b"]
+    multilabel = False
 
     def of(self, split):
         return pd.DataFrame({"class": [0, 1] * 40, "seed": range(80)}).assign(split=split)

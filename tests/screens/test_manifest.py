@@ -238,6 +238,27 @@ def test_compounds_are_the_labels_where_there_are_none(folder, capsys):
         opened(folder, {**KEY, "Metadata_Compound": compounds, "Metadata_Lable": LABELS, **PATHS})
 
 
+def test_what_a_label_is_taken_for_is_told(folder, capsys):
+    compounds = ["DMSO", "DMSO", "AZ138", "AZ138"]
+    labels = {"Metadata_Label": ["", "normal", "NA", "Eg5 inhibitors"], "Metadata_Compound": compounds}
+    screen = opened(folder, {**KEY, **labels, **PATHS})
+    assert screen.fields["Metadata_Label"].tolist() == ["DMSO", "normal", "NA", "Eg5 inhibitors"]
+    said = capsys.readouterr().out
+    assert "table.csv: 1 controls without a label get that of their compound, DMSO." in said
+    assert "table.csv: 'NA' is taken as a class; leave the cell empty where no label is known." in said
+    opened(folder, {**KEY, **labels, "Metadata_Label": ["DMSO", "DMSO", "", "x"], **PATHS})
+    assert not capsys.readouterr().out
+
+
+def test_a_column_that_neither_table_nor_platemap_has_names_both(folder):
+    pd.DataFrame({"well": ["A01", "B02"], "phenotype": ["a", "b"]}).to_csv(folder / "map.csv", index=False)
+    told = (
+        r"table\.csv with .*map\.csv: has no column Metadata_Label, only .*phenotype.*; add it, or rename yours"
+    )
+    with pytest.raises(ScreenError, match=told):
+        opened(folder, {**KEY, **PATHS}, platemap=str(folder / "map.csv"))
+
+
 def test_the_setting_columns_reaches_the_platemap(folder):
     platemap = {"pos": ["A1", "B2"], "moa": ["DMSO", "Eg5 inhibitors"], "label": ["x", "y"]}
     pd.DataFrame(platemap).to_csv(folder / "map.csv", index=False)

@@ -12,6 +12,8 @@ KEY = ("007", "B03", 1)
 
 def test_marks_are_read_back_as_they_were_written_and_numbers_stay_names(tmp_path):
     path = tmp_path / "marks.csv"
+    with pytest.raises(FileNotFoundError, match=r"marks\.csv: no such table of marks; correct 'marks'"):
+        read_marks(path, required=True)
     marks = with_mark(read_marks(path), ("P2", "A01", 2), "bad quality")
     marks = with_mark(marks, KEY, "wrong label", "1")
     write_marks(marks, path)

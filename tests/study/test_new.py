@@ -60,7 +60,7 @@ def test_a_study_says_what_it_found_and_has_settings_that_fit(root, capsys):
         "negative controls": "DMSO (6 fields)",
     }.items():
         assert re.search(rf"^{re.escape(what)} +{re.escape(found)}$", said, re.MULTILINE)
-    assert said.endswith("Next: dvc repro\n")
+    assert said.endswith("Next: leave only mine in `studies`, else digits will run as well; then dvc repro\n")
     sections = parameters.read_study("mine")
     assert sections["prepare"]["split"] == {"kind": "plate", "folds": 3}
     assert "illumination" not in sections["prepare"]  # four fields a plate are too few
@@ -158,12 +158,26 @@ def test_a_drawn_study_has_no_inputs(root):
     assert inventory.inventory("dots") == {}
 
 
+def test_without_table_and_images_both_are_named(root):
+    with pytest.raises(StageError, match="give --table FILE, or --images FOLDER"):
+        new.new_study("mine", platemap="map.csv")
+
+
+@pytest.mark.parametrize(("fields", "epochs", "steps"), [(72, 60, 350), (600, 31, 1490), (3456, 10, 2760)])
+def test_the_steps_beside_the_epochs_are_those_that_are_taken(fields, epochs, steps):
+    lines = {key: (value, why) for key, value, why in new.train_lines(fields, 256)}
+    assert lines["epochs"][0] == str(epochs)
+    assert lines["epochs"][1].startswith(f"about {steps} steps of 8 fields")
+
+
 def test_a_screen_that_cannot_be_split_ends_in_one_sentence(root, monkeypatch):
     words = ["milcnn", "new", "mine", "--table", write_screen(root.parent, plates=1, wells=2)]
     monkeypatch.setattr(sys, "argv", words)
     table = pd.read_csv(words[-1])
     pd.concat([table.assign(Metadata_Site=site) for site in range(2)]).to_csv(words[-1], index=False)
     monkeypatch.setattr(new, "table_problems", lambda *_: [])  # two fields of one image are enough for this
-    with pytest.raises(SystemExit, match=r"^error: split by field: "):
+    with pytest.raises(
+        SystemExit, match=r"^error: no split .* works; labelled fields: DMSO \(2\), drug \(2\); each class needs three"
+    ):
         cli.main()
     assert not list((root / "params").iterdir())
