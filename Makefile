@@ -7,11 +7,13 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONUTF8 := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help demo study test lab lint notebooks sample readme screenshot gpu-check lock
+.PHONY: help setup demo study test lab lint notebooks sample readme screenshot gpu-check lock
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(READY) ## set up, nothing else: .venv
 
 demo: $(READY) ## set up, run one small study in a few minutes, print three numbers and what to open
 	milcnn demo

@@ -252,9 +252,7 @@ def test_what_a_label_is_taken_for_is_told(folder, capsys):
 
 def test_a_column_that_neither_table_nor_platemap_has_names_both(folder):
     pd.DataFrame({"well": ["A01", "B02"], "phenotype": ["a", "b"]}).to_csv(folder / "map.csv", index=False)
-    told = (
-        r"table\.csv with .*map\.csv: has no column Metadata_Label, only .*phenotype.*; add it, or rename yours"
-    )
+    told = r"table\.csv with .*map\.csv: has no column Metadata_Label, only .*phenotype.*; add it, or rename yours"
     with pytest.raises(ScreenError, match=told):
         opened(folder, {**KEY, **PATHS}, platemap=str(folder / "map.csv"))
 
