@@ -52,8 +52,8 @@ def score_together(name: str, studies: list[str]) -> None:
     A method that not every study has is left out. Two studies share training fields, so their networks are not
     independent, and the interval is somewhat too narrow. The best baseline is that with the highest mean
     accuracy on the validation fields of the studies. A validation field of one study is tested in another, so the
-    choice is not free of test fields; that favours the baseline. The AUC ranks the fields of all studies as one, each by the
-    probability that its own network gives. Rows ``together_…`` are of the mean probability over seeds.
+    choice is not free of test fields; that favours the baseline. The AUC ranks the fields of all studies as one, each
+    by the probability that its own network gives. Rows ``together_…`` are of the mean probability over seeds.
     """
     tables = REPORTS / "tables"
     parts = [tested(read_table(tables / study / "predictions.parquet", f"compare {study} first")) for study in studies]
