@@ -224,6 +224,7 @@ def report() -> None:
     """Merge the scores of this run's studies into summary.csv, and write the pages from it."""
     studies = listed_studies()
     tables = [read_table(path) for study in studies for path in (REPORTS / "tables" / study).rglob("*scores.csv")]
+    tables = [table for table in tables if len(table)]  # an empty one would turn the numbers of all into objects
     if not tables:
         raise StageError(f"report: no scores of {', '.join(studies)} in {REPORTS / 'tables'}; run 'dvc repro' first.")
     summary = into_summary(pd.concat(tables))

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from milcnn.evaluate.runs import SUMMARY
-from milcnn.files import read_table
+from milcnn.files import read_table, write_table
 from milcnn.paths import ROOT
 from milcnn.study import costs, notebook_page, provenance, readme, report, score_tables
 from milcnn.study.pages import markdown_html
@@ -213,6 +213,22 @@ def test_the_answer_stands_before_the_tables_and_says_how_sure_it_is(summary):
     alone = table.assign(low=np.nan, high=np.nan)
     assert "of one group alone" in score_tables.sentences(alone, "digits", score_tables.CERTAINTY)[0]
     assert score_tables.sentences(table, "simulated", score_tables.ANSWERS) == []
+
+
+def test_a_study_without_true_cells_leaves_the_numbers_of_the_summary_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "REPORTS", tmp_path)
+    monkeypatch.setattr(report, "SUMMARY_TABLE", tmp_path / "tables" / "summary.csv")
+    monkeypatch.setattr(report, "listed_studies", lambda: ["mine"])
+    for name in ("write_report", "write_provenance"):
+        monkeypatch.setattr(report, name, lambda *_: None)
+    row = {"study": "mine", "method": "mean", "protocol": "plate", "level": "field", "metric": "accuracy", "value": 1.0}
+    row |= {"low": 1 / 3, "high": 1.0, "n": 4, "groups": 2, "unit": "plate", "seeds": 1, "seed_sd": np.nan}
+    write_table(pd.DataFrame([row]), tmp_path / "tables" / "mine" / "scores.csv")
+    write_table(pd.DataFrame([row])[:0], tmp_path / "tables" / "mine" / "localisation_scores.csv")
+    write_table(pd.DataFrame(columns=["pooling"]), tmp_path / "tables" / "mil_unit_tests.csv")
+    report.report()
+    line = (tmp_path / "tables" / "summary.csv").read_text().splitlines()[1]
+    assert line == "mine,mean,plate,field,accuracy,1,0.333333,1,4,2,plate,1,"
 
 
 def test_readme_and_results_have_the_numbers_of_the_summary_in_git():
