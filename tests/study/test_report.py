@@ -223,11 +223,12 @@ def test_a_study_without_true_cells_leaves_the_numbers_of_the_summary_short(tmp_
         monkeypatch.setattr(report, name, lambda *_: None)
     row = {"study": "mine", "method": "mean", "protocol": "plate", "level": "field", "metric": "accuracy", "value": 1.0}
     row |= {"low": 1 / 3, "high": 1.0, "n": 4, "groups": 2, "unit": "plate", "seeds": 1, "seed_sd": np.nan}
-    write_table(pd.DataFrame([row]), tmp_path / "tables" / "mine" / "scores.csv")
+    rows = pd.DataFrame([row, row | {"method": "max", "value": 0.5}])
+    write_table(rows, tmp_path / "tables" / "mine" / "scores.csv")
     write_table(pd.DataFrame([row])[:0], tmp_path / "tables" / "mine" / "localisation_scores.csv")
     write_table(pd.DataFrame(columns=["pooling"]), tmp_path / "tables" / "mil_unit_tests.csv")
     report.report()
-    line = (tmp_path / "tables" / "summary.csv").read_text().splitlines()[1]
+    line = (tmp_path / "tables" / "summary.csv").read_text().splitlines()[2]
     assert line == "mine,mean,plate,field,accuracy,1,0.333333,1,4,2,plate,1,"
 
 
