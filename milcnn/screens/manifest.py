@@ -156,12 +156,12 @@ def refuse_unknown(table: pd.DataFrame, name: str) -> None:
     for column in [column for column in METADATA if column not in table]:
         near = get_close_matches(column.casefold(), others, 1, cutoff=0.9)
         if near:
-            advice = f"if it is {column}, rename it there or by 'columns' of the parameter file"
+            advice = f"if it is {column}, rename it there (in a parameter file also by 'columns')"
             problems.append(f"{name}: unknown column '{others[near[0]]}'; {advice}.")
         elif column in FIELD_KEY or (column == LABEL and COMPOUND not in table):
             missing.append(column)
     if missing:
-        advice = "add it, or rename yours there or by 'columns' of the parameter file"
+        advice = "add it, or rename yours there (in a parameter file also by 'columns')"
         problems.append(f"{name}: has no column {', '.join(missing)}, only {', '.join(table)}; {advice}.")
     if not image_columns(table):
         problems.append(f"{name}: has no column Path, Path_<channel> or FileName_<channel>; add it to name the images.")

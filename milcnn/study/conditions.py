@@ -15,8 +15,8 @@ def doses_known(study: str) -> bool:
     read_study(study)
     known = study in (read_yaml(ROOT / "params.yaml").get("label_noise") or {}).get("studies", [])
     if not known:
-        why = "the doses and cells of a drawn screen alone are known (label_noise.studies of params.yaml)"
-        print(f"{study}: nothing to do: {why}. milcnn score tells the responding fraction of any screen with controls.")
+        advice = "add it there if it is drawn with doses; of other screens milcnn score tells the responding fraction"
+        print(f"{study}: not in label_noise.studies of params.yaml, so nothing to do; {advice}.")
     return known
 
 

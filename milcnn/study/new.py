@@ -27,7 +27,7 @@ from milcnn.screens.screen import Screen, ScreenError
 
 NUCLEAR = ("dapi", "hoechst", "dna", "draq5", "nuc")  # how channels with a nuclear stain are often named
 ON_DISK = ("table", "images", "platemap")  # settings that name a file or folder
-STEPS = 1500  # of training, sought; the shipped studies take 900 to 2,600
+STEPS = 1500  # of training, sought
 TRAINED = 0.64  # share of the fields that is trained on, about
 Line = tuple[str, str, str]  # key, value as YAML, reason
 

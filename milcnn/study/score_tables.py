@@ -18,7 +18,7 @@ TABLES: dict[str, dict[Metric, str]] = {
         ("accuracy", "treatment"): "Treatment accuracy",
         ("mean_average_precision", "field"): "Field mAP",
         ("roc_auc", "field"): "Field AUC",
-        ("together_roc_auc", "field"): "… seeds as one",
+        ("together_roc_auc", "field"): "Field AUC, seeds as one",
     },
     "Is it better than the baseline that was best on validation?": {
         ("accuracy_difference", "field"): "Accuracy difference",
@@ -85,7 +85,8 @@ NOTES = {
     ),
     **dict.fromkeys(
         ("composite-rotation", "composite-shape-rotation"),
-        "Three studies together, which test one plate each and train on the two others.",
+        "Three studies together, which test one plate each and train on the two others. Their networks had half "
+        "of the steps of those of `composite` and `composite-shape`.",
     ),
     "micronuclei-rotation": "Five turns together: each source image is the test once, so images of one acquisition are "
     "on both sides.",

@@ -232,6 +232,14 @@ def test_a_study_without_true_cells_leaves_the_numbers_of_the_summary_short(tmp_
     assert line == "mine,mean,plate,field,accuracy,1,0.333333,1,4,2,plate,1,"
 
 
+def test_no_two_columns_of_a_published_table_have_one_title():
+    for study, rows in read_table(report.SUMMARY_TABLE).groupby("study"):
+        there = set(zip(rows["metric"], rows["level"], strict=True))
+        for metrics in score_tables.TABLES.values():
+            titles = [title for key, title in metrics.items() if key in there]
+            assert len(titles) == len(set(titles)), study
+
+
 def test_readme_and_results_have_the_numbers_of_the_summary_in_git():
     summary = read_table(ROOT / "reports" / "tables" / "summary.csv")
     text = (ROOT / "README.md").read_text()
