@@ -22,9 +22,9 @@ def read_marks(path: Path, required: bool = False) -> pd.DataFrame:
 
     Raises ValueError for another table or an unknown mark.
     """
-    if not path.exists() and required:
-        raise FileNotFoundError(f"{path}: no such table of marks; correct 'marks'.")
     if not path.exists():
+        if required:
+            raise FileNotFoundError(f"{path}: no such table of marks; correct 'marks'.")
         return pd.DataFrame(columns=MARK_COLUMNS, dtype=str)
     marks = read_table(path)
     if missing := [column for column in MARK_COLUMNS if column not in marks]:

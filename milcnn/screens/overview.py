@@ -19,19 +19,23 @@ def overview(screen: Screen) -> pd.DataFrame:
     sites = fields.groupby([PLATE, WELL], sort=False)[SITE].nunique()
     controls = fields[is_control(fields)]
     names = sorted(set(controls[COMPOUND if COMPOUND in controls else LABEL]))
-    labels = pd.Series([name for label in fields[LABEL] for name in labels_of(label, screen.multilabel)])
-    classes = [f"{name} ({count})" for name, count in labels.value_counts().items()]
     lines = {
         "plates": f"{len(wells)}: {first_few(list(wells.index))}",
         "wells": f"{span(wells)} on a plate, {wells.sum()} in all",
         "sites": f"{span(sites)} in a well, {len(fields)} fields in all",
         "channels": f"{len(screen.channels)}: {', '.join(screen.channels)}",
         "images": image_facts(screen),
-        "classes (fields)": ", ".join(classes),
+        "classes (fields)": fields_by_class(screen),
         "negative controls": f"{', '.join(names)} ({len(controls)} fields)" if len(controls) else "none",
         **left_out(screen),
     }
     return pd.DataFrame({"what": lines.keys(), "found": lines.values()})
+
+
+def fields_by_class(screen: Screen) -> str:
+    """'drug (12), DMSO (6)': the labels and how many fields have each, the most frequent first."""
+    labels = pd.Series([name for label in screen.fields[LABEL] for name in labels_of(label, screen.multilabel)])
+    return ", ".join(f"{name} ({count})" for name, count in labels.value_counts().items())
 
 
 def span(counts: pd.Series) -> str:

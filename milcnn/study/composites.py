@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from milcnn.baselines.segment import SegmentSettings, segment
 from milcnn.columns import FIELD_KEY, FRESH, LABEL, PLATE, SETS, SPLIT
-from milcnn.files import write_table, written_whole
+from milcnn.files import write_table
 from milcnn.parameters import StageError, listed_studies, parameter_file, read_study
 from milcnn.paths import ROOT
 from milcnn.prepare.folds import SplitError, leaks
@@ -33,7 +33,7 @@ from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen
 from milcnn.screens.sets.composite import CompositeSettings, Pairs, paired_cells
 from milcnn.screens.sets.kinds import open_screen
-from milcnn.study.new import Line, add_to_studies, as_yaml, first_split, next_step, train_lines
+from milcnn.study.new import Line, first_split, train_lines, write_study
 
 WAYS = [{"kind": "plate"}, {"kind": "plate", "validate_by": "well"}, {"kind": "well"}, {"kind": "field"}]
 SLOTS = 7  # cells that fit side by side in a field
@@ -75,10 +75,7 @@ def composite_study(study: str, positive: str | None = None) -> None:
     cells = cells.merge(kept[[SPLIT, PLATE]])
     print(f"{name}: {classes[1]} among {classes[0]}, cells of {side} px\n{kept.to_string(index=False)}")
     write_table(cells, ROOT / settings["cells"])
-    with written_whole(path) as temporary:
-        temporary.write_text(as_yaml(composite_sections(settings, sections)), encoding="utf-8")
-    add_to_studies(name)
-    print(f"\nWrote params/{name}.yaml, and added {name} to `studies` in params.yaml.\n{next_step(name)}")
+    write_study(name, composite_sections(settings, sections))
 
 
 def source_fields(ready: Prepared, positive: str | None) -> tuple[pd.DataFrame, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from milcnn.columns import LABEL, PLATE, labels_of
+from milcnn.columns import PLATE
 from milcnn.files import write_table, written_whole
 from milcnn.parameters import StageError, check_name, listed_studies, parameter_file
 from milcnn.paths import ROOT, in_root
@@ -21,7 +21,7 @@ from milcnn.screens.checks import file_problems, table_problems
 from milcnn.screens.folders import folder_table
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.missing import missing_images
-from milcnn.screens.overview import overview
+from milcnn.screens.overview import fields_by_class, overview
 from milcnn.screens.problems import first_few
 from milcnn.screens.screen import Screen, ScreenError
 
@@ -60,18 +60,17 @@ def new_study(study: str, **files: Any) -> None:
     if problems or header is None:
         raise ScreenError(problems)
     print(f"{study}\n{as_lines(overview(screen))}")
-    sections = study_sections(screen, files, min(header.planes[0][:2]))
-    with written_whole(path) as temporary:
+    write_study(study, study_sections(screen, files, min(header.planes[0][:2])))
+
+
+def write_study(study: str, sections: dict[str, list[Line]]) -> None:
+    """Write ``params/<study>.yaml``, add the study to params.yaml, and print the next command."""
+    with written_whole(parameter_file(study)) as temporary:
         temporary.write_text(as_yaml(sections), encoding="utf-8")
-    add_to_studies(study)
-    print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\n{next_step(study)}")
-
-
-def next_step(study: str) -> str:
-    """What to do once ``study`` is in params.yaml."""
     others = [name for name in listed_studies() if name != study]
+    add_to_studies(study)
     alone = f"leave only {study} in `studies`, else {first_few(others)} will run as well; then " if others else ""
-    return f"Next: {alone}dvc repro"
+    print(f"\nWrote params/{study}.yaml, and added {study} to `studies` in params.yaml.\nNext: {alone}dvc repro")
 
 
 def write_fields(study: str, settings: ManifestSettings) -> dict[str, str]:
@@ -113,10 +112,9 @@ def fitting_split(screen: Screen) -> tuple[Line, Line]:
     try:
         found, _ = first_split(screen, [{"kind": kind} for kind in reasons])
     except SplitError as error:
-        labels = [name for label in screen.fields[LABEL] for name in labels_of(label, screen.multilabel)]
-        counts = ", ".join(f"{name} ({labels.count(name)})" for name in screen.classes)
+        there = f"labelled fields: {fields_by_class(screen)}"
         needed = "each class needs three or more, better of different wells, to train, validate and test on"
-        raise SplitError(f"no split by plate, well or field works; labelled fields: {counts}; {needed}.") from error
+        raise SplitError(f"no split by plate, well or field works; {there}; {needed}.") from error
     value = f"{{kind: {found.kind}, folds: {found.folds}}}"
     split = ("split", value, f"{reasons[found.kind]}; one of {found.folds} parts tests")
     turns = str(list(range(found.folds)))
