@@ -85,16 +85,18 @@ def half_width(wells: pd.DataFrame, value: Callable[[Hill], float | np.ndarray])
 def curves(wells: pd.DataFrame) -> pd.DataFrame:
     """The curve of each method, seed and compound of ``wells``, see ``responding_fraction.well_means``.
 
-    Columns: these, ``Metadata_Label``, those of ``Hill``, ``low``, ``high``, ``true_ec50`` (µM). ``low`` to ``high`` is
-    the 95 % interval of EC50, in log EC50; missing if the curve has no EC50, or none without some well or plate.
+    Columns: these, ``Metadata_Label``, those of ``Hill``, ``low``, ``high``, where known ``true_ec50`` (µM). ``low`` to
+    ``high`` is the 95 % interval of EC50, in log EC50; missing if the curve has no EC50, or none without some well or
+    plate.
     """
     rows = []
     for key, members in wells.groupby(BY, sort=False):
         curve = fit_hill(members[CONCENTRATION].to_numpy(), members["responding_fraction"].to_numpy())
         factor = np.exp(half_width(members, lambda fit: np.log(fit.ec50))) if not np.isnan(curve.ec50) else np.nan
-        label, true_ec50 = members[[LABEL, "ec50"]].iloc[0]
-        limits = {"low": curve.ec50 / factor, "high": curve.ec50 * factor, "true_ec50": true_ec50}
-        rows.append(dict(zip(BY, key, strict=True)) | {LABEL: label, **curve._asdict()} | limits)
+        limits = {"low": curve.ec50 / factor, "high": curve.ec50 * factor}
+        if "ec50" in members:
+            limits["true_ec50"] = members["ec50"].iloc[0]
+        rows.append(dict(zip(BY, key, strict=True)) | {LABEL: members[LABEL].iloc[0], **curve._asdict()} | limits)
     return pd.DataFrame(rows)
 
 
@@ -108,14 +110,17 @@ def constant_guess(wells: pd.DataFrame) -> pd.DataFrame:
 def curve_bands(wells: pd.DataFrame, points: int = 60) -> pd.DataFrame:
     """The curve of each compound of one run, ``value``, and its pointwise 95 % band, ``low`` to ``high``, in [0, 1].
 
-    At ``points`` concentrations (µM) in even log steps. ``true`` is the Hill curve through the true ``response``.
+    At ``points`` concentrations (µM) in even log steps. ``true`` is the Hill curve through the true ``response``, where
+    it is known.
     """
     grid = np.geomspace(wells[CONCENTRATION].min(), wells[CONCENTRATION].max(), points)
     tables = []
     for compound, members in wells.groupby(COMPOUND, sort=False):
-        dose, columns = members[CONCENTRATION].to_numpy(), ("responding_fraction", "response")
-        value, true = (hill(grid, fit_hill(dose, members[name].to_numpy())) for name in columns)
+        dose = members[CONCENTRATION].to_numpy()
+        value = hill(grid, fit_hill(dose, members["responding_fraction"].to_numpy()))
         half = half_width(members, lambda fit: hill(grid, fit))
-        band = {"value": value, "low": (value - half).clip(0, 1), "high": (value + half).clip(0, 1), "true": true}
+        band = {"value": value, "low": (value - half).clip(0, 1), "high": (value + half).clip(0, 1)}
+        if "response" in members:
+            band["true"] = hill(grid, fit_hill(dose, members["response"].to_numpy()))
         tables.append(pd.DataFrame({COMPOUND: compound, CONCENTRATION: grid, **band}))
     return pd.concat(tables, ignore_index=True)

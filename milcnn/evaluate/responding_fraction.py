@@ -74,6 +74,17 @@ def with_picked_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.assign(**{LABEL: picked.reindex(predictions.index).fillna(predictions[LABEL])})
 
 
+def with_picked_fraction(predictions: pd.DataFrame, control: str, k: float) -> pd.DataFrame:
+    """``with_responding_fraction`` of one run whose labels nobody knows: its controls show the class ``control``.
+
+    A compound, or a well without one, has the class that the run picks for it, in ``Metadata_Label``.
+    """
+    own = predictions.assign(**{"method": "", "seed": 0, LABEL: control})  # the treated get what is picked
+    compound = own[COMPOUND].replace("", np.nan) if COMPOUND in own else pd.Series(np.nan, own.index)
+    own[COMPOUND] = compound.fillna(own[PLATE].astype(str) + "/" + own[WELL].astype(str))
+    return with_responding_fraction(with_picked_labels(own), k)
+
+
 def known_shares(predictions: pd.DataFrame, side: int) -> pd.DataFrame:
     """The treated test fields of ``side`` px with ``responding_fraction``, where the true ``fraction`` is known.
 
@@ -89,9 +100,10 @@ def known_shares(predictions: pd.DataFrame, side: int) -> pd.DataFrame:
 
 
 def well_means(fields: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and well: the means of its fields."""
+    """One row a run and well: the means of its fields; also of the truth, where it is known."""
     by = [*RUN, COMPOUND, LABEL, CONCENTRATION, PLATE, WELL]
-    means = fields.groupby(by, sort=False)[["responding_fraction", "fraction", "response", "ec50"]].mean()
+    known = [name for name in ("fraction", "response", "ec50") if name in fields]
+    means = fields.groupby(by, sort=False)[["responding_fraction", *known]].mean()
     return means.reset_index().sort_values([*RUN, COMPOUND, CONCENTRATION], ignore_index=True)
 
 

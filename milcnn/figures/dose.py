@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from milcnn.columns import COMPOUND, CONCENTRATION, LABEL
 from milcnn.figures.labels import METHOD_COLOURS, label, look
@@ -27,12 +27,13 @@ def looks_of(names: pd.Series) -> dict[str, tuple[str, str]]:
 
 
 def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame, columns: int = 4) -> plt.Figure:
-    """One panel per compound, of one run: wells, Hill curve with its 95 % band, true response and true EC50.
+    """One panel per compound, of one run: wells, Hill curve with its 95 % band; where known, true response and EC50.
 
     The tables are those of ``responding_fraction.well_means``, ``hill.curve_bands`` and ``hill.curves``.
     """
     looks = looks_of(curves[LABEL])
-    order = curves.sort_values([LABEL, "true_ec50"]).to_dict("records")
+    known = "true_ec50" in curves
+    order = curves.sort_values([LABEL, "true_ec50" if known else "ec50"]).to_dict("records")
     fig, axes = panels(len(order), columns, 6.9, 1.75, sharex=True, sharey=True)
     for ax, curve in zip(axes.flat, order, strict=False):
         of_wells, of_bands = (table[table[COMPOUND] == curve[COMPOUND]] for table in (wells, bands))
@@ -46,7 +47,7 @@ def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame
         Line2D([], [], color=TRUE, ls="--", lw=1, label="true response"),
         Line2D([], [], color=TRUE, ls=":", lw=1, label="true EC50"),
     ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=5)
+    fig.legend(handles=handles if known else handles[:3], loc="outside upper center", ncols=5)
     return fig
 
 
@@ -54,15 +55,18 @@ def compound_panel(ax: plt.Axes, wells: pd.DataFrame, band: pd.DataFrame, curve:
     """One compound of ``dose_response``."""
     ax.set_axis_on()
     ax.fill_between(band[CONCENTRATION], band["low"], band["high"], color=colour, alpha=0.2, lw=0, zorder=0)
-    ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
-    ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1, zorder=1)
+    text = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
+    if "true_ec50" in curve:
+        text += f"\ntrue {curve['true_ec50']:.2g}"
+        ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
+        ax.axvline(curve["true_ec50"], color=TRUE, ls=":", lw=1, zorder=1)
     ax.plot(band[CONCENTRATION], band["value"], color=colour)
     x, y = wells[CONCENTRATION], wells["responding_fraction"]
     ax.plot(x, y, "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
-    ax.set(xscale="log", xticks=[0.1, 1, 10], xticklabels=["0.1", "1", "10"], ylim=(0, 1))
+    ax.set(xscale="log", ylim=(0, 1))
+    ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
-    text = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
-    text += f"\ntrue {curve['true_ec50']:.2g}"
     box = {"facecolor": "w", "lw": 0, "pad": 0.5}  # hides the dotted line behind the text; points stay on top
     ax.text(0.98, 0.04, text, transform=ax.transAxes, ha="right", fontsize=6.5, bbox=box, zorder=1.5)
     ax.minorticks_off()

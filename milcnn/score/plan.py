@@ -8,17 +8,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from joblib import cpu_count
 from pydantic import Field
 
-from milcnn.columns import FIELD_KEY, PLATE, SPLIT, UNLABELLED
+from milcnn.columns import FIELD_KEY, LABEL, PLATE, SPLIT, UNLABELLED
+from milcnn.evaluate.responding_fraction import cells_in_view
 from milcnn.files import write_json
 from milcnn.network.fast import Precision
 from milcnn.prepare.plates import CODE
 from milcnn.prepare.prepared import Prepared, load_prepared
 from milcnn.prepare.preprocessing import PrepareSettings
+from milcnn.roles import is_control
 from milcnn.screens.checks import file_problems, row_problems
 from milcnn.screens.manifest import ManifestSettings, manifest_screen
 from milcnn.screens.problems import Problem, ScreenError
@@ -79,17 +82,33 @@ def write_settings(settings: ScoreSettings) -> None:
     write_json(settings.model_dump(), Path(settings.output) / SETTINGS_FILE)
 
 
+def read_settings(folder: Path) -> ScoreSettings | None:
+    """What the scores in ``folder`` were made from; None if that does not say it."""
+    path = folder / SETTINGS_FILE
+    return ScoreSettings.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def scored_screen(folder: Path) -> Screen | None:
     """The screen whose scores are in ``folder``; None if that does not say it."""
-    path = folder / SETTINGS_FILE
-    if not path.exists():
-        return None
-    return screen_of(ScoreSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump_json())
+    settings = read_settings(folder)
+    return screen_of(settings.model_dump_json()) if settings else None
 
 
 def preprocessing_of(study: Prepared, threads: int = 0) -> PrepareSettings:
     """How the fields of ``study`` were prepared, and those to score are."""
     return PrepareSettings(**study.settings, workers=threads or cpu_count())
+
+
+def control_class(study: Prepared) -> str:
+    """The class of the negative controls of ``study``; '' if they are not a class, or a field has several labels."""
+    controls = study.fields[is_control(study.fields) & study.fields[LABEL].isin(study.classes)]
+    return "" if study.multilabel or controls.empty else controls[LABEL].mode()[0]
+
+
+def in_view(settings: ScoreSettings, study: Prepared) -> float:
+    """How many cells an instance sees, see ``responding_fraction``; 1 where their number in a field is not known."""
+    side = int(np.sqrt(study.pixels(study.fields.iloc[:1])[0, 0].size))
+    return cells_in_view(settings.cells_per_field, side) if settings.cells_per_field else 1.0
 
 
 def scored(fields: pd.DataFrame, where: str) -> pd.DataFrame:

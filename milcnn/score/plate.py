@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import torch
 from joblib import cpu_count
 
-from milcnn.columns import COMPOUND, FIELD_KEY, LABEL, PLATE, SPLIT, WELL
-from milcnn.evaluate.responding_fraction import cells_in_view, with_picked_labels, with_responding_fraction
+from milcnn.columns import FIELD_KEY, PLATE, SPLIT
+from milcnn.evaluate.responding_fraction import with_picked_fraction
 from milcnn.files import write_json, write_table, written_whole
 from milcnn.network.model import load_model
 from milcnn.network.predictions import KNOWN, prediction_table, profile_table
@@ -138,9 +138,8 @@ def score_table(
     own = kit.trained.settings
     predictions = prediction_table(rows, own.classes, own.multilabel, P=scores.P, y=scores.y, p=scores.p)
     flags = quality.flags(measures.assign(**{PLATE: rows[PLATE].to_numpy()}), quality.QualitySettings())
-    side = int(np.sqrt(kit.study.pixels(kit.study.fields.iloc[:1])[0, 0].size))
-    k = cells_in_view(settings.cells_per_field, side) if settings.cells_per_field else 1.0
     said = predictions.drop(columns=[name for name in predictions if name in rows])
+    k = plan.in_view(settings, kit.study)
     fraction = pd.DataFrame({"responding_fraction": responding(kit.study, predictions, k)})
     profiles = profile_table(rows, scores.features).drop(columns=FIELD_KEY)
     return pd.concat([said, kit.reference.judged(scores), fraction, measures.astype(float), flags, profiles], axis=1)
@@ -148,16 +147,11 @@ def score_table(
 
 def responding(study: Prepared, predictions: pd.DataFrame, k: float) -> np.ndarray:
     """The responding fraction of each field, (N,); NaN for controls, and where there is no control or no such class."""
-    controls = study.fields[is_control(study.fields) & study.fields[LABEL].isin(study.classes)]
+    control, treated = plan.control_class(study), ~is_control(predictions)
     fraction = np.full(len(predictions), np.nan)
-    treated = ~is_control(predictions)
-    if study.multilabel or controls.empty or treated.all() or not treated.any():
+    if not control or treated.all() or not treated.any():
         return fraction
-    own = predictions.assign(method="", seed=0)
-    own[LABEL] = controls[LABEL].mode()[0]  # that of the controls; the others get what the network picks
-    unit = own[COMPOUND].replace("", np.nan) if COMPOUND in own else pd.Series(np.nan, own.index)
-    own[COMPOUND] = unit.fillna(own[PLATE].astype(str) + "/" + own[WELL].astype(str))
-    fraction[treated] = with_responding_fraction(with_picked_labels(own), k)["responding_fraction"]
+    fraction[treated] = with_picked_fraction(predictions, control, k)["responding_fraction"]
     return fraction
 
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     commands = Commands(top)
     add_commands_of_a_user(commands)
     add_score(commands)
+    add_curves(commands)
     add_commands_of_a_study(commands)
     return top
 
@@ -83,6 +84,12 @@ def add_score(commands: Commands) -> None:
     scored.add_argument("--engine", default="loop", choices=["loop", "dask", "slurm", "local"])
     scored.add_argument("--workers", type=int, default=1, help="plates at once, on dask, slurm and local")
     scored.add_argument("--scheduler", default="", help="address of a running Dask scheduler")
+
+
+def add_curves(commands: Commands) -> None:
+    about = "dose–response curves of the compounds of a scored screen"
+    curves = commands.add("curves", "study.curves:write_curves", about)
+    curves.add_argument("scores", metavar="FOLDER", help="that milcnn score wrote, such as data/scores/STUDY")
 
 
 def add_commands_of_a_study(commands: Commands) -> None:

@@ -15,7 +15,7 @@ def doses_known(study: str) -> bool:
     read_study(study)
     known = study in (read_yaml(ROOT / "params.yaml").get("label_noise") or {}).get("studies", [])
     if not known:
-        advice = "add it there if it is drawn with doses; of other screens milcnn score tells the responding fraction"
+        advice = "add it there if it is drawn with doses; for other screens call milcnn score, then milcnn curves"
         print(f"{study}: not in label_noise.studies of params.yaml, so nothing to do; {advice}.")
     return known
 
