@@ -2,7 +2,19 @@
 
 import pandas as pd
 
-from milcnn.columns import COMPOUND, LABEL, PLATE, SITE, WELL, Z, labels_of
+from milcnn.columns import (
+    COMPOUND,
+    CONCENTRATION,
+    LABEL,
+    METADATA,
+    PIXEL_SIZE,
+    PLATE,
+    SITE,
+    TIME,
+    WELL,
+    Z,
+    labels_of,
+)
 from milcnn.roles import is_control, without_classes
 from milcnn.screens.channels import first_header, image_columns
 from milcnn.screens.problems import first_few
@@ -27,6 +39,8 @@ def overview(screen: Screen) -> pd.DataFrame:
         "images": image_facts(screen),
         "classes (fields)": fields_by_class(screen),
         "negative controls": f"{', '.join(names)} ({len(controls)} fields)" if len(controls) else "none",
+        **doses(fields),
+        **columns_without_use(fields),
         **left_out(screen),
     }
     return pd.DataFrame({"what": lines.keys(), "found": lines.values()})
@@ -36,6 +50,25 @@ def fields_by_class(screen: Screen) -> str:
     """'drug (12), DMSO (6)': the labels and how many fields have each, the most frequent first."""
     labels = pd.Series([name for label in screen.fields[LABEL] for name in labels_of(label, screen.multilabel)])
     return ", ".join(f"{name} ({count})" for name, count in labels.value_counts().items())
+
+
+def doses(fields: pd.DataFrame) -> dict[str, str]:
+    """A line on the concentrations, if the table has them."""
+    if CONCENTRATION not in fields:
+        return {}
+    treated = fields[fields[CONCENTRATION] > 0]
+    of_compound = treated.groupby(COMPOUND)[CONCENTRATION].nunique() if COMPOUND in fields else pd.Series(dtype=int)
+    if of_compound.empty:
+        return {"concentrations": "none above 0, or of no compound"}
+    lowest, highest = treated[CONCENTRATION].agg(["min", "max"])
+    return {"concentrations": f"{span(of_compound)} of each compound, {lowest:g} to {highest:g} µM"}
+
+
+def columns_without_use(fields: pd.DataFrame) -> dict[str, str]:
+    """A line on columns that milcnn keeps and does nothing with: one of them may be misspelt."""
+    known = [*METADATA, Z, TIME, PIXEL_SIZE]
+    others = [name for name in fields if name.startswith("Metadata_") and name not in known]
+    return {"columns without a use": first_few(others)} if others else {}
 
 
 def span(counts: pd.Series) -> str:
