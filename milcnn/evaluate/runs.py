@@ -28,15 +28,16 @@ def read_runs(
     """The table ``name`` of every run in ``folder``, stacked, with columns ``method`` and ``seed``.
 
     A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``. With changed training labels it is
-    ``<condition>/noisy_and-<seed>``, one or more seeds, and the method is ``noisy_and_<condition>``. A baseline that
-    ran with the first seed only uses no random numbers: it needs no other. Raises FileNotFoundError when a run is
-    missing.
+    ``<condition>/noisy_and-<seed>``, one or more seeds, and the method is ``noisy_and_<condition>``. A method that ran
+    with the first seed only needs no other: a baseline without random numbers, or a function of a long comparison.
+    Raises FileNotFoundError when a run is missing.
     """
-    runs = [(folder / f"{pooling}-{seed}", pooling, seed) for pooling in poolings for seed in seeds]
-    for baseline in baselines:
-        paths = {seed: folder / BASELINE_FOLDER / f"{baseline}-{seed}" for seed in seeds}
-        needed = seeds if any((paths[seed] / name).exists() for seed in seeds[1:]) else seeds[:1]
-        runs += [(paths[seed], baseline, seed) for seed in needed]
+    runs = []
+    for where, methods in ((folder, poolings), (folder / BASELINE_FOLDER, baselines)):
+        for method in methods:
+            paths = {seed: where / f"{method}-{seed}" for seed in seeds}
+            needed = seeds if any((paths[seed] / name).exists() for seed in seeds[1:]) else seeds[:1]
+            runs += [(paths[seed], method, seed) for seed in needed]
     for condition in conditions:
         there = sorted(folder.glob(f"{condition}/{MAIN_METHOD}-*")) or [folder / condition / f"{MAIN_METHOD}-0"]
         runs += [(path, f"{MAIN_METHOD}_{condition}", int(path.name.rsplit("-", 1)[1])) for path in there]

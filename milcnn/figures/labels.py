@@ -64,14 +64,18 @@ def parts_of_name(method: str) -> tuple[str, dict[str, float], str]:
 
 
 def look(method: str) -> dict[str, Any]:
-    """How a line or point of ``method`` is drawn, for matplotlib. A hollow marker stands for an ending."""
-    name, _, mark = parts_of_name(method)
+    """How a line or point of ``method`` is drawn, for matplotlib. A hollow marker stands for an ending.
+
+    With settings the line is dashed; the dashes are as long as the value of the setting.
+    """
+    name, settings, mark = parts_of_name(method)
     spoken_of = name in METHOD_COLOURS
     colour = METHOD_COLOURS.get(name, OTHERS_GREY)
     return {
         "color": colour,
         "marker": METHOD_MARKERS.get(name, "."),
         "markerfacecolor": "white" if mark else colour,
+        "linestyle": (0, (next(iter(settings.values())), 1.5)) if settings else "-",
         "linewidth": 1.4 if spoken_of else 0.8,
         "zorder": 2 + spoken_of + (name == MAIN_METHOD),  # the coloured lines are in front
     }

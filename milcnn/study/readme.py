@@ -28,6 +28,7 @@ HEADLINE = {
 # a picture of the last run, in reports/, and its copy in docs/
 DOCS_PICTURES = {
     "figures/digits/1_error_by_fraction.png": "figure_1.png",
+    "figures/mnist/1_error_by_fraction.png": "mnist.png",
     "galleries/simulated/dose/dose_response.png": "figure_2.png",
     "galleries/bbbc016/localisation_panel.png": "puncta_maps.png",
     "galleries/bbbc016/cells.png": "puncta_cells.png",

@@ -221,8 +221,11 @@ def test_runs_are_stacked_and_a_missing_one_is_named(tmp_path):
     pd.DataFrame({"x": [1, 2]}).to_csv(tmp_path / "max-0" / "t.csv", index=False)
     table = read_runs(tmp_path, ["max"], [0], "t.csv")
     assert table.to_dict("list") == {"x": [1, 2], "method": ["max"] * 2, "seed": [0, 0]}
+    with pytest.raises(FileNotFoundError, match=r"mean-0/t\.csv: no such table; train this run first"):
+        read_runs(tmp_path, ["max", "mean"], [0, 1], "t.csv")
+    shutil.copytree(tmp_path / "max-0", tmp_path / "max-2")
     with pytest.raises(FileNotFoundError, match=r"max-1/t\.csv: no such table; train this run first"):
-        read_runs(tmp_path, ["max"], [0, 1], "t.csv")
+        read_runs(tmp_path, ["max"], [0, 1, 2], "t.csv")
 
 
 def test_methods_are_named_by_baseline_or_by_condition(tmp_path):
@@ -253,16 +256,16 @@ def test_runs_with_controls_have_their_own_names(tmp_path):
     assert table["method"].tolist() == ["max+controls", "svm_vote+controls", "svm_vote+as_it_comes"]
     assert read_marked(tmp_path, [], [0, 1], ["svm_vote"])["seed"].tolist() == [0, 0]
     assert label("svm_vote+as_it_comes") == "SVM vote, segmentation as it comes"
-    with pytest.raises(FileNotFoundError, match=r"max-1/predictions_controls\.csv"):
-        read_marked(tmp_path, ["max"], [0, 1], ["svm_vote"])
+    with pytest.raises(FileNotFoundError, match=r"mean-0/predictions_controls\.csv"):
+        read_marked(tmp_path, ["max", "mean"], [0, 1], ["svm_vote"])
 
 
-def test_a_baseline_without_random_numbers_needs_only_the_first_seed(tmp_path):
-    for run in ("max-0", "max-1", "baselines/svm_vote-0", "baselines/svm_vote-1", "baselines/sphered-0"):
+def test_a_method_that_ran_with_the_first_seed_only_needs_no_other(tmp_path):
+    for run in ("isr-0", "max-0", "max-1", "baselines/svm_vote-0", "baselines/svm_vote-1", "baselines/sphered-0"):
         (tmp_path / run).mkdir(parents=True)
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
-    table = read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["svm_vote", "sphered"])
-    assert table.groupby("method")["seed"].nunique().to_dict() == {"max": 2, "svm_vote": 2, "sphered": 1}
+    table = read_runs(tmp_path, ["max", "isr"], [0, 1], "t.csv", ["svm_vote", "sphered"])
+    assert table.groupby("method")["seed"].nunique().to_dict() == {"max": 2, "isr": 1, "svm_vote": 2, "sphered": 1}
     with pytest.raises(FileNotFoundError, match=r"baselines/ljosa-0/t\.csv"):
         read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["ljosa"])
     with pytest.raises(FileNotFoundError, match=r"baselines/svm_vote-2/t\.csv"):

@@ -79,7 +79,7 @@ def test_markers_tell_the_grey_methods_of_one_figure_apart():
         assert len(set(looks)) == len(names)
     assert set(POOLINGS) <= {*METHOD_COLOURS, *OTHER_POOLINGS}
     assert set(BASELINES) <= {*METHOD_COLOURS, *OTHER_BASELINES}
-    assert look("noisy_and-a7.5") == look("noisy_and")
+    assert look("noisy_and-a7.5") == look("noisy_and") | {"linestyle": (0, (7.5, 1.5))}
     assert look("noisy_and+controls") == look("noisy_and") | {"markerfacecolor": "white"}
     assert look("a new one")["color"] == OTHERS_GREY
 
