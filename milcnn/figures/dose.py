@@ -64,7 +64,8 @@ def compound_panel(ax: plt.Axes, wells: pd.DataFrame, band: pd.DataFrame, curve:
     x, y = wells[CONCENTRATION], wells["responding_fraction"]
     ax.plot(x, y, "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
     ax.set(xscale="log", ylim=(0, 1))
-    ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    decades = np.log10(band[CONCENTRATION].max() / band[CONCENTRATION].min())
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,), numticks=4))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
     box = {"facecolor": "w", "lw": 0, "pad": 0.5}  # hides the dotted line behind the text; points stay on top

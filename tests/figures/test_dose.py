@@ -37,6 +37,28 @@ def test_each_compound_has_its_wells_curve_and_true_ec50(wells):
     assert not any(ax.axison for ax in empty)
 
 
+def test_without_truth_wells_and_curve_are_drawn_alone_and_a_name_is_no_formula(wells):
+    own = wells.drop(columns=["response", "ec50"]).replace({"S1": "a$b^$"})
+    fig = dose_response(own, hill.curve_bands(own, points=5), hill.curves(own))
+    first, second = fig.axes[:2]
+    assert {first.get_title(loc="left"), second.get_title(loc="left")} == {"a$b^$ · big", "S2 · red"}
+    assert len(first.lines) == 2
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["well, estimated", "Hill fit", "95 % band"]
+    fig.canvas.draw()  # a formula that cannot be read would raise
+
+
+@pytest.mark.parametrize(
+    ("doses", "shown"), [([0.1, 1, 10], [0.1, 1, 10]), ([1.5, 3, 6], [2, 5]), ([10, 100, 900], [10, 100])]
+)
+def test_doses_of_any_range_have_ticks(wells, doses, shown):
+    own = wells.assign(Metadata_Concentration=np.tile(doses, 4))
+    fig = dose_response(own, hill.curve_bands(own, points=5), hill.curves(own))
+    low, high = fig.axes[0].get_xlim()
+    ticks = [tick for tick in fig.axes[0].get_xticks() if low <= tick <= high]
+    assert set(shown) <= {round(tick, 6) for tick in ticks}
+    assert len(ticks) <= 6
+
+
 def test_estimated_against_true_draws_every_field():
     fields = pd.DataFrame(
         {"Metadata_Label": ["a", "a", "b"], "fraction": [0.1, 0.2, 0.3], "responding_fraction": [0.2, 0.3, 0.9]}
