@@ -11,6 +11,7 @@ wider one held the true EC50 in 93 % of 108 curves (wells alone 84 %, plates alo
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from milcnn.evaluate.intervals import TAIL, without_each
 
 BOTTOM, TOP, SLOPE = (0.0, 0.2), (0.0, 1.0), (0.5, 4.0)  # bounds of a fit; those of EC50 are the tested doses
 LEAST_RISE = 0.1  # a curve whose effect rises less has no EC50
+EDGE = 1e-3  # an EC50 as close to the lowest or highest dose is at it
 CONSTANT = "middle_dose"  # the method of ``constant_guess``
 BY = ["method", "seed", COMPOUND]
 
@@ -86,14 +88,18 @@ def curves(wells: pd.DataFrame) -> pd.DataFrame:
     """The curve of each method, seed and compound of ``wells``, see ``responding_fraction.well_means``.
 
     Columns: these, ``Metadata_Label``, those of ``Hill``, ``low``, ``high``, where known ``true_ec50`` (µM). ``low`` to
-    ``high`` is the 95 % interval of EC50, in log EC50; missing if the curve has no EC50, or none without some well or
-    plate.
+    ``high`` is the 95 % interval of EC50, symmetric in log EC50; missing if the curve has no EC50, or none without some
+    well or plate. An EC50 at the lowest dose may be lower: ``low`` is 0; at the highest ``high`` is infinite.
     """
     rows = []
     for key, members in wells.groupby(BY, sort=False):
         curve = fit_hill(members[CONCENTRATION].to_numpy(), members["responding_fraction"].to_numpy())
         factor = np.exp(half_width(members, lambda fit: np.log(fit.ec50))) if not np.isnan(curve.ec50) else np.nan
-        limits = {"low": curve.ec50 / factor, "high": curve.ec50 * factor}
+        lowest, highest = members[CONCENTRATION].agg(["min", "max"])
+        limits = {
+            "low": 0.0 if np.isclose(curve.ec50, lowest, rtol=EDGE) else curve.ec50 / factor,
+            "high": np.inf if np.isclose(curve.ec50, highest, rtol=EDGE) else curve.ec50 * factor,
+        }
         if "ec50" in members:
             limits["true_ec50"] = members["ec50"].iloc[0]
         rows.append(dict(zip(BY, key, strict=True)) | {LABEL: members[LABEL].iloc[0], **curve._asdict()} | limits)
@@ -110,15 +116,15 @@ def constant_guess(wells: pd.DataFrame) -> pd.DataFrame:
 def curve_bands(wells: pd.DataFrame, points: int = 60) -> pd.DataFrame:
     """The curve of each compound of one run, ``value``, and its pointwise 95 % band, ``low`` to ``high``, in [0, 1].
 
-    At ``points`` concentrations (µM) in even log steps. ``true`` is the Hill curve through the true ``response``, where
-    it is known.
+    At ``points`` concentrations (µM) in even log steps, from the lowest to the highest of the compound. ``true`` is the
+    Hill curve through the true ``response``, where it is known.
     """
-    grid = np.geomspace(wells[CONCENTRATION].min(), wells[CONCENTRATION].max(), points)
     tables = []
     for compound, members in wells.groupby(COMPOUND, sort=False):
         dose = members[CONCENTRATION].to_numpy()
+        grid = np.geomspace(dose.min(), dose.max(), points)
         value = hill(grid, fit_hill(dose, members["responding_fraction"].to_numpy()))
-        half = half_width(members, lambda fit: hill(grid, fit))
+        half = half_width(members, partial(hill, grid))
         band = {"value": value, "low": (value - half).clip(0, 1), "high": (value + half).clip(0, 1)}
         if "response" in members:
             band["true"] = hill(grid, fit_hill(dose, members["response"].to_numpy()))

@@ -29,14 +29,15 @@ def read_runs(
 
     A run is the folder ``<pooling>-<seed>`` or ``baselines/<baseline>-<seed>``. With changed training labels it is
     ``<condition>/noisy_and-<seed>``, one or more seeds, and the method is ``noisy_and_<condition>``. A method that ran
-    with the first seed only needs no other: a baseline without random numbers, or a function of a long comparison.
-    Raises FileNotFoundError when a run is missing.
+    with the first seed only needs no other: a baseline without random numbers, or a function of which one is enough.
+    Of noisy_and all are needed. Raises FileNotFoundError when a run is missing.
     """
     runs = []
     for where, methods in ((folder, poolings), (folder / BASELINE_FOLDER, baselines)):
         for method in methods:
             paths = {seed: where / f"{method}-{seed}" for seed in seeds}
-            needed = seeds if any((paths[seed] / name).exists() for seed in seeds[1:]) else seeds[:1]
+            others = method == MAIN_METHOD or any((paths[seed] / name).exists() for seed in seeds[1:])
+            needed = seeds if others else seeds[:1]
             runs += [(paths[seed], method, seed) for seed in needed]
     for condition in conditions:
         there = sorted(folder.glob(f"{condition}/{MAIN_METHOD}-*")) or [folder / condition / f"{MAIN_METHOD}-0"]

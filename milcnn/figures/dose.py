@@ -18,6 +18,7 @@ FACTORS = {
     "label_noise": ("Label noise", "share of training fields with a wrong label"),
     "train_share": ("Training fields", "share of training fields used"),
 }
+TITLE = 24  # letters that fit above a panel
 MARKERS = "os^Dv<>PX*d"  # 11 markers for 10 colours: a pair repeats only after 110 names
 
 
@@ -29,15 +30,20 @@ def looks_of(names: pd.Series) -> dict[str, tuple[str, str]]:
 def dose_response(wells: pd.DataFrame, bands: pd.DataFrame, curves: pd.DataFrame, columns: int = 4) -> plt.Figure:
     """One panel per compound, of one run: wells, Hill curve with its 95 % band; where known, true response and EC50.
 
-    The tables are those of ``responding_fraction.well_means``, ``hill.curve_bands`` and ``hill.curves``.
+    The tables are those of ``responding_fraction.well_means``, ``hill.curve_bands`` and ``hill.curves``. Compounds of
+    ``curves`` without wells are not drawn, but count for the colours.
     """
     looks = looks_of(curves[LABEL])
     known = "true_ec50" in curves
-    order = curves.sort_values([LABEL, "true_ec50" if known else "ec50"]).to_dict("records")
+    shown = curves[curves[COMPOUND].isin(wells[COMPOUND])]
+    order = shown.sort_values([LABEL, "true_ec50" if known else "ec50"]).to_dict("records")
+    decades = np.log10(wells[CONCENTRATION].max() / wells[CONCENTRATION].min())
     fig, axes = panels(len(order), columns, 6.9, 1.75, sharex=True, sharey=True)
     for ax, curve in zip(axes.flat, order, strict=False):
         of_wells, of_bands = (table[table[COMPOUND] == curve[COMPOUND]] for table in (wells, bands))
         compound_panel(ax, of_wells, of_bands, curve, looks[curve[LABEL]][0])
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,), numticks=4))
+        ax.xaxis.set_major_formatter("{x:g}")
     fig.supxlabel("dose (µM)", fontsize=8)
     fig.supylabel("responding fraction", fontsize=8)
     handles = [  # in grey: a colour stands for a phenotype, and the titles name it
@@ -55,7 +61,8 @@ def compound_panel(ax: plt.Axes, wells: pd.DataFrame, band: pd.DataFrame, curve:
     """One compound of ``dose_response``."""
     ax.set_axis_on()
     ax.fill_between(band[CONCENTRATION], band["low"], band["high"], color=colour, alpha=0.2, lw=0, zorder=0)
-    text = "no response" if np.isnan(curve["ec50"]) else f"EC50 {curve['ec50']:.2g}"
+    open_end = "≤ " if curve["low"] == 0 else "≥ " if np.isinf(curve["high"]) else ""
+    text = "no response" if np.isnan(curve["ec50"]) else f"EC50 {open_end}{curve['ec50']:.2g}"
     if "true_ec50" in curve:
         text += f"\ntrue {curve['true_ec50']:.2g}"
         ax.plot(band[CONCENTRATION], band["true"], color=TRUE, ls="--", lw=1)
@@ -64,13 +71,18 @@ def compound_panel(ax: plt.Axes, wells: pd.DataFrame, band: pd.DataFrame, curve:
     x, y = wells[CONCENTRATION], wells["responding_fraction"]
     ax.plot(x, y, "o", color=colour, ms=3.5, mec="w", mew=0.4, clip_on=False)
     ax.set(xscale="log", ylim=(0, 1))
-    decades = np.log10(band[CONCENTRATION].max() / band[CONCENTRATION].min())
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1,), numticks=4))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_title(f"{curve[COMPOUND]} · {curve[LABEL]}", fontsize=8, loc="left")
+    ax.set_title(panel_title(curve[COMPOUND], curve[LABEL]), fontsize=8, loc="left")
     box = {"facecolor": "w", "lw": 0, "pad": 0.5}  # hides the dotted line behind the text; points stay on top
     ax.text(0.98, 0.04, text, transform=ax.transAxes, ha="right", fontsize=6.5, bbox=box, zorder=1.5)
     ax.minorticks_off()
+
+
+def panel_title(compound: str, phenotype: str) -> str:
+    """Both on one line where they fit a panel, else on two, each cut to its width."""
+    title = " · ".join(name for name in (compound, phenotype) if name)
+    if len(title) <= TITLE:
+        return title
+    return "\n".join(name if len(name) <= TITLE else f"{name[: TITLE - 1]}…" for name in (compound, phenotype))
 
 
 def estimated_against_true(fields: pd.DataFrame, scores: pd.DataFrame) -> plt.Figure:

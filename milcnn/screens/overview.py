@@ -56,10 +56,11 @@ def doses(fields: pd.DataFrame) -> dict[str, str]:
     """A line on the concentrations, if the table has them."""
     if CONCENTRATION not in fields:
         return {}
-    treated = fields[fields[CONCENTRATION] > 0]
-    of_compound = treated.groupby(COMPOUND)[CONCENTRATION].nunique() if COMPOUND in fields else pd.Series(dtype=int)
-    if of_compound.empty:
+    named = fields[COMPOUND].fillna("") != "" if COMPOUND in fields else False
+    treated = fields[(fields[CONCENTRATION] > 0) & ~is_control(fields) & named]
+    if treated.empty:
         return {"concentrations": "none above 0, or of no compound"}
+    of_compound = treated.groupby(COMPOUND)[CONCENTRATION].nunique()
     lowest, highest = treated[CONCENTRATION].agg(["min", "max"])
     return {"concentrations": f"{span(of_compound)} of each compound, {lowest:g} to {highest:g} µM"}
 

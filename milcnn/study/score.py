@@ -30,6 +30,7 @@ from milcnn.screens.screen import Screen
 from milcnn.study.new import from_root
 
 SCREEN_KEYS = ("table", "images", "platemap", "pattern")  # of the screen to score
+SUMMARY_FILE = "summary.csv"  # the plates of the last call
 OF_OTHER = (*SCREEN_KEYS, "left_out", "strip")  # settings of the study's own screen that do not fit another
 
 
@@ -54,10 +55,10 @@ def score(study: str, run: str, engine: EngineSettings, only_estimate: bool = Fa
         raise StageError(f"where: '{settings.where}' selects no field.")
     tell_problems(plan.check(screen, settings.strict), settings, screen)
     ensure_reference(settings)
-    plan.write_settings(settings)
     if only_estimate:
         print(estimate(settings, plates).to_string(float_format="{:.3g}".format))
         return
+    plan.write_settings(settings)
     todo = [plate for plate in plates if not plan.is_scored(settings, screen, plate)]
     print(f"{study}: {len(plates)} plates, {len(plates) - len(todo)} have their file; scores in {settings.output}")
     failed = {}
@@ -131,7 +132,7 @@ def write_summary(settings: plan.ScoreSettings, plates: list[str], failed: dict[
     seconds = pd.DataFrame(table.pop("seconds").tolist()).add_suffix("_s") if len(table) else pd.DataFrame()
     bad = pd.DataFrame({"plate": failed.keys(), "error": failed.values()})
     whole = pd.concat([pd.concat([table, seconds], axis=1), bad])
-    write_table(whole, Path(settings.output) / "summary.csv")
+    write_table(whole, Path(settings.output) / SUMMARY_FILE)
     if len(table):
         lacking = int(table["without_scores"].sum())
         print(f"{int(table['fields'].sum())} fields, {lacking} of them without scores (see their reason).")

@@ -266,6 +266,9 @@ def test_a_method_that_ran_with_the_first_seed_only_needs_no_other(tmp_path):
         pd.DataFrame({"x": [1]}).to_csv(tmp_path / run / "t.csv", index=False)
     table = read_runs(tmp_path, ["max", "isr"], [0, 1], "t.csv", ["svm_vote", "sphered"])
     assert table.groupby("method")["seed"].nunique().to_dict() == {"max": 2, "isr": 1, "svm_vote": 2, "sphered": 1}
+    (tmp_path / "isr-0").rename(tmp_path / "noisy_and-0")
+    with pytest.raises(FileNotFoundError, match=r"noisy_and-1/t\.csv"):
+        read_runs(tmp_path, ["noisy_and"], [0, 1], "t.csv")
     with pytest.raises(FileNotFoundError, match=r"baselines/ljosa-0/t\.csv"):
         read_runs(tmp_path, ["max"], [0, 1], "t.csv", ["ljosa"])
     with pytest.raises(FileNotFoundError, match=r"baselines/svm_vote-2/t\.csv"):

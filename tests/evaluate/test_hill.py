@@ -45,6 +45,19 @@ def test_a_compound_that_responds_at_every_dose_has_its_ec50_at_the_lowest():
     assert curve.ec50 == pytest.approx(0.03, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("effect", "low", "high"),
+    [
+        (np.full(12, 0.8), 0, 0.03),
+        (np.linspace(0.8, 0.5, 12), 0, 0.03),  # it falls
+        (response(DOSES, 30, 1.0, 0.9), 10, np.inf),
+    ],
+)
+def test_the_interval_of_an_ec50_at_the_end_of_the_doses_is_open(effect, low, high):
+    row = hill.curves(wells(effect)).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((low, high), rel=2e-3)
+
+
 def test_a_single_dose_has_no_other_ec50():
     curve = hill.fit_hill(np.ones(4), np.array([0.4, 0.5, 0.6, 0.5]))
     assert np.isnan(curve.ec50) or curve.ec50 == pytest.approx(1)

@@ -47,6 +47,14 @@ def test_without_truth_wells_and_curve_are_drawn_alone_and_a_name_is_no_formula(
     fig.canvas.draw()  # a formula that cannot be read would raise
 
 
+def test_colours_are_those_of_all_compounds_and_long_names_have_two_lines(wells):
+    wells = wells.replace({"S2": "BRD-K10000034-001-04-1-long"})
+    own = wells[wells["Metadata_Label"] == "red"]
+    (panel, *_) = dose_response(own, hill.curve_bands(own, points=5), hill.curves(wells)).axes
+    assert panel.get_title(loc="left") == "BRD-K10000034-001-04-1-…\nred"
+    assert panel.lines[-1].get_color() == "C1"  # big, which is not drawn, is C0
+
+
 @pytest.mark.parametrize(
     ("doses", "shown"), [([0.1, 1, 10], [0.1, 1, 10]), ([1.5, 3, 6], [2, 5]), ([10, 100, 900], [10, 100])]
 )

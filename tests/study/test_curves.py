@@ -51,6 +51,7 @@ def scores(tmp_path):
     assert k > 1.5
     for plate in ("P1", "P2", "P3"):
         pd.DataFrame(rows_of(plate, k)).to_parquet(folder / f"{plate}.parquet")
+    pd.DataFrame({"plate": ["P1", "P2", "P3"], "error": ""}).to_csv(folder / "summary.csv", index=False)
     return folder
 
 
@@ -74,6 +75,34 @@ def test_ec50_and_phenotype_of_known_curves_come_back(scores, capsys):
     assert (scores / "dose_response_1.png").exists()
     assert not (scores / "dose_response_2.png").exists()
     assert "2 compounds, 2 of them with an EC50" in capsys.readouterr().out
+
+
+def test_only_the_plates_of_the_last_call_and_no_older_output(scores):
+    shutil.copy(scores / "P1.parquet", scores / "older.parquet")
+    change(scores, "older", lambda t: t.assign(Metadata_Plate="older", Metadata_Concentration=5.0))
+    table = read_table(scores / "summary.csv").assign(error=["", "no field can be read", ""])
+    table.to_csv(scores / "summary.csv", index=False)
+    (scores / "dose_response_2.png").touch()
+    write_curves(str(scores))
+    assert set(read_table(scores / "wells.csv")["Metadata_Plate"]) == {"P1", "P3"}
+    curves = read_table(scores / "curves.csv")
+    assert curves[["wells", "plates", "lowest_dose", "highest_dose"]].drop_duplicates().to_numpy().tolist() == [
+        [2 * len(DOSES), 2, DOSES[0], DOSES[-1]]
+    ]
+    assert not (scores / "dose_response_2.png").exists()
+
+
+def test_without_a_response_there_is_no_phenotype_and_without_cells_a_note(scores, capsys):
+    settings = json.loads((scores / "settings.json").read_text()) | {"cells_per_field": 0}
+    (scores / "settings.json").write_text(json.dumps(settings))
+    for plate in ("P1", "P2", "P3"):
+        change(
+            scores, plate, lambda t: t.assign(p_3=0.05, p_1=np.where(t["Metadata_Compound"] == "c3", 0.45, t["p_1"]))
+        )
+    write_curves(str(scores))
+    curves = read_table(scores / "curves.csv").set_index("Metadata_Compound")
+    assert curves["Metadata_Label"].fillna("").to_dict() == {"c2": "2", "c3": ""}
+    assert "Note: cells in a field are not known" in capsys.readouterr().out
 
 
 def test_a_compound_has_one_phenotype_on_all_plates(scores):
@@ -116,6 +145,9 @@ def test_scores_without_what_a_curve_needs_are_refused(scores, edit, told):
 def test_folders_without_scores_and_controls_that_are_no_class_are_refused(scores, tmp_path):
     with pytest.raises(StageError, match="no scores; give the folder"):
         write_curves(str(tmp_path))
+    (tmp_path / "settings.json").write_text((scores / "settings.json").read_text())
+    with pytest.raises(StageError, match="no scores; give the folder"):
+        write_curves(str(tmp_path))  # scoring has not ended
     facts = tmp_path / "prepared/prepared.json"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"classes": CLASSES[1:]}))
     with pytest.raises(StageError, match="its negative controls are no class"):
