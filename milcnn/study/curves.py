@@ -45,7 +45,7 @@ def write_curves(scores: str) -> None:
         reason = "its fields have several labels" if study.multilabel else "its negative controls are no class"
         raise StageError(f"{study.study}: {reason}, so there is no responding fraction.")
     if not settings.cells_per_field:
-        print("Note: cells in a field are not known, so EC50 are too low; call milcnn score with --cells-per-field.")
+        print("Note: cells in a field are not known, so EC50 may be too low; call milcnn score with --cells-per-field.")
     fields = with_controls(read_scores(folder))
     wells = well_means(with_doses(with_picked_fraction(fields, control, plan.in_view(settings, study))))
     curves = hill.curves(wells)
@@ -55,7 +55,7 @@ def write_curves(scores: str) -> None:
     curves = curves.merge(wells.groupby(COMPOUND).agg(**facts).reset_index(), on=COMPOUND)
     write_table(wells.drop(columns=["method", "seed"]), folder / "wells.csv")
     write_table(curves.drop(columns=["method", "seed"]), folder / "curves.csv")
-    draw(wells, curves, folder)
+    draw_pages(wells, curves, folder)
     print(f"{len(curves)} compounds, {curves['ec50'].notna().sum()} of them with an EC50; see {folder / 'curves.csv'}.")
 
 
@@ -104,7 +104,7 @@ def with_doses(fields: pd.DataFrame) -> pd.DataFrame:
     return dosed[~dosed[COMPOUND].isin(few.index)]
 
 
-def draw(wells: pd.DataFrame, curves: pd.DataFrame, folder: Path) -> None:
+def draw_pages(wells: pd.DataFrame, curves: pd.DataFrame, folder: Path) -> None:
     """``dose_response_1`` … of ``IN_FIGURE`` compounds each, by phenotype and EC50."""
     use_style()
     order = curves.sort_values([LABEL, "ec50"])[COMPOUND]
