@@ -125,9 +125,12 @@ def map_controls(classes: list[str]) -> MapControls:
 
 
 def table_widget(chosen: Callable[[int], None]) -> ITable:
-    """An empty table that can be sorted and searched; ``chosen`` gets the number of the row that is clicked."""
+    """An empty table that can be sorted and searched; ``chosen`` gets the number of the row that is clicked.
+
+    Its column has a name: until the rows are there a reader of the screen would find a header without a text.
+    """
     table = ITable(
-        pd.DataFrame({"": []}), select={"style": "single"}, showIndex=False, maxBytes=0, paging=False,
+        pd.DataFrame({"nothing yet": []}), select={"style": "single"}, showIndex=False, maxBytes=0, paging=False,
         scrollY="230px", scrollCollapse=True, classes="display compact nowrap", style="width:100%;margin:0",
     )  # fmt: skip
     table.observe(lambda change: chosen(change["new"][0]) if change["new"] else None, "selected_rows")

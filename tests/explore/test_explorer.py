@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from milcnn.explore import explore, view
+from milcnn.explore.controls import table_widget
 from milcnn.explore.drawn import FIELD_SIDE
 from milcnn.explore.shown import cells_at
 from milcnn.network.model import load_model
@@ -153,3 +154,8 @@ def test_the_table_of_worst_fields_and_the_small_pictures_lead_to_their_field(ex
 def test_where_no_kernel_runs_it_is_the_picture_of_the_field(explorer):
     bundle = explorer._repr_mimebundle_()
     assert {"image/jpeg", "application/vnd.jupyter.widget-view+json"} <= set(bundle)
+
+
+def test_a_table_without_rows_has_a_named_header():
+    """What axe finds in a browser if it looks before the rows are there."""
+    assert all(table_widget(print).df.columns)
