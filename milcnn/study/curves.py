@@ -18,13 +18,13 @@ from milcnn.evaluate import hill
 from milcnn.evaluate.responding_fraction import well_means, with_picked_fraction
 from milcnn.figures.dose import dose_response
 from milcnn.figures.style import save_figure, use_style
-from milcnn.files import read_table, write_table
+from milcnn.files import write_table
 from milcnn.parameters import StageError
 from milcnn.paths import in_root
 from milcnn.prepare.prepared import load_prepared
 from milcnn.roles import is_control
 from milcnn.score import plan
-from milcnn.study.score import SUMMARY_FILE
+from milcnn.study.score import SUMMARY_FILE, scored_plates
 
 LEAST_DOSES = len(hill.Hill._fields)  # as many as a curve has parameters
 IN_FIGURE = 40  # compounds
@@ -64,10 +64,8 @@ def read_scores(folder: Path) -> pd.DataFrame:
 
     Raises StageError if their compounds, doses or controls are not known.
     """
-    plates = read_table(folder / SUMMARY_FILE)
-    good = plates[plates["error"].isna()] if "error" in plates else plates
     tables = []
-    for path in (folder / f"{plate}.parquet" for plate in good["plate"].astype(str)):
+    for path in (folder / f"{plate}.parquet" for plate in scored_plates(folder)):
         names = [name for name in pq.read_schema(path).names if name.startswith(("Metadata_", "p_", "reason"))]
         tables.append(pd.read_parquet(path, columns=names))
     fields = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -91,10 +89,8 @@ def with_controls(fields: pd.DataFrame) -> pd.DataFrame:
 def with_doses(fields: pd.DataFrame) -> pd.DataFrame:
     """The treated fields of compounds with ``LEAST_DOSES`` doses above 0; says what is left out."""
     dosed = fields[fields[CONCENTRATION] > 0]
-    if len(dosed) < len(fields):
-        print(
-            f"Note: {len(fields) - len(dosed)} of {len(fields)} treated fields have no dose above 0 and are left out."
-        )
+    if without := len(fields) - len(dosed):
+        print(f"Note: {without} of {len(fields)} treated fields have no dose above 0 and are left out.")
     doses = dosed.groupby(COMPOUND)[CONCENTRATION].nunique()
     few = doses[doses < LEAST_DOSES]
     if len(few) == len(doses):

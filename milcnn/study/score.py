@@ -139,3 +139,9 @@ def write_summary(settings: plan.ScoreSettings, plates: list[str], failed: dict[
         spent = seconds.sum()
         shares = ", ".join(f"{name.removesuffix('_s')} {share:.0%}" for name, share in (spent / spent.sum()).items())
         print(f"{table['wall_s'].sum() / 3600:.3g} hours over all plates; of the seconds of all threads: {shares}.")
+
+
+def scored_plates(folder: Path) -> list[str]:
+    """The plates of the last call that have their file. Their names are text: plate 007 is not 7, and NA is a name."""
+    table = pd.read_csv(folder / SUMMARY_FILE, dtype={"plate": str}, keep_default_na=False, na_values=[""])
+    return table.loc[table["error"].isna() if "error" in table else slice(None), "plate"].tolist()

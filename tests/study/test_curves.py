@@ -92,6 +92,15 @@ def test_only_the_plates_of_the_last_call_and_no_older_output(scores):
     assert not (scores / "dose_response_2.png").exists()
 
 
+@pytest.mark.parametrize("name", ["007", "NA"])
+def test_a_plate_whose_name_looks_like_a_number_or_nothing_is_found(scores, name):
+    (scores / "P1.parquet").rename(scores / f"{name}.parquet")
+    change(scores, name, lambda t: t.assign(Metadata_Plate=name))
+    pd.DataFrame({"plate": [name]}).to_csv(scores / "summary.csv", index=False)
+    write_curves(str(scores))
+    assert read_table(scores / "wells.csv")["Metadata_Plate"].unique().tolist() == [name]
+
+
 def test_without_a_response_there_is_no_phenotype_and_without_cells_a_note(scores, capsys):
     settings = json.loads((scores / "settings.json").read_text()) | {"cells_per_field": 0}
     (scores / "settings.json").write_text(json.dumps(settings))
